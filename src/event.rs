@@ -1,0 +1,286 @@
+//! The chunk and what decoding finds in it.
+//!
+//! A [`Chunk`] is the unit of work: one contiguous buffer, the spans of its frames, and what is known of
+//! the sender. Decoding builds no tree: it fills one row of [`Slot`]s per frame in [`Events`], each slot a
+//! typed span of the chunk's buffer or of the arena beside it. Which slot holds what was decided when the
+//! plan was compiled ([`Fields`]). Nothing here is allocated per event.
+
+mod fields;
+mod position;
+mod slot;
+
+pub use fields::{Fields, SlotId};
+pub use position::{Members, Position};
+pub use slot::{Kind, Slot, Value};
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::limits::{CHUNK_BYTES_MAX, CHUNK_FRAMES_MAX, CHUNK_PADDING_BYTES};
+
+/// A range of bytes in a chunk's buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// A span; both ends in bytes from the start of the buffer.
+    pub fn new(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end && end <= CHUNK_BYTES_MAX);
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    /// Length in bytes.
+    pub fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    /// The bytes it covers.
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+}
+
+/// Who sent a chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Name of the source in the configuration.
+    pub source: Arc<str>,
+    /// Its index in the plan.
+    pub source_index: u16,
+    /// Address of the sender, if it has one.
+    pub peer: Option<IpAddr>,
+}
+
+/// Frames of one sender in one buffer.
+///
+/// The buffer is followed by [`CHUNK_PADDING_BYTES`] readable bytes that belong to no frame, so that vector
+/// loads at the end of a frame stay inside.
+#[derive(Debug)]
+pub struct Chunk {
+    bytes: Vec<u8>,
+    frames: Vec<Span>,
+    /// Who sent it.
+    pub sender: Arc<Sender>,
+    /// When its last byte arrived, ms since 1970 UTC.
+    pub received_ms: i64,
+    /// Position of its first frame; frame `i` has the position `i` further on. Set by the journal.
+    pub position: Position,
+}
+
+impl Chunk {
+    /// A chunk over `bytes` (padding is added here) and the spans of its frames.
+    pub fn new(mut bytes: Vec<u8>, frames: Vec<Span>, sender: Arc<Sender>, received_ms: i64) -> Self {
+        debug_assert!(bytes.len() <= CHUNK_BYTES_MAX && frames.len() <= CHUNK_FRAMES_MAX);
+        bytes.resize(bytes.len() + CHUNK_PADDING_BYTES, 0);
+        Self { bytes, frames, sender, received_ms, position: Position::default() }
+    }
+
+    /// The buffer with its padding.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Spans of the frames.
+    pub fn frames(&self) -> &[Span] {
+        &self.frames
+    }
+
+    /// The bytes of frame `index`.
+    pub fn frame(&self, index: usize) -> &[u8] {
+        self.frames[index].of(&self.bytes)
+    }
+
+    /// What the chunk costs in the memory budget, in bytes.
+    pub fn cost_bytes(&self) -> usize {
+        self.bytes.capacity() + self.frames.capacity() * size_of::<Span>()
+    }
+
+    /// Gives the buffers back for reuse.
+    pub fn into_buffers(self) -> (Vec<u8>, Vec<Span>) {
+        (self.bytes, self.frames)
+    }
+}
+
+/// Why a frame is less than its decoder promises. The event stays, with its raw bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flaw {
+    /// Not the decoder's format at all: only the raw bytes and the sender are known.
+    Malformed,
+    /// It begins right and ends too early or goes on wrong: the fields before that are there.
+    Truncated,
+    /// Nested, long or many beyond a limit; what was read before stays.
+    TooLarge,
+    /// Not valid UTF-8: written out as base64 beside the readable part.
+    NotUtf8,
+}
+
+impl Flaw {
+    /// Its name in metrics and in `%hydrant.flaw`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NotUtf8 => "not_utf8",
+            Self::TooLarge => "too_large",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
+/// One row of slots per frame of a chunk, filled by decoders and enrichers.
+#[derive(Debug, Default)]
+pub struct Events {
+    width: usize,
+    slots: Vec<Slot>,
+    arena: Vec<u8>,
+    times_ms: Vec<i64>,
+    flaws: Vec<Option<Flaw>>,
+}
+
+impl Events {
+    /// Makes room for `rows` rows of `width` slots, all missing, times as given.
+    pub fn reset(&mut self, rows: usize, width: usize, received_ms: i64) {
+        self.width = width;
+        self.arena.clear();
+        self.slots.clear();
+        self.slots.resize(rows * width, Slot::MISSING);
+        self.times_ms.clear();
+        self.times_ms.resize(rows, received_ms);
+        self.flaws.clear();
+        self.flaws.resize(rows, None);
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.times_ms.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.times_ms.is_empty()
+    }
+
+    /// The row to be filled for frame `index`.
+    pub fn row_mut<'a>(&'a mut self, chunk: &'a Chunk, index: usize) -> Row<'a> {
+        let start = index * self.width;
+        Row {
+            bytes: chunk.bytes(),
+            slots: &mut self.slots[start..start + self.width],
+            arena: &mut self.arena,
+            time_ms: &mut self.times_ms[index],
+            flaw: &mut self.flaws[index],
+        }
+    }
+
+    /// The event of frame `index`.
+    pub fn event<'a>(&'a self, chunk: &'a Chunk, index: usize) -> Event<'a> {
+        let start = index * self.width;
+        Event {
+            raw: chunk.frames()[index],
+            bytes: chunk.bytes(),
+            arena: &self.arena,
+            slots: &self.slots[start..start + self.width],
+            time_ms: self.times_ms[index],
+            flaw: self.flaws[index],
+        }
+    }
+}
+
+/// A row while it is filled.
+#[derive(Debug)]
+pub struct Row<'a> {
+    bytes: &'a [u8],
+    slots: &'a mut [Slot],
+    arena: &'a mut Vec<u8>,
+    time_ms: &'a mut i64,
+    flaw: &'a mut Option<Flaw>,
+}
+
+impl<'a> Row<'a> {
+    /// The chunk's buffer, padding included; spans and slot offsets count from its start.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Sets a slot; the last write wins.
+    pub fn set(&mut self, slot: SlotId, value: Slot) {
+        self.slots[slot.index()] = value;
+    }
+
+    /// Sets a slot to text of the chunk's buffer.
+    pub fn set_text(&mut self, slot: SlotId, span: Span) {
+        self.set(slot, Slot::new(Kind::Text, span.start as usize, span.len()));
+    }
+
+    /// Sets a slot to a value that is not in the buffer as it is: `write` appends it to the arena.
+    pub fn set_written(&mut self, slot: SlotId, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.arena.len();
+        write(self.arena);
+        let len = self.arena.len() - start;
+        self.set(slot, Slot::in_arena(kind, start, len));
+    }
+
+    /// The value of a slot as filled so far.
+    pub fn value(&self, slot: SlotId) -> Value<'_> {
+        self.slots[slot.index()].value(self.bytes, self.arena)
+    }
+
+    /// The slot as filled so far.
+    pub fn slot(&self, slot: SlotId) -> Slot {
+        self.slots[slot.index()]
+    }
+
+    /// Sets the event's own time, ms since 1970 UTC.
+    pub fn set_time_ms(&mut self, time_ms: i64) {
+        *self.time_ms = time_ms;
+    }
+
+    /// The event's time as known so far.
+    pub fn time_ms(&self) -> i64 {
+        *self.time_ms
+    }
+
+    /// Says that something is wrong; the first flaw stays.
+    pub fn set_flaw(&mut self, flaw: Flaw) {
+        self.flaw.get_or_insert(flaw);
+    }
+}
+
+/// A filled row: what rules, routes and encoders see of one event.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    raw: Span,
+    bytes: &'a [u8],
+    arena: &'a [u8],
+    slots: &'a [Slot],
+    /// The event's own time, or the time of arrival, ms since 1970 UTC.
+    pub time_ms: i64,
+    /// What was wrong with the frame.
+    pub flaw: Option<Flaw>,
+}
+
+impl<'a> Event<'a> {
+    /// The frame as it came.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw.of(self.bytes)
+    }
+
+    /// The value of a slot.
+    pub fn value(&self, slot: SlotId) -> Value<'a> {
+        self.slots[slot.index()].value(self.bytes, self.arena)
+    }
+
+    /// The slot itself.
+    pub fn slot(&self, slot: SlotId) -> Slot {
+        self.slots[slot.index()]
+    }
+}
