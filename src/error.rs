@@ -138,15 +138,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error at a place.
     pub fn error(file: &Path, line: usize, column: usize, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Error,
-            file: file.to_owned(),
-            line,
-            column,
-            path: path.into(),
-            message: message.into(),
-            help: None,
-        }
+        Self { severity: Severity::Error, file: file.to_owned(), line, column, path: path.into(), message: message.into(), help: None }
     }
 
     /// Adds what would be right.

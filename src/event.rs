@@ -5,10 +5,12 @@
 //! typed span of the chunk's buffer or of the arena beside it. Which slot holds what was decided when the
 //! plan was compiled ([`Fields`]). Nothing here is allocated per event.
 
+mod ack;
 mod fields;
 mod position;
 mod slot;
 
+pub use ack::{Acknowledgement, Receipt};
 pub use fields::{Fields, SlotId};
 pub use position::{Members, Position};
 pub use slot::{Kind, Slot, Value};
@@ -75,6 +77,8 @@ pub struct Chunk {
     pub received_ms: i64,
     /// Position of its first frame; frame `i` has the position `i` further on. Set by the journal.
     pub position: Position,
+    /// Told when every destination has its events, if the source waits for that.
+    pub acknowledgement: Option<Acknowledgement>,
 }
 
 impl Chunk {
@@ -82,7 +86,7 @@ impl Chunk {
     pub fn new(mut bytes: Vec<u8>, frames: Vec<Span>, sender: Arc<Sender>, received_ms: i64) -> Self {
         debug_assert!(bytes.len() <= CHUNK_BYTES_MAX && frames.len() <= CHUNK_FRAMES_MAX);
         bytes.resize(bytes.len() + CHUNK_PADDING_BYTES, 0);
-        Self { bytes, frames, sender, received_ms, position: Position::default() }
+        Self { bytes, frames, sender, received_ms, position: Position::default(), acknowledgement: None }
     }
 
     /// The buffer with its padding.
@@ -142,55 +146,68 @@ pub struct Events {
     width: usize,
     slots: Vec<Slot>,
     arena: Vec<u8>,
-    times_ms: Vec<i64>,
-    flaws: Vec<Option<Flaw>>,
+    meta: Vec<Meta>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Meta {
+    frame: u32,
+    alert: u32,
+    time_ms: i64,
+    flaw: Option<Flaw>,
+}
+
+const NO_ALERT: u32 = u32::MAX;
+
 impl Events {
-    /// Makes room for `rows` rows of `width` slots, all missing, times as given.
-    pub fn reset(&mut self, rows: usize, width: usize, received_ms: i64) {
+    /// Makes room for one row of `width` slots per frame of `chunk`: all missing, the time that of arrival.
+    pub fn reset(&mut self, chunk: &Chunk, width: usize) {
+        let rows = chunk.frames().len();
         self.width = width;
         self.arena.clear();
         self.slots.clear();
         self.slots.resize(rows * width, Slot::MISSING);
-        self.times_ms.clear();
-        self.times_ms.resize(rows, received_ms);
-        self.flaws.clear();
-        self.flaws.resize(rows, None);
+        self.meta.clear();
+        self.meta.extend((0..rows as u32).map(|frame| Meta { frame, alert: NO_ALERT, time_ms: chunk.received_ms, flaw: None }));
     }
 
-    /// Number of rows.
+    /// Adds a row that begins as a copy of `row`: the alert of rule `rule` about that event. Returns its index.
+    pub fn push_alert(&mut self, row: usize, rule: u32) -> usize {
+        let start = row * self.width;
+        self.slots.extend_from_within(start..start + self.width);
+        self.meta.push(Meta { alert: rule, ..self.meta[row] });
+        self.meta.len() - 1
+    }
+
+    /// Number of rows, alerts included.
     pub fn len(&self) -> usize {
-        self.times_ms.len()
+        self.meta.len()
     }
 
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.times_ms.is_empty()
+        self.meta.is_empty()
     }
 
-    /// The row to be filled for frame `index`.
+    /// The row to be filled; row `index` belongs to frame `index`, alerts come behind.
     pub fn row_mut<'a>(&'a mut self, chunk: &'a Chunk, index: usize) -> Row<'a> {
         let start = index * self.width;
-        Row {
-            bytes: chunk.bytes(),
-            slots: &mut self.slots[start..start + self.width],
-            arena: &mut self.arena,
-            time_ms: &mut self.times_ms[index],
-            flaw: &mut self.flaws[index],
-        }
+        Row { bytes: chunk.bytes(), slots: &mut self.slots[start..start + self.width], arena: &mut self.arena, meta: &mut self.meta[index] }
     }
 
-    /// The event of frame `index`.
+    /// The event in row `index`.
     pub fn event<'a>(&'a self, chunk: &'a Chunk, index: usize) -> Event<'a> {
         let start = index * self.width;
+        let meta = self.meta[index];
         Event {
-            raw: chunk.frames()[index],
+            raw: chunk.frames()[meta.frame as usize],
             bytes: chunk.bytes(),
             arena: &self.arena,
             slots: &self.slots[start..start + self.width],
-            time_ms: self.times_ms[index],
-            flaw: self.flaws[index],
+            frame: meta.frame,
+            alert: (meta.alert != NO_ALERT).then_some(meta.alert),
+            time_ms: meta.time_ms,
+            flaw: meta.flaw,
         }
     }
 }
@@ -201,8 +218,7 @@ pub struct Row<'a> {
     bytes: &'a [u8],
     slots: &'a mut [Slot],
     arena: &'a mut Vec<u8>,
-    time_ms: &'a mut i64,
-    flaw: &'a mut Option<Flaw>,
+    meta: &'a mut Meta,
 }
 
 impl<'a> Row<'a> {
@@ -241,17 +257,17 @@ impl<'a> Row<'a> {
 
     /// Sets the event's own time, ms since 1970 UTC.
     pub fn set_time_ms(&mut self, time_ms: i64) {
-        *self.time_ms = time_ms;
+        self.meta.time_ms = time_ms;
     }
 
     /// The event's time as known so far.
     pub fn time_ms(&self) -> i64 {
-        *self.time_ms
+        self.meta.time_ms
     }
 
     /// Says that something is wrong; the first flaw stays.
     pub fn set_flaw(&mut self, flaw: Flaw) {
-        self.flaw.get_or_insert(flaw);
+        self.meta.flaw.get_or_insert(flaw);
     }
 }
 
@@ -262,6 +278,10 @@ pub struct Event<'a> {
     bytes: &'a [u8],
     arena: &'a [u8],
     slots: &'a [Slot],
+    /// Index of its frame in the chunk; an alert has that of the event it is about.
+    pub frame: u32,
+    /// The index of the rule whose alert this is; `None` for an event that came in.
+    pub alert: Option<u32>,
     /// The event's own time, or the time of arrival, ms since 1970 UTC.
     pub time_ms: i64,
     /// What was wrong with the frame.

@@ -16,7 +16,7 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
 /// Largest chunk: offsets inside a chunk are 31 bits, the 32nd tells buffer from arena. An HTTP body of
 /// Firehose may be 64 MiB before decompression.
-pub const CHUNK_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub const CHUNK_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Frames in one chunk; empty frames are not counted, so 16 bytes of memory answer for at least one byte.
 pub const CHUNK_FRAMES_MAX: usize = 1 << 20;

@@ -162,7 +162,7 @@ impl<F> Expr<F> {
     /// # Errors
     /// The first error of `field`.
     pub fn map_fields<G, E>(self, field: &mut impl FnMut(F) -> Result<G, E>) -> Result<Expr<G>, E> {
-        let mut list = |items: Vec<Self>, field: &mut _| items.into_iter().map(|e| e.map_fields(field)).collect::<Result<Vec<_>, E>>();
+        let list = |items: Vec<Self>, field: &mut _| items.into_iter().map(|e| e.map_fields(field)).collect::<Result<Vec<_>, E>>();
         Ok(match self {
             Self::All(items) => Expr::All(list(items, field)?),
             Self::Any(items) => Expr::Any(list(items, field)?),

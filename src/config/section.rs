@@ -74,11 +74,8 @@ impl Section {
     /// The items of a list, each with its path.
     pub fn items(&self) -> Vec<Section> {
         let Content::Sequence(items) = &self.node.content else { return Vec::new() };
-        let item = |(index, node): (usize, &Node)| Self {
-            file: self.file.clone(),
-            path: format!("{}[{index}]", self.path),
-            node: node.clone(),
-        };
+        let item =
+            |(index, node): (usize, &Node)| Self { file: self.file.clone(), path: format!("{}[{index}]", self.path), node: node.clone() };
         items.iter().enumerate().map(item).collect()
     }
 
@@ -207,7 +204,9 @@ fn expand(text: &str) -> Result<String, String> {
         match (std::env::var(name), default) {
             (Ok(value), _) => out.push_str(&value),
             (Err(_), Some(default)) => out.push_str(default),
-            (Err(_), None) => return Err(format!("the environment variable {name} is not set and `${{{name}}}` has no default (`${{{name}:-...}}`)")),
+            (Err(_), None) => {
+                return Err(format!("the environment variable {name} is not set and `${{{name}}}` has no default (`${{{name}:-...}}`)"));
+            }
         }
         rest = &inner[end + 1..];
     }
@@ -275,7 +274,11 @@ impl<'n> Reader<'n> {
         self.node.text().and_then(|text| text.parse().ok())
     }
 
-    fn visit<'de, V: Visitor<'de>, T>(self, visitor: V, visit: impl FnOnce(V, T) -> Result<V::Value, ReadError>) -> Result<V::Value, ReadError>
+    fn visit<'de, V: Visitor<'de>, T>(
+        self,
+        visitor: V,
+        visit: impl FnOnce(V, T) -> Result<V::Value, ReadError>,
+    ) -> Result<V::Value, ReadError>
     where
         T: std::str::FromStr,
     {

@@ -1,0 +1,174 @@
+//! Every metric, declared once: name, meaning, unit and labels; and the registry that renders them.
+//!
+//! Counters are bumped once per chunk, batch or request, never per event, so a shared atomic costs nothing
+//! that can be measured. Names follow Vector's where it has the same metric, so dashboards carry over.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// Name, kind, labels and meaning of a metric.
+#[derive(Debug)]
+pub struct Family {
+    /// Name as exposed.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: MetricKind,
+    /// Meaning and unit.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($(#[doc = $help:literal])* $constant:ident $kind:ident $name:literal;)*) => {
+        $($(#[doc = $help])* pub static $constant: Family = Family { name: $name, kind: MetricKind::$kind, help: concat!($($help),*) };)*
+        /// Every family, in the order of declaration.
+        pub static FAMILIES: &[&Family] = &[$(&$constant),*];
+    };
+}
+
+families! {
+    /// Events (frames) that a source received, per component.
+    EVENTS_RECEIVED Counter "hydrant_component_received_events_total";
+    /// Bytes that a source received, before unwrapping, per component.
+    BYTES_RECEIVED Counter "hydrant_component_received_bytes_total";
+    /// Frames cut because they were longer than the limit, per component.
+    FRAMES_CUT Counter "hydrant_frames_cut_total";
+    /// Requests or connections refused, per component and reason.
+    REFUSED Counter "hydrant_component_refused_total";
+    /// Datagrams that the kernel dropped before they could be read, per component.
+    KERNEL_DROPS Counter "hydrant_udp_kernel_drops_total";
+    /// Frames whose decoder found a flaw, per source and reason.
+    DECODE_FLAWS Counter "hydrant_decode_flaws_total";
+    /// Rule matches, per rule.
+    RULE_HITS Counter "hydrant_rule_hits_total";
+    /// Alerts made.
+    ALERTS Counter "hydrant_alerts_total";
+    /// Events routed to a destination, alerts included, per component.
+    EVENTS_ROUTED Counter "hydrant_component_routed_events_total";
+    /// Events that no route sends to a destination, per component.
+    EVENTS_FILTERED Counter "hydrant_component_filtered_events_total";
+    /// Events that a destination confirmed, per component.
+    EVENTS_SENT Counter "hydrant_component_sent_events_total";
+    /// Bytes that a destination confirmed, as sent (compressed), per component.
+    BYTES_SENT Counter "hydrant_component_sent_bytes_total";
+    /// Events given up with a reason and written to the dead letters, per component.
+    EVENTS_DEAD Counter "hydrant_dead_letter_events_total";
+    /// Events dropped by a written policy, per component and reason.
+    EVENTS_DROPPED Counter "hydrant_component_discarded_events_total";
+    /// Attempts that failed and are tried again, per component.
+    RETRIES Counter "hydrant_delivery_retries_total";
+    /// 1 while a destination is held because a person has to act, per component.
+    HELD Gauge "hydrant_destination_held";
+    /// Bytes accounted in the memory budget.
+    BUDGET_USED Gauge "hydrant_memory_budget_used_bytes";
+    /// Chunks that one shard handed to another.
+    CHUNKS_HANDED_OVER Counter "hydrant_chunks_handed_over_total";
+    /// CPU time of a stage in nanoseconds, when profiling is on, per stage.
+    STAGE_CPU Counter "hydrant_stage_cpu_nanoseconds_total";
+}
+
+/// One time series; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Cell(Arc<AtomicU64>);
+
+impl Cell {
+    /// Adds to it.
+    pub fn add(&self, count: u64) {
+        if count > 0 {
+            self.0.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets it (gauges).
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+type Series = BTreeMap<(&'static str, Vec<(&'static str, String)>), Cell>;
+
+/// All time series of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Registry(Arc<Mutex<Series>>);
+
+impl Registry {
+    /// The series of `family` with these labels, made if it is new.
+    pub fn cell(&self, family: &'static Family, labels: &[(&'static str, &str)]) -> Cell {
+        let labels = labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        series.entry((family.name, labels)).or_default().clone()
+    }
+
+    /// Sum over all series of `family` whose label `key` is `value`.
+    pub fn sum(&self, family: &'static Family, key: &str, value: &str) -> u64 {
+        let series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has = |labels: &[(&'static str, String)]| labels.iter().any(|(k, v)| *k == key && v == value);
+        series.iter().filter(|((name, labels), _)| *name == family.name && has(labels)).map(|(_, cell)| cell.value()).sum()
+    }
+
+    /// Every series of `family` with its labels.
+    pub fn list(&self, family: &'static Family) -> Vec<(Vec<(&'static str, String)>, u64)> {
+        let series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        series.iter().filter(|((name, _), _)| *name == family.name).map(|((_, labels), cell)| (labels.clone(), cell.value())).collect()
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        for family in FAMILIES {
+            let series = self.list(family);
+            if series.is_empty() {
+                continue;
+            }
+            let kind = if family.kind == MetricKind::Counter { "counter" } else { "gauge" };
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "# HELP {} {}\n# TYPE {} {kind}", family.name, family.help.trim(), family.name);
+            for (labels, value) in series {
+                out.push_str(family.name);
+                render_labels(&mut out, &labels);
+                let _ = writeln!(out, " {value}");
+            }
+        }
+        out
+    }
+}
+
+fn render_labels(out: &mut String, labels: &[(&'static str, String)]) {
+    for (index, (key, value)) in labels.iter().enumerate() {
+        let open = if index == 0 { '{' } else { ',' };
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = write!(out, "{open}{key}=\"{value}\"");
+    }
+    if !labels.is_empty() {
+        out.push('}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_rendered_with_escaped_labels() {
+        let registry = Registry::default();
+        registry.cell(&EVENTS_RECEIVED, &[("component_id", "fw\"\n")]).add(3);
+        registry.cell(&EVENTS_RECEIVED, &[("component_id", "fw\"\n")]).add(4);
+        assert!(registry.render().contains("hydrant_component_received_events_total{component_id=\"fw\\\"\\n\"} 7\n"));
+        assert_eq!(registry.sum(&EVENTS_RECEIVED, "component_id", "fw\"\n"), 7);
+    }
+}
