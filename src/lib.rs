@@ -8,5 +8,9 @@ pub mod budget;
 pub mod config;
 pub mod event;
 pub mod metrics;
+pub mod scan;
 
+pub mod envelope;
 pub mod matcher;
+
+pub mod decode;
