@@ -9,8 +9,11 @@ pub mod config;
 pub mod event;
 pub mod metrics;
 pub mod scan;
+pub mod stop;
 
 pub mod envelope;
 pub mod matcher;
 
 pub mod decode;
+pub mod frame;
+pub mod source;
