@@ -1,0 +1,16 @@
+//! Sockets and what runs over them: listeners, TLS, an HTTP server and client, request signatures, capped
+//! decompression. No component lives here; sources, sinks and the admin API are built from these parts.
+//!
+//! Everything runs on the current-thread runtime of one shard. Futures need not be `Send`; tasks are started
+//! with `spawn_local`, so the caller runs inside a `tokio::task::LocalSet`.
+//!
+//! # What is promised on bad input
+//! - No part panics, and no part allocates more than a limit that the caller can see.
+//! - A peer that is silent, slow or endless costs one connection for a bounded time: each wait has a timeout,
+//!   each buffer a cap, each listener a connection cap.
+//! - Text from a peer is data. The parsers (PROXY header, SigV4, certificates) are pure functions over bytes.
+//! - A mistake in a certificate, key or address is named with its file or its text.
+
+pub mod certificate;
+pub mod http_client;
+pub mod tls;

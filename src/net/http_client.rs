@@ -1,0 +1,443 @@
+//! The HTTP client of one shard: a request goes in, the whole answer comes out, or why there is none.
+//!
+//! HTTP/1.1 over TCP or TLS, connections kept alive and reused per host. Redirects are not followed: a 3xx is
+//! an answer like any other, so a destination cannot send our credentials elsewhere. The body of an answer is
+//! read up to [`ANSWER_BYTES_MAX`]; if there is more, the rest is not read and the connection is closed. Proxies,
+//! HTTP/2 and compressed answers (we never ask for them) are not supported.
+//!
+//! A request that was put on a connection which the other side had already closed is sent again by the pool
+//! only if no byte of it was written. All other retries are the caller's: [`SendError::may_have_arrived`]
+//! tells it whether the other side can have acted on the request.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::client::legacy::{Client, Error as PoolError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower_service::Service;
+
+use crate::limits::{ANSWER_BYTES_MAX, HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
+use crate::net::tls::ClientTls;
+
+/// Connecting takes one round trip; three SYN retransmissions fit in this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Splunk and OpenSearch answer a large batch within seconds; a minute says that something is stuck.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Shorter than the keep-alive of the usual load balancers (60 s), so that we close first.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Idle connections kept for one host; deliveries to one destination run at most a few dozen at a time.
+const IDLE_CONNECTIONS_MAX: usize = 32;
+
+/// A connection whose peer vanished without a word is noticed after this long.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How a client connects.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// TLS settings; without them `https` addresses are refused.
+    pub tls: Option<ClientTls>,
+    /// Time for the TCP connection.
+    pub connect_timeout: Duration,
+    /// Time for everything: name, connection, TLS, request, whole answer.
+    pub request_timeout: Duration,
+    /// Refuse to connect to link-local, metadata, multicast and unspecified addresses. For addresses that
+    /// come from outside the configuration, such as downloaded rules and feeds.
+    pub deny_link_local: bool,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { tls: None, connect_timeout: CONNECT_TIMEOUT, request_timeout: REQUEST_TIMEOUT, deny_link_local: false }
+    }
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status, whatever it is.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, at most [`ANSWER_BYTES_MAX`] bytes.
+    pub body: Bytes,
+    /// Whether there was more body than that.
+    pub truncated: bool,
+}
+
+/// Where sending failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendErrorKind {
+    /// The name does not resolve, or nobody answers at the address.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// The request timeout ran out.
+    Timeout,
+    /// The connection broke after the request was started.
+    Closed,
+    /// What came back is not HTTP/1.1.
+    Protocol,
+    /// The address is on the deny list.
+    Denied,
+    /// The request itself cannot be sent, such as an address without a host.
+    Request,
+}
+
+/// No answer, and why.
+#[derive(Debug)]
+pub struct SendError {
+    /// Where it failed.
+    pub kind: SendErrorKind,
+    /// Whether the same request may succeed later. If not, a person has to change something (an address, a
+    /// certificate); it never means that the data may be dropped.
+    pub retryable: bool,
+    message: String,
+}
+
+impl SendError {
+    fn new(kind: SendErrorKind, retryable: bool, message: impl Into<String>) -> Self {
+        Self { kind, retryable, message: message.into() }
+    }
+
+    /// Whether the other side can have received the request, and so have acted on it.
+    pub fn may_have_arrived(&self) -> bool {
+        matches!(self.kind, SendErrorKind::Timeout | SendErrorKind::Closed | SendErrorKind::Protocol)
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for SendError {}
+
+/// The client. Clones share the connections.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    options: Arc<ClientOptions>,
+}
+
+impl HttpClient {
+    /// A client without connections yet. Needs no runtime until [`HttpClient::send`].
+    pub fn new(options: ClientOptions) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver { inner: GaiResolver::new(), deny_link_local: options.deny_link_local });
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_connect_timeout(Some(options.connect_timeout));
+        let tls = options.tls.clone().unwrap_or_else(ClientTls::trusting_nobody);
+        let mut builder = HttpsConnectorBuilder::new().with_tls_config((*tls.config).clone()).https_or_http();
+        if let Some(name) = &tls.server_name {
+            builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name.clone()));
+        }
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .http1_max_headers(HTTP_HEADERS_MAX)
+            .http1_max_buf_size(HTTP_HEADER_BYTES_MAX)
+            .build(builder.enable_http1().wrap_connector(tcp));
+        Self { client, options: Arc::new(options) }
+    }
+
+    /// Sends one request to an absolute address and reads the answer.
+    ///
+    /// # Errors
+    /// [`SendError`] if there is no whole answer. A status such as 500 is an answer.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, SendError> {
+        self.check(request.uri())?;
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|error| classify(&error))?;
+            read_answer(response).await
+        };
+        match tokio::time::timeout(self.options.request_timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => {
+                let message = format!("no answer within {} ms", self.options.request_timeout.as_millis());
+                Err(SendError::new(SendErrorKind::Timeout, true, message))
+            }
+        }
+    }
+
+    /// Addresses written as numbers never reach the resolver, so they are checked here.
+    fn check(&self, uri: &Uri) -> Result<(), SendError> {
+        let fail = |kind, what: &str| Err(SendError::new(kind, false, format!("{uri}: {what}")));
+        match uri.scheme_str() {
+            Some("https") if self.options.tls.is_none() => return fail(SendErrorKind::Request, "https without TLS settings"),
+            Some("http" | "https") => {}
+            _ => return fail(SendErrorKind::Request, "the address does not start with http:// or https://"),
+        }
+        let Some(host) = uri.host() else { return fail(SendErrorKind::Request, "the address has no host") };
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        match literal {
+            Ok(ip) if self.options.deny_link_local && is_denied(ip) => fail(SendErrorKind::Denied, "this address is not allowed here"),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn read_answer(response: Response<Incoming>) -> Result<Answer, SendError> {
+    let (head, mut body) = response.into_parts();
+    let mut bytes = BytesMut::new();
+    let mut truncated = false;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| SendError::new(SendErrorKind::Closed, true, format!("reading the answer: {}", chain(&error))))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let space = ANSWER_BYTES_MAX - bytes.len();
+        bytes.extend_from_slice(data.get(..space).unwrap_or(&data));
+        if data.len() > space {
+            truncated = true;
+            break;
+        }
+    }
+    Ok(Answer { status: head.status, headers: head.headers, body: bytes.freeze(), truncated })
+}
+
+fn classify(error: &PoolError) -> SendError {
+    let text = chain(error);
+    let causes = || std::iter::successors(Some(error as &(dyn StdError + 'static)), |error| inner(*error));
+    if causes().any(|cause| cause.is::<AddressDenied>()) {
+        return SendError::new(SendErrorKind::Denied, false, text);
+    }
+    if let Some(tls) = causes().find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
+        // A certificate that we refuse, or that they refuse, stays refused until someone replaces it.
+        let retryable = !matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_));
+        // With TLS 1.3 the server refuses our certificate only after the request is on its way.
+        return SendError::new(SendErrorKind::Tls, retryable, text);
+    }
+    if error.is_connect() {
+        return SendError::new(SendErrorKind::Connect, true, text);
+    }
+    match causes().find_map(|cause| cause.downcast_ref::<hyper::Error>()) {
+        Some(http) if http.is_parse() => SendError::new(SendErrorKind::Protocol, true, text),
+        Some(http) if http.is_user() => SendError::new(SendErrorKind::Request, false, text),
+        Some(_) => SendError::new(SendErrorKind::Closed, true, text),
+        None => SendError::new(SendErrorKind::Request, false, text),
+    }
+}
+
+/// The cause of an error. An `io::Error` hides the error that it wraps from `source`.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+/// All causes in one line; a cause that only repeats the one before is left out.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    for cause in std::iter::successors(inner(error), |error| inner(*error)) {
+        let next = cause.to_string();
+        if !last.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        last = next;
+    }
+    text
+}
+
+/// Whether an address belongs to the machine's own link, to a cloud's metadata service, or to nobody.
+/// Loopback and private networks are allowed: feeds are mirrored there.
+///
+/// Metadata services: 169.254.169.254 (most clouds), fd00:ec2::254 (AWS), 100.100.100.200 (Alibaba),
+/// 168.63.129.16 (Azure wire server), 192.0.0.192 (Oracle).
+fn is_denied(ip: IpAddr) -> bool {
+    const METADATA: [Ipv4Addr; 3] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+    const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast() || METADATA.contains(&v4),
+        IpAddr::V6(v6) => {
+            // ::ffff:a.b.c.d and 64:ff9b::a.b.c.d (NAT64) lead to the same IPv4 host.
+            let [a, b, c, d, e, f, high, low] = v6.segments();
+            let embedded = Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+            let is_embedded = v6.to_ipv4_mapped().is_some() || [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0];
+            (is_embedded && is_denied(IpAddr::V4(embedded)))
+                || v6.is_unicast_link_local()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6 == METADATA_V6
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AddressDenied(Name);
+
+impl fmt::Display for AddressDenied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} resolves only to addresses that are not allowed here", self.0)
+    }
+}
+
+impl StdError for AddressDenied {}
+
+/// The system's resolver. The addresses that pass are the ones that are connected to, so a name whose answer
+/// changes between two look-ups (DNS rebinding) gains nothing.
+#[derive(Clone, Debug)]
+struct Resolver {
+    inner: GaiResolver,
+    deny_link_local: bool,
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let lookup = self.inner.call(name.clone());
+        let deny_link_local = self.deny_link_local;
+        Box::pin(async move {
+            let addresses: Vec<_> = lookup.await?.filter(|address| !deny_link_local || !is_denied(address.ip())).collect();
+            if addresses.is_empty() && deny_link_local {
+                return Err(AddressDenied(name).into());
+            }
+            Ok(addresses.into_iter())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn get(uri: &str) -> Request<Full<Bytes>> {
+        Request::get(uri).body(Full::default()).unwrap()
+    }
+
+    /// Answers every connection's first request with `answer` and counts connections.
+    async fn server(answer: Vec<u8>) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap());
+        let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = Arc::clone(&count);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let answer = answer.clone();
+                tokio::spawn(async move {
+                    let mut buffer = [0; 4096];
+                    while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {
+                        if stream.write_all(&answer).await.is_err() || answer.is_empty() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        (uri, count)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_whole_and_the_connection_is_used_again() {
+        let (uri, connections) = server(b"HTTP/1.1 503 x\r\nretry-after: 7\r\ncontent-length: 2\r\n\r\nhi".to_vec()).await;
+        let client = HttpClient::new(ClientOptions::default());
+        for _ in 0..3 {
+            let answer = client.send(get(&uri)).await.unwrap();
+            assert_eq!((answer.status.as_u16(), &answer.body[..], answer.truncated), (503, &b"hi"[..], false));
+            assert_eq!(answer.headers["retry-after"], "7");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_huge_answer_is_cut_and_its_connection_closed() {
+        let mut bytes = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", ANSWER_BYTES_MAX * 8).into_bytes();
+        bytes.resize(bytes.len() + ANSWER_BYTES_MAX * 8, b'x');
+        let (uri, connections) = server(bytes).await;
+        let client = HttpClient::new(ClientOptions::default());
+        for _ in 0..2 {
+            let answer = client.send(get(&uri)).await.unwrap();
+            assert_eq!((answer.body.len(), answer.truncated), (ANSWER_BYTES_MAX, true));
+        }
+        assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn each_failure_has_its_kind() {
+        let client = HttpClient::new(ClientOptions { request_timeout: Duration::from_millis(300), ..ClientOptions::default() });
+        let kind = async |uri: &str| {
+            let error = client.send(get(uri)).await.unwrap_err();
+            (error.kind, error.retryable, error.may_have_arrived())
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = format!("http://{}/", listener.local_addr().unwrap());
+        assert_eq!(kind(&silent).await, (SendErrorKind::Timeout, true, true));
+        drop(listener);
+        assert_eq!(kind(&silent).await, (SendErrorKind::Connect, true, false));
+        assert_eq!(kind(&server(Vec::new()).await.0).await, (SendErrorKind::Closed, true, true));
+        assert_eq!(kind(&server(b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec()).await.0).await, (SendErrorKind::Protocol, true, true));
+        let short = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nhalf".to_vec();
+        let (uri, _) = server(short).await;
+        assert_eq!(kind(&uri).await, (SendErrorKind::Timeout, true, true));
+        assert_eq!(kind("ftp://127.0.0.1/").await, (SendErrorKind::Request, false, false));
+        assert_eq!(kind("https://127.0.0.1:1/").await, (SendErrorKind::Request, false, false));
+        assert_eq!(kind("/relative").await, (SendErrorKind::Request, false, false));
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer() {
+        let (uri, connections) =
+            server(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+        assert_eq!(HttpClient::new(ClientOptions::default()).send(get(&uri)).await.unwrap().status.as_u16(), 302);
+        assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn metadata_addresses_are_denied_in_every_spelling() {
+        let client = HttpClient::new(ClientOptions { deny_link_local: true, ..ClientOptions::default() });
+        for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "0.0.0.0", "[fd00:ec2::254]"] {
+            let error = client.send(get(&format!("http://{host}/latest/meta-data"))).await.unwrap_err();
+            assert_eq!((error.kind, error.retryable), (SendErrorKind::Denied, false), "{host}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_in_an_odd_base_is_denied_once_it_is_resolved() {
+        let client = HttpClient::new(ClientOptions { deny_link_local: true, ..ClientOptions::default() });
+        // The resolver reads these as 169.254.169.254, as inet_aton does.
+        for host in ["2852039166", "0xa9fea9fe"] {
+            let error = client.send(get(&format!("http://{host}/"))).await.unwrap_err();
+            assert_eq!(error.kind, SendErrorKind::Denied, "{host}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_of_this_host_is_allowed_with_the_deny_list_on() {
+        let (uri, _) = server(b"HTTP/1.1 204 x\r\n\r\n".to_vec()).await;
+        let client = HttpClient::new(ClientOptions { deny_link_local: true, ..ClientOptions::default() });
+        assert_eq!(client.send(get(&uri.replace("127.0.0.1", "localhost"))).await.unwrap().status.as_u16(), 204);
+    }
+}

@@ -1,0 +1,369 @@
+//! TLS settings as people write them, turned into rustls configurations.
+//!
+//! In: PEM files (RFC 7468) named in the configuration. Out: a rustls `ServerConfig` or `ClientConfig`, or an
+//! [`Error`] that names the file and what is wrong with it. The cryptography is aws-lc-rs, given explicitly, so
+//! that another library's process-wide default cannot replace it. TLS 1.2 and 1.3; nothing older.
+//!
+//! Certificates are replaced while we run: [`ServerTls::reload_if_changed`] looks at size and modification
+//! time and, if the new files are good, uses them for new connections. If they are not, the old ones stay.
+//! A half-written pair (new certificate, old key) is such a case and heals itself at the next look.
+//!
+//! Not supported: encrypted keys, certificate revocation lists, OCSP, PKCS#12, key stores.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion, version};
+use serde::Deserialize;
+
+use crate::clock;
+use crate::error::{Error, ErrorKind, Retry};
+use crate::net::certificate::Certificate;
+
+/// Bytes of a PEM file: the bundle of all public authorities has 220 KB.
+const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The oldest TLS version that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246): what firewalls of the last ten years can do.
+    #[default]
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+impl TlsVersion {
+    fn supported(self) -> &'static [&'static SupportedProtocolVersion] {
+        static BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+        static NEWEST: [&SupportedProtocolVersion; 1] = [&version::TLS13];
+        match self {
+            Self::V1_2 => &BOTH,
+            Self::V1_3 => &NEWEST,
+        }
+    }
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsServer {
+    /// PEM file with the certificate, then its intermediates.
+    pub cert: PathBuf,
+    /// PEM file with the private key (PKCS#8, PKCS#1 or SEC1, not encrypted).
+    pub key: PathBuf,
+    /// PEM file with the authorities whose client certificates are accepted. If set, a client must show one.
+    pub client_ca: Option<PathBuf>,
+    /// Oldest TLS version, "1.2" or "1.3".
+    #[serde(default)]
+    pub min_version: TlsVersion,
+}
+
+/// TLS towards a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsClient {
+    /// PEM file with the authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// PEM file with our client certificate.
+    pub cert: Option<PathBuf>,
+    /// PEM file with the key of our client certificate.
+    pub key: Option<PathBuf>,
+    /// Whether the server's certificate is checked. Without it anybody on the way can read and change everything.
+    #[serde(default = "yes")]
+    pub verify: bool,
+    /// The name that the server's certificate must carry, if it is not the host of the address.
+    pub server_name: Option<String>,
+    /// Oldest TLS version, "1.2" or "1.3".
+    #[serde(default)]
+    pub min_version: TlsVersion,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for TlsClient {
+    fn default() -> Self {
+        Self { ca: None, cert: None, key: None, verify: true, server_name: None, min_version: TlsVersion::default() }
+    }
+}
+
+/// The loaded TLS side of a client.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    /// What rustls needs.
+    pub config: Arc<ClientConfig>,
+    /// The name to expect instead of the address's host.
+    pub server_name: Option<ServerName<'static>>,
+}
+
+impl ClientTls {
+    /// Reads the files that `settings` names. Loads the system's authorities if `ca` is not set, which takes
+    /// some milliseconds: load once and clone.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used, `cert` without `key`, a `server_name` that is no name.
+    pub fn load(settings: &TlsClient) -> Result<Self, Error> {
+        let server_name = match &settings.server_name {
+            Some(name) => Some(ServerName::try_from(name.clone()).map_err(|error| {
+                Error::new(ErrorKind::Configuration, LOAD, "server_name is neither a host name nor an IP address")
+                    .with("server_name", name)
+                    .because(error)
+            })?),
+            None => None,
+        };
+        let provider = provider();
+        let algorithms = provider.signature_verification_algorithms;
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(settings.min_version.supported()).map_err(unexpected)?;
+        let builder = if settings.verify {
+            let roots = match &settings.ca {
+                Some(path) => roots(path)?,
+                None => system_roots()?,
+            };
+            builder.with_root_certificates(roots)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnybody(algorithms)))
+        };
+        let config = match (&settings.cert, &settings.key) {
+            (Some(cert), Some(key)) => {
+                builder.with_client_auth_cert(own_certificates(cert)?, private_key(key)?).map_err(|error| pair_error(cert, key, error))?
+            }
+            (None, None) => builder.with_no_client_auth(),
+            _ => return Err(Error::new(ErrorKind::Configuration, LOAD, "`cert` and `key` belong together; only one of them is set")),
+        };
+        Ok(Self { config: Arc::new(config), server_name })
+    }
+
+    /// For a client that only speaks plain HTTP: no handshake can succeed.
+    pub(crate) fn trusting_nobody() -> Self {
+        let builder = ClientConfig::builder_with_provider(provider());
+        #[expect(clippy::expect_used, reason = "our own provider has the default versions; a test runs this")]
+        let builder = builder.with_safe_default_protocol_versions().expect("aws-lc-rs speaks TLS 1.2 and 1.3");
+        Self { config: Arc::new(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()), server_name: None }
+    }
+}
+
+/// The loaded TLS side of a listener, shared by all shards.
+pub struct ServerTls {
+    settings: TlsServer,
+    loaded: Mutex<Loaded>,
+}
+
+struct Loaded {
+    config: Arc<ServerConfig>,
+    stamps: Vec<Stamp>,
+}
+
+/// Size and modification time; `None` while a file is away.
+type Stamp = Option<(u64, SystemTime)>;
+
+impl ServerTls {
+    /// Reads the files that `settings` names.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used, with its name.
+    pub fn load(settings: TlsServer) -> Result<Self, Error> {
+        // The stamps are taken first: a change in between is then seen as one, and loaded again.
+        let stamps = stamps(&settings);
+        let config = server_config(&settings)?;
+        Ok(Self { settings, loaded: Mutex::new(Loaded { config, stamps }) })
+    }
+
+    /// The configuration for a new connection.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.loaded.lock().unwrap_or_else(PoisonError::into_inner).config)
+    }
+
+    /// Loads the files again if one of them changed since the last good load. Says whether it did.
+    ///
+    /// # Errors
+    /// As for [`ServerTls::load`]; the configuration in use stays.
+    pub fn reload_if_changed(&self) -> Result<bool, Error> {
+        let stamps = stamps(&self.settings);
+        if self.loaded.lock().unwrap_or_else(PoisonError::into_inner).stamps == stamps {
+            return Ok(false);
+        }
+        let config = server_config(&self.settings)?;
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Loaded { config, stamps };
+        Ok(true)
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the certificate that the other side showed says, if it showed one.
+pub fn peer_certificate(connection: &rustls::CommonState) -> Option<Certificate> {
+    Certificate::parse(connection.peer_certificates()?.first()?)
+}
+
+const LOAD: &str = "load TLS files";
+
+fn server_config(settings: &TlsServer) -> Result<Arc<ServerConfig>, Error> {
+    let provider = provider();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(settings.min_version.supported())
+        .map_err(unexpected)?;
+    let builder = match &settings.client_ca {
+        Some(path) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider)
+                .build()
+                .map_err(|error| file_error(path, "cannot be used to check clients").because(error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    builder
+        .with_single_cert(own_certificates(&settings.cert)?, private_key(&settings.key)?)
+        .map(Arc::new)
+        .map_err(|error| pair_error(&settings.cert, &settings.key, error))
+}
+
+fn stamps(settings: &TlsServer) -> Vec<Stamp> {
+    let files = [Some(&settings.cert), Some(&settings.key), settings.client_ca.as_ref()];
+    let stamp = |path: &PathBuf| std::fs::metadata(path).ok().and_then(|meta| Some((meta.len(), meta.modified().ok()?)));
+    files.into_iter().flatten().map(stamp).collect()
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn unexpected(error: rustls::Error) -> Error {
+    Error::new(ErrorKind::Unexpected, LOAD, "these TLS versions are not available").because(error)
+}
+
+fn file_error(path: &Path, what: &str) -> Error {
+    Error::new(ErrorKind::Configuration, LOAD, format!("{} {what}", path.display()))
+}
+
+fn pair_error(cert: &Path, key: &Path, error: rustls::Error) -> Error {
+    match error {
+        rustls::Error::InconsistentKeys(_) => file_error(key, "is not the key of the certificate").with("certificate", cert.display()),
+        other => file_error(key, "cannot be used with the certificate").with("certificate", cert.display()).because(other),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let fail = |error| Error::new(ErrorKind::Storage, LOAD, format!("cannot read {}", path.display())).because(error).retry(Retry::Never);
+    let mut bytes = Vec::new();
+    #[expect(clippy::disallowed_methods, reason = "bounded by take")]
+    File::open(path).and_then(|file| file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(fail)?;
+    if bytes.len() as u64 > PEM_BYTES_MAX {
+        return Err(file_error(path, "is larger than any PEM file of certificates"));
+    }
+    Ok(bytes)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let pem = read(path)?;
+    let certificates = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| file_error(path, "is not a valid PEM file").because(error))?;
+    if certificates.is_empty() {
+        return Err(file_error(path, "has no certificate in it (expected -----BEGIN CERTIFICATE-----)"));
+    }
+    Ok(certificates)
+}
+
+/// A certificate that we show, checked for what every peer would refuse.
+fn own_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates = certificates(path)?;
+    let first = certificates.first().and_then(|der| Certificate::parse(der));
+    let Some(first) = first else { return Err(file_error(path, "starts with something that is not an X.509 certificate")) };
+    if first.not_after < clock::now_ms() / 1000 {
+        let end = jiff::Timestamp::from_second(first.not_after).map_or_else(|_| "long ago".to_owned(), |time| time.to_string());
+        return Err(file_error(path, "is expired").with("valid until", end));
+    }
+    Ok(certificates)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let pem = read(path)?;
+    if memchr::memmem::find(&pem, b"ENCRYPTED").is_some() {
+        return Err(file_error(path, "is encrypted; `openssl pkey -in FILE -out PLAIN` writes it without a password"));
+    }
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => file_error(path, "has no private key in it (expected -----BEGIN PRIVATE KEY-----)"),
+        other => file_error(path, "is not a valid PEM file").because(other),
+    })
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, Error> {
+    let mut store = RootCertStore::empty();
+    for (index, certificate) in certificates(path)?.into_iter().enumerate() {
+        store.add(certificate).map_err(|error| file_error(path, &format!("has a bad certificate, number {}", index + 1)).because(error))?;
+    }
+    Ok(store)
+}
+
+/// Old entries that rustls cannot read are left out: one of them must not take all others away.
+fn system_roots() -> Result<RootCertStore, Error> {
+    let mut store = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    store.add_parsable_certificates(found.certs);
+    if store.is_empty() {
+        let mut error =
+            Error::new(ErrorKind::Configuration, LOAD, "the system has no trusted certificates; install ca-certificates or set `ca`");
+        if let Some(first) = found.errors.into_iter().next() {
+            error = error.because(first);
+        }
+        return Err(error);
+    }
+    Ok(store)
+}
+
+/// `verify: false`. The handshake's own signature is still checked, so that a broken peer is noticed.
+#[derive(Debug)]
+struct TrustAnybody(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for TrustAnybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
