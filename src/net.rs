@@ -13,4 +13,6 @@
 
 pub mod certificate;
 pub mod http_client;
+pub mod inflate;
+pub mod listen;
 pub mod tls;
