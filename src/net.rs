@@ -13,4 +13,7 @@
 
 pub mod certificate;
 pub mod http_client;
+pub mod http_server;
+pub mod inflate;
+pub mod listen;
 pub mod tls;
