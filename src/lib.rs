@@ -9,4 +9,5 @@ pub mod config;
 pub mod event;
 pub mod metrics;
 
+pub mod encode;
 pub mod matcher;
