@@ -13,7 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::budget::{Budget, Reservation};
-use crate::encode::{Compressor, CompressorPool};
+use crate::encode::compress::{Compressor, CompressorPool};
 use crate::error::Error;
 use crate::event::{Acknowledgement, Chunk, Events, Members};
 use crate::sink::{Batching, Item, Items, Sealed};

@@ -1,23 +1,25 @@
 //! Hydrant (architecture page comes with the last module).
 
+pub mod clock;
 pub mod error;
 pub mod limits;
-pub mod clock;
 
-pub mod event;
-pub mod scan;
-pub mod metrics;
 pub mod budget;
-pub mod stop;
 pub mod config;
+pub mod event;
+pub mod metrics;
+pub mod scan;
+pub mod stop;
 
 pub mod json;
 
-pub mod net;
+pub mod encode;
 pub mod envelope;
 pub mod matcher;
-pub mod encode;
+pub mod net;
 
 pub mod source;
 pub mod frame;
 pub mod decode;
+pub mod batch;
+pub mod sink;

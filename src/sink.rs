@@ -18,7 +18,7 @@ use bytes::Bytes;
 use hyper::Request;
 
 use crate::config::Section;
-use crate::encode::Codec;
+use crate::encode::compress::Codec;
 use crate::encode::body::Context;
 use crate::error::{Diagnostics, Error};
 use crate::event::{Acknowledgement, Chunk, Events, Members};

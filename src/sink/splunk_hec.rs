@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 use super::{Batching, Encoder, Exchange, Http, Items, Sealed, Selection, Sink, SinkKind, Step, Transport};
 use crate::config::{ByteSize, Interval, Secret, Section};
-use crate::encode::Codec;
+use crate::encode::compress::Codec;
 use crate::encode::body::{Body, Context, Form};
 use crate::error::{Diagnostics, Error};
 use crate::event::{SlotId, Value};
