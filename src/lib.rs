@@ -9,7 +9,8 @@ pub mod config;
 pub mod event;
 pub mod metrics;
 pub mod scan;
-pub mod stop;
+pub mod cursor;
+pub mod task;
 
 pub mod json;
 
@@ -23,3 +24,5 @@ pub mod frame;
 pub mod decode;
 pub mod batch;
 pub mod sink;
+pub mod journal;
+pub mod deliver;

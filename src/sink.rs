@@ -23,7 +23,7 @@ use crate::encode::body::Context;
 use crate::error::{Diagnostics, Error};
 use crate::event::{Acknowledgement, Chunk, Events, Members};
 use crate::net::http_client::{Answer, ClientOptions};
-use crate::source::LocalFuture;
+use crate::task::LocalFuture;
 
 /// Every sink.
 pub static SINKS: &[&dyn SinkKind] = &[&splunk_hec::SplunkHec];

@@ -10,19 +10,15 @@
 //! lines in [`SOURCES`].
 
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::config::Section;
 use crate::error::{Diagnostics, Error};
 use crate::event::Span;
-use crate::stop::Stop;
+use crate::task::{LocalFuture, Stop};
 
 /// Every source.
 pub static SOURCES: &[&dyn SourceKind] = &[];
-
-/// A boxed future of the shard's own thread.
-pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// A kind of source.
 pub trait SourceKind: Sync {

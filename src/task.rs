@@ -1,6 +1,11 @@
-//! The signal that Hydrant stops.
+//! What the tasks of a shard share: boxed futures of one thread, and the signal that Hydrant stops.
+
+use std::pin::Pin;
 
 use tokio::sync::watch;
+
+/// A boxed future of the shard's own thread.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Sets the signal.
 #[derive(Debug)]
