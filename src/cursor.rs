@@ -5,8 +5,8 @@
 //! are settled: stored, dead-lettered or dropped by policy. Its low-water mark is the first position that
 //! is not settled; space behind the slowest cursor is free. One of each per shard; nothing is shared.
 
-use crate::event::{Chunk, Members, Position};
 use crate::error::Error;
+use crate::event::{Chunk, Members, Position};
 use crate::task::LocalFuture;
 
 /// What is made durable of a batch before its first attempt.

@@ -22,11 +22,11 @@ use tokio::sync::Notify;
 
 pub use dead_letter::DeadLetters;
 
-use crate::batch::Held;
+use crate::batch::{Batching, Held, Sealed};
 use crate::cursor::{Journal, Manifest};
 use crate::metrics::{self, Cell, Registry};
 use crate::net::http_client::{Answer, HttpClient};
-use crate::sink::{Batching, Client, Http, Sealed, Step, Transport};
+use crate::sink::{Client, Http, Step, Transport};
 
 /// First wait after a failure; doubles up to [`BACKOFF_MAX`].
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);

@@ -169,7 +169,13 @@ impl Events {
         self.slots.clear();
         self.slots.resize(rows * width, Slot::MISSING);
         self.meta.clear();
-        self.meta.extend((0..rows as u32).map(|frame| Meta { frame, alert: NO_ALERT, time_ms: chunk.received_ms, flaw: None, is_strict_object: false }));
+        self.meta.extend((0..rows as u32).map(|frame| Meta {
+            frame,
+            alert: NO_ALERT,
+            time_ms: chunk.received_ms,
+            flaw: None,
+            is_strict_object: false,
+        }));
     }
 
     /// Adds a row that begins as a copy of `row`: the alert of rule `rule` about that event. Returns its index.

@@ -9,9 +9,9 @@ pub mod config;
 pub mod event;
 pub mod metrics;
 pub mod scan;
-pub mod cursor;
 pub mod task;
 
+pub mod cursor;
 pub mod json;
 
 pub mod encode;
@@ -19,10 +19,11 @@ pub mod envelope;
 pub mod matcher;
 pub mod net;
 
-pub mod source;
-pub mod frame;
-pub mod decode;
 pub mod batch;
+pub mod decode;
+pub mod frame;
 pub mod sink;
-pub mod journal;
+pub mod source;
+
 pub mod deliver;
+pub mod journal;

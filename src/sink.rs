@@ -10,18 +10,17 @@
 
 mod splunk_hec;
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
 
+use crate::batch::{Batching, Items, Sealed};
 use crate::config::Section;
-use crate::encode::compress::Codec;
 use crate::encode::body::Context;
 use crate::error::{Diagnostics, Error};
-use crate::event::{Acknowledgement, Chunk, Events, Members};
+use crate::event::{Chunk, Events};
 use crate::net::http_client::{Answer, ClientOptions};
 use crate::task::LocalFuture;
 
@@ -56,27 +55,6 @@ pub trait Sink: Send + Sync {
     fn transport(&self) -> Result<Transport, Error>;
 }
 
-/// How batches are cut.
-#[derive(Clone, Copy, Debug)]
-pub struct Batching {
-    /// Sealed before it would exceed this many bytes, before compression.
-    pub bytes_max: usize,
-    /// Sealed at this many items.
-    pub items_max: usize,
-    /// Longer items go to the dead letters instead of failing a whole batch.
-    pub item_bytes_max: usize,
-    /// Sealed this long after its first item.
-    pub interval: Duration,
-    /// How it is compressed.
-    pub codec: Codec,
-    /// Bytes before the first item.
-    pub head: &'static [u8],
-    /// Bytes between items.
-    pub separator: &'static [u8],
-    /// Bytes behind the last item.
-    pub tail: &'static [u8],
-}
-
 /// Some events of a chunk, for one sink.
 #[derive(Clone, Copy)]
 pub struct Selection<'a> {
@@ -88,77 +66,10 @@ pub struct Selection<'a> {
     pub rows: &'a [u32],
 }
 
-/// Encoded items, one after the other, the sink's separator before each.
-#[derive(Debug, Default)]
-pub struct Items {
-    /// Their bytes.
-    pub bytes: Vec<u8>,
-    /// For each: where its bytes end.
-    pub ends: Vec<u32>,
-    separator: &'static [u8],
-}
-
-impl Items {
-    /// Forgets them, keeps the memory.
-    pub fn clear(&mut self, separator: &'static [u8]) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.separator = separator;
-    }
-
-    /// Adds the item that `write` appends.
-    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.bytes.extend_from_slice(self.separator);
-        write(&mut self.bytes);
-        self.ends.push(self.bytes.len() as u32);
-    }
-
-    /// Where item `index` begins, its separator included.
-    pub fn start(&self, index: usize) -> usize {
-        index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize)
-    }
-}
-
 /// Turns events into items. One per shard, sink and decoder; called once per chunk.
 pub trait Encoder {
     /// Appends exactly one item per selected row, in order.
     fn encode(&mut self, selection: Selection<'_>, items: &mut Items);
-}
-
-/// One item of a sealed batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Item {
-    /// Where its bytes end in the uncompressed body, head and separators included.
-    pub end: u32,
-    /// The chunk, as an index into the batch's members.
-    pub member: u32,
-    /// The frame in the chunk; alerts have that of their event.
-    pub frame: u32,
-    /// Whether it is an alert: derived, so not part of the members' sets.
-    pub is_alert: bool,
-}
-
-/// A batch that will not change any more.
-#[derive(Debug)]
-pub struct Sealed {
-    /// The same for every attempt, also after a restart; names of objects are derived from it.
-    pub id: u128,
-    /// The compressed body.
-    pub body: Bytes,
-    /// How it is compressed.
-    pub codec: Codec,
-    /// Length before compression.
-    pub plain_bytes: usize,
-    /// The items.
-    pub items: Vec<Item>,
-    /// The events behind them.
-    pub members: Vec<Members>,
-    /// Arrival of the oldest event, ms since 1970 UTC.
-    pub oldest_ms: i64,
-    /// Told when the batch is done with.
-    pub acknowledgements: Vec<Acknowledgement>,
-    /// Peer of the first event, for dead letters.
-    pub peer: Option<IpAddr>,
 }
 
 /// How batches leave.

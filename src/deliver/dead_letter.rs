@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::batch::Sealed;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
-use crate::sink::Sealed;
 
 /// Where dead letters go.
 #[derive(Clone, Debug)]
@@ -48,9 +48,8 @@ impl DeadLetters {
             "EventId": position,
             "sender": batch.peer.map(|peer| peer.to_string()),
         });
-        self.append(destination, &record).map_err(|error| {
-            Error::new(ErrorKind::Storage, "write a dead letter", error.to_string()).with("folder", self.folder.display())
-        })
+        self.append(destination, &record)
+            .map_err(|error| Error::new(ErrorKind::Storage, "write a dead letter", error.to_string()).with("folder", self.folder.display()))
     }
 
     fn append(&self, destination: &str, record: &serde_json::Value) -> std::io::Result<()> {

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::batch::{Batching, Item, Sealed};
 use crate::encode::compress::{Compressor, decompress};
 use crate::error::{Error, ErrorKind};
-use crate::sink::{Batching, Item, Sealed};
 
 /// The uncompressed body.
 ///

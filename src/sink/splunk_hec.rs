@@ -21,10 +21,11 @@ use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::{Request, StatusCode, Uri};
 use serde::Deserialize;
 
-use super::{Batching, Encoder, Exchange, Http, Items, Sealed, Selection, Sink, SinkKind, Step, Transport};
+use super::{Encoder, Exchange, Http, Selection, Sink, SinkKind, Step, Transport};
+use crate::batch::{Batching, Items, Sealed};
 use crate::config::{ByteSize, Interval, Secret, Section};
-use crate::encode::compress::Codec;
 use crate::encode::body::{Body, Context, Form};
+use crate::encode::compress::Codec;
 use crate::error::{Diagnostics, Error};
 use crate::event::{SlotId, Value};
 use crate::json;
@@ -154,7 +155,7 @@ impl Sink for Configured {
             item_bytes_max: EVENT_BYTES_MAX,
             interval: buffer.interval.0,
             codec: match self.config.compression {
-                Compression::Gzip => Codec::Gzip(1),
+                Compression::Gzip => Codec::Gzip { level: 1 },
                 Compression::None => Codec::None,
             },
             head: b"",
@@ -405,7 +406,12 @@ mod tests {
     }
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status: StatusCode::from_u16(status).unwrap(), headers: Default::default(), body: body.to_owned().into(), truncated: false }
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: Default::default(),
+            body: body.to_owned().into(),
+            truncated: false,
+        }
     }
 
     #[test]
