@@ -319,4 +319,9 @@ impl<'a> Event<'a> {
     pub fn slot(&self, slot: SlotId) -> Slot {
         self.slots[slot.index()]
     }
+
+    /// The values of all slots, missing ones included.
+    pub fn values(self) -> impl Iterator<Item = Value<'a>> {
+        self.slots.iter().map(move |slot| slot.value(self.bytes, self.arena))
+    }
 }

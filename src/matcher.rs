@@ -15,7 +15,28 @@
 //!   simple lower-case mapping. Bytes that are not UTF-8 are compared as bytes.
 //! * Text predicates see numbers and booleans as they are written (`4688`, `true`), JSON escapes resolved.
 
+mod atom;
+mod engine;
+mod gate;
+mod instant;
+mod lists;
+mod literal;
+mod member;
+mod number;
+mod oracle;
+mod pass;
+mod program;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use engine::{Builder, Matcher, ProgramId, Scratch};
+
 use regex::bytes::Regex;
+
+/// Pairs of members that a comparison of two lists looks at; what comes later does not count. Two lists that
+/// fill a frame have 10^10 pairs, two that anybody compares have a few hundred.
+pub const FIELD_PAIRS_MAX: usize = 65_536;
 
 /// How a text is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,7 +123,8 @@ pub enum Predicate {
         /// Whether upper and lower case differ.
         cased: bool,
     },
-    /// The regular expression finds something in the value.
+    /// The regular expression finds something in the value. Its flags stand inside it (`(?i)`), not on the
+    /// builder, where the index could not see them.
     Regex(Regex),
     /// Numeric comparison; text that reads as a number counts as one.
     Number {
