@@ -9,4 +9,5 @@ pub mod config;
 pub mod event;
 pub mod metrics;
 
+pub mod detect;
 pub mod matcher;
