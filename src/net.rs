@@ -17,3 +17,4 @@ pub mod http_server;
 pub mod inflate;
 pub mod listen;
 pub mod tls;
+pub mod udp;
