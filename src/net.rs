@@ -8,7 +8,7 @@
 //! - No part panics, and no part allocates more than a limit that the caller can see.
 //! - A peer that is silent, slow or endless costs one connection for a bounded time: each wait has a timeout,
 //!   each buffer a cap, each listener a connection cap.
-//! - Text from a peer is data. The parsers (PROXY header, SigV4, certificates) are pure functions over bytes.
+//! - Text from a peer is data. The parsers ([`listen::proxy_header`], [`sigv4`], [`certificate`]) are pure functions.
 //! - A mistake in a certificate, key or address is named with its file or its text.
 
 pub mod certificate;
@@ -16,4 +16,6 @@ pub mod http_client;
 pub mod http_server;
 pub mod inflate;
 pub mod listen;
+pub mod sigv4;
 pub mod tls;
+pub mod udp;

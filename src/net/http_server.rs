@@ -418,9 +418,8 @@ mod tests {
             ..ServerOptions::default()
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let done = tokio::task::spawn_local(serve(listener, options, handle, async {
-            let _ = stopped.await;
-        }));
+        let stopped = async { drop(stopped.await) };
+        let done = tokio::task::spawn_local(serve(listener, options, handle, stopped));
         Running { address, counters, stop, done }
     }
 
@@ -434,8 +433,8 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let (mut reader, mut writer) = stream.split();
         let mut answer = Vec::new();
-        let send = async { writer.write_all(bytes).await.map(|()| bytes.len()) };
         // A server that answers early resets the rest of what we send.
+        let send = async { drop(writer.write_all(bytes).await) };
         tokio::join!(send, async {
             let mut buffer = vec![0; 65_536];
             while let Ok(n @ 1..) = reader.read(&mut buffer).await {

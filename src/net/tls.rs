@@ -367,3 +367,268 @@ impl ServerCertVerifier for TrustAnybody {
         self.0.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use hyper::{Request, Response};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use tempfile::TempDir;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::net::http_client::{Answer, ClientOptions, HttpClient, SendError, SendErrorKind};
+    use crate::net::http_server::{ConnectionInfo, ServerCounters, ServerOptions, serve};
+    use crate::net::listen;
+
+    /// 2020-06-01, inside the validity of the expired certificate.
+    const LONG_AGO_MS: i64 = 1_590_969_600_000;
+
+    struct Authority {
+        dir: TempDir,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    impl Authority {
+        fn new() -> Self {
+            Self::named("Test authority")
+        }
+
+        fn named(name: &str) -> Self {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(DnType::CommonName, name);
+            let key = KeyPair::generate().unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+            Self { dir, issuer: Issuer::new(params, key) }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        /// Writes `NAME.pem` and `NAME.key` for a host or client of that name.
+        fn issue(&self, name: &str, last_year: i32) {
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.signed_by(&key, &self.issuer).unwrap();
+            std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
+            std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+
+        fn server(&self, name: &str) -> TlsServer {
+            let (cert, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")));
+            TlsServer { cert, key, client_ca: None, min_version: TlsVersion::V1_2 }
+        }
+
+        fn client(&self) -> TlsClient {
+            TlsClient { ca: Some(self.path("ca.pem")), ..TlsClient::default() }
+        }
+    }
+
+    async fn answer(_: Request<Incoming>, info: Rc<ConnectionInfo>) -> Response<Full<Bytes>> {
+        let name = info.certificate.as_ref().and_then(Certificate::name).unwrap_or("nobody");
+        Response::new(Full::from(name.to_owned()))
+    }
+
+    /// Starts a server and hands its port and counters to `test`.
+    fn with_server<F: Future<Output = ()>>(tls: Arc<ServerTls>, test: impl FnOnce(u16, ServerCounters) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let listener = listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let counters = ServerCounters::default();
+            let options = ServerOptions { tls: Some(tls), counters: counters.clone(), ..ServerOptions::default() };
+            tokio::task::spawn_local(serve(listener, options, answer, std::future::pending()));
+            test(port, counters).await;
+        });
+    }
+
+    /// The client may know of a failure before the server has counted it.
+    async fn failures_become(counters: &ServerCounters, count: u64) {
+        for _ in 0..500 {
+            if counters.tls_failed.value() == count {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{} handshakes failed, expected {count}", counters.tls_failed.value());
+    }
+
+    async fn send(port: u16, settings: &TlsClient) -> Result<Answer, SendError> {
+        let client = HttpClient::new(ClientOptions { tls: Some(ClientTls::load(settings).unwrap()), ..ClientOptions::default() });
+        client.send(Request::get(format!("https://localhost:{port}/")).body(Full::default()).unwrap()).await
+    }
+
+    #[test]
+    fn a_server_is_trusted_by_its_authority_and_name_only() {
+        let (authority, stranger) = (Authority::new(), Authority::named("Stranger"));
+        authority.issue("localhost", 2099);
+        with_server(Arc::new(ServerTls::load(authority.server("localhost")).unwrap()), async |port, counters| {
+            assert_eq!(send(port, &authority.client()).await.unwrap().body, "nobody");
+            let wrong_authority = send(port, &stranger.client()).await.unwrap_err();
+            assert_eq!((wrong_authority.kind, wrong_authority.retryable), (SendErrorKind::Tls, false), "{wrong_authority}");
+            assert!(wrong_authority.to_string().contains("UnknownIssuer"), "{wrong_authority}");
+            let other_name = TlsClient { server_name: Some("other.example".to_owned()), ..authority.client() };
+            let wrong_name = send(port, &other_name).await.unwrap_err();
+            assert_eq!(wrong_name.kind, SendErrorKind::Tls);
+            assert!(wrong_name.to_string().contains("other.example"), "{wrong_name}");
+            failures_become(&counters, 2).await;
+            let unverified = TlsClient { verify: false, ..stranger.client() };
+            assert_eq!(send(port, &unverified).await.unwrap().body, "nobody");
+        });
+    }
+
+    #[test]
+    fn a_certificate_of_another_name_is_accepted_under_server_name() {
+        let authority = Authority::new();
+        authority.issue("splunk.example", 2099);
+        with_server(Arc::new(ServerTls::load(authority.server("splunk.example")).unwrap()), async |port, _| {
+            assert_eq!(send(port, &authority.client()).await.unwrap_err().kind, SendErrorKind::Tls);
+            let named = TlsClient { server_name: Some("splunk.example".to_owned()), ..authority.client() };
+            assert_eq!(send(port, &named).await.unwrap().status, 200);
+        });
+    }
+
+    #[test]
+    fn a_client_needs_a_certificate_of_the_client_authority() {
+        let (authority, stranger) = (Authority::new(), Authority::named("Stranger"));
+        authority.issue("localhost", 2099);
+        authority.issue("fw1.example", 2099);
+        stranger.issue("fw1.example", 2099);
+        for min_version in [TlsVersion::V1_2, TlsVersion::V1_3] {
+            let settings = TlsServer { client_ca: Some(authority.path("ca.pem")), min_version, ..authority.server("localhost") };
+            with_server(Arc::new(ServerTls::load(settings).unwrap()), async |port, counters| {
+                let with = |from: &Authority| TlsClient {
+                    cert: Some(from.path("fw1.example.pem")),
+                    key: Some(from.path("fw1.example.key")),
+                    ..authority.client()
+                };
+                assert_eq!(send(port, &with(&authority)).await.unwrap().body, "fw1.example");
+                for refused in [authority.client(), with(&stranger)] {
+                    let error = send(port, &refused).await.unwrap_err();
+                    assert_eq!((error.kind, error.retryable), (SendErrorKind::Tls, false), "{error}");
+                }
+                failures_become(&counters, 2).await;
+            });
+        }
+    }
+
+    #[test]
+    fn an_expired_certificate_is_refused_by_the_client_and_at_loading() {
+        let authority = Authority::new();
+        authority.issue("localhost", 2021);
+        let error = ServerTls::load(authority.server("localhost")).unwrap_err().to_string();
+        assert!(error.contains("localhost.pem is expired, valid until 2021-01-01T00:00:00Z"), "{error}");
+        clock::fix_ms(Some(LONG_AGO_MS));
+        let tls = Arc::new(ServerTls::load(authority.server("localhost")).unwrap());
+        clock::fix_ms(None);
+        with_server(tls, async |port, _| {
+            let error = send(port, &authority.client()).await.unwrap_err();
+            assert_eq!((error.kind, error.retryable), (SendErrorKind::Tls, false));
+            assert!(error.to_string().contains("expired"), "{error}");
+        });
+    }
+
+    #[test]
+    fn the_oldest_version_is_enforced() {
+        let authority = Authority::new();
+        authority.issue("localhost", 2099);
+        let settings = TlsServer { min_version: TlsVersion::V1_3, ..authority.server("localhost") };
+        with_server(Arc::new(ServerTls::load(settings).unwrap()), async |port, _| {
+            let config = ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[&version::TLS12])
+                .unwrap()
+                .with_root_certificates(roots(&authority.path("ca.pem")).unwrap())
+                .with_no_client_auth();
+            let tls = ClientTls { config: Arc::new(config), server_name: None };
+            let client = HttpClient::new(ClientOptions { tls: Some(tls), ..ClientOptions::default() });
+            let request = Request::get(format!("https://localhost:{port}/")).body(Full::default()).unwrap();
+            assert_eq!(client.send(request).await.unwrap_err().kind, SendErrorKind::Tls);
+            assert_eq!(send(port, &authority.client()).await.unwrap().status, 200);
+        });
+    }
+
+    #[test]
+    fn new_files_are_taken_up_and_bad_ones_leave_the_old_in_use() {
+        let (authority, next) = (Authority::new(), Authority::new());
+        authority.issue("localhost", 2099);
+        next.issue("localhost", 2099);
+        let tls = Arc::new(ServerTls::load(authority.server("localhost")).unwrap());
+        with_server(Arc::clone(&tls), async |port, _| {
+            assert!(!tls.reload_if_changed().unwrap());
+            let later = |name: &str| {
+                let file = File::options().write(true).open(authority.path(name)).unwrap();
+                file.set_modified(clock_far_ahead()).unwrap();
+            };
+            std::fs::copy(next.path("localhost.pem"), authority.path("localhost.pem")).unwrap();
+            later("localhost.pem");
+            let half = tls.reload_if_changed().unwrap_err().to_string();
+            assert!(half.contains("localhost.key is not the key of the certificate"), "{half}");
+            assert_eq!(send(port, &authority.client()).await.unwrap().status, 200);
+            std::fs::copy(next.path("localhost.key"), authority.path("localhost.key")).unwrap();
+            later("localhost.key");
+            assert!(tls.reload_if_changed().unwrap());
+            assert!(!tls.reload_if_changed().unwrap());
+            assert_eq!(send(port, &authority.client()).await.unwrap_err().kind, SendErrorKind::Tls);
+            assert_eq!(send(port, &next.client()).await.unwrap().status, 200);
+        });
+    }
+
+    fn clock_far_ahead() -> SystemTime {
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000)
+    }
+
+    #[test]
+    fn a_bad_file_is_named_with_what_is_wrong() {
+        let authority = Authority::new();
+        authority.issue("localhost", 2099);
+        authority.issue("other", 2099);
+        let good = authority.server("localhost");
+        let write = |name: &str, content: &str| {
+            std::fs::write(authority.path(name), content).unwrap();
+            authority.path(name)
+        };
+        let encrypted = write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+        let nonsense = write("nonsense.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        let cases = [
+            (TlsServer { cert: authority.path("gone.pem"), ..good.clone() }, "cannot read", "gone.pem"),
+            (TlsServer { cert: write("empty.pem", ""), ..good.clone() }, "no certificate in it", "empty.pem"),
+            (TlsServer { cert: good.key.clone(), ..good.clone() }, "no certificate in it", "localhost.key"),
+            (TlsServer { cert: nonsense.clone(), ..good.clone() }, "not an X.509 certificate", "nonsense.pem"),
+            (TlsServer { key: good.cert.clone(), ..good.clone() }, "no private key in it", "localhost.pem"),
+            (TlsServer { key: encrypted, ..good.clone() }, "encrypted", "encrypted.key"),
+            (TlsServer { key: authority.path("other.key"), ..good.clone() }, "not the key of the certificate", "other.key"),
+            (TlsServer { client_ca: Some(nonsense), ..good }, "number 1", "nonsense.pem"),
+        ];
+        for (settings, what, file) in cases {
+            let error = ServerTls::load(settings).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(what) && text.contains(file), "{text}");
+            assert!(!error.is_retryable());
+        }
+        let half = TlsClient { cert: Some("a.pem".into()), ..authority.client() };
+        assert!(ClientTls::load(&half).unwrap_err().to_string().contains("belong together"));
+        let name = TlsClient { server_name: Some("not a name".to_owned()), ..authority.client() };
+        assert!(ClientTls::load(&name).unwrap_err().to_string().contains("not a name"));
+    }
+
+    #[test]
+    fn settings_are_read_with_safe_defaults() {
+        let client: TlsClient = serde_json::from_str("{}").unwrap();
+        assert_eq!(client, TlsClient::default());
+        assert!(client.verify);
+        let server: TlsServer = serde_json::from_str(r#"{"cert": "c.pem", "key": "k.pem", "min_version": "1.3"}"#).unwrap();
+        assert_eq!(server.min_version, TlsVersion::V1_3);
+        assert!(serde_json::from_str::<TlsServer>(r#"{"cert": "c", "key": "k", "verify_client": true}"#).is_err());
+        assert!(serde_json::from_str::<TlsServer>(r#"{"cert": "c", "key": "k", "min_version": "1.1"}"#).is_err());
+    }
+}
