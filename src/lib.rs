@@ -18,9 +18,11 @@ pub mod encode;
 pub mod envelope;
 pub mod matcher;
 pub mod net;
+pub mod vrl;
 
 pub mod batch;
 pub mod decode;
+pub mod detect;
 pub mod frame;
 pub mod sink;
 pub mod source;

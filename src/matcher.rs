@@ -7,10 +7,13 @@
 //!
 //! # What a predicate means
 //!
-//! * A missing field makes every predicate false but [`Predicate::Null`]; `Not` is plain negation, so
-//!   "not x" holds when the field is missing.
+//! * A missing field makes every predicate false but [`Predicate::Null`] and [`Type::Null`]; `Not` is plain
+//!   negation, so "not x" holds when the field is missing.
 //! * A field that is a list holds if any of its members does (Sigma is silent here; every engine does so).
 //!   An object holds only `Exists`.
+//! * [`Predicate::Type`] looks at the field itself and never into a list. Beside another predicate it makes
+//!   that one strict: "is a number, and equals 443" leaves out the text `443` and the list `[443]`. VRL
+//!   conditions are lowered to such pairs.
 //! * Comparisons without `cased` fold ASCII letters and, where either side has other letters, Unicode's
 //!   simple lower-case mapping. Bytes that are not UTF-8 are compared as bytes.
 //! * Text predicates see numbers and booleans as they are written (`4688`, `true`), JSON escapes resolved.
@@ -103,6 +106,21 @@ pub enum Glob {
     Text(String),
 }
 
+/// What a field's value is, as the event has it: nothing is converted and lists are not looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Type {
+    /// `true` or `false`; not their text.
+    Boolean,
+    /// A number without fraction and exponent that fits 64 bits with sign.
+    Integer,
+    /// Missing, or JSON `null`.
+    Null,
+    /// A number, integers included; not its text.
+    Number,
+    /// Text.
+    Text,
+}
+
 /// A question to one field.
 #[derive(Clone, Debug)]
 pub enum Predicate {
@@ -141,6 +159,8 @@ pub enum Predicate {
     Exists,
     /// The field is missing or `null`.
     Null,
+    /// The field itself is of this type.
+    Type(Type),
     /// The part of the time that the field holds (RFC 3339 text, or a number of seconds, ms, us or ns).
     Time {
         /// Which part.
