@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use crate::event::SlotId;
 use crate::matcher::number::NumberKey;
 use crate::matcher::text::folded;
-use crate::matcher::{Number, Order, Predicate, TextOp};
+use crate::matcher::{Number, Order, Predicate, TextOp, Type};
 
 /// Index of an atom.
 pub(super) type AtomId = u32;
@@ -70,6 +70,8 @@ pub(super) enum Leaf {
     Exists,
     /// The field is missing or null.
     Null,
+    /// The field itself is of a type.
+    Type(Type),
 }
 
 /// A predicate that is evaluated alone, and only if a program asks.
@@ -131,6 +133,7 @@ impl Atoms {
             (Target::Slot(slot), Predicate::Cidr(network)) => (PassKey::Network(slot), Leaf::Network(network.trunc())),
             (Target::Slot(slot), Predicate::Exists) => (PassKey::Exact(slot), Leaf::Exists),
             (Target::Slot(slot), Predicate::Null) => (PassKey::Exact(slot), Leaf::Null),
+            (Target::Slot(slot), Predicate::Type(kind)) => (PassKey::Exact(slot), Leaf::Type(*kind)),
             _ => return None,
         };
         let pass = self.passes.id(pass);

@@ -73,7 +73,7 @@ fn likelihood(leaf: &Leaf, rivals: u32) -> f64 {
         Leaf::Number { op: Order::Equal, .. } => share.min(0.3),
         Leaf::Number { .. } => 0.5,
         Leaf::Network(network) => 0.3 / f64::from(network.prefix_len()).max(1.0),
-        Leaf::Exists | Leaf::Null => 0.9,
+        Leaf::Exists | Leaf::Null | Leaf::Type(_) => 0.9,
     }
 }
 

@@ -9,6 +9,7 @@
 use memchr::{memchr, memchr2, memchr3};
 
 use crate::event::Value;
+use crate::matcher::Type;
 
 /// One scalar of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +175,17 @@ fn hex4(text: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, after) = text.split_at_checked(4)?;
     let code = digits.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))?;
     Some((code, after))
+}
+
+/// Whether a field's own value is of a type, lists not looked into.
+pub(super) fn is_of_type(value: Value<'_>, kind: Type) -> bool {
+    match kind {
+        Type::Boolean => matches!(value, Value::Boolean(_)),
+        Type::Integer => matches!(value, Value::Number(text) if std::str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok())),
+        Type::Null => matches!(value, Value::Missing | Value::Null),
+        Type::Number => matches!(value, Value::Number(_)),
+        Type::Text => matches!(value, Value::Text(_) | Value::Escaped(_)),
+    }
 }
 
 #[cfg(test)]

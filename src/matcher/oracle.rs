@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::event::{Event, SlotId, Value};
 use crate::matcher::instant;
-use crate::matcher::member::{Scalar, any_scalar};
+use crate::matcher::member::{Scalar, any_scalar, is_of_type};
 use crate::matcher::number::{compare, parse, satisfies};
 use crate::matcher::{Expr, FIELD_PAIRS_MAX, Glob, Number, Predicate, TextOp};
 
@@ -18,6 +18,7 @@ pub(super) fn holds(expr: &Expr<SlotId>, event: Event<'_>) -> bool {
         Expr::Field(slot, predicate) => match (predicate, event.value(*slot)) {
             (Predicate::Exists, value) => value != Value::Missing,
             (Predicate::Null, Value::Missing) => true,
+            (Predicate::Type(kind), value) => is_of_type(value, *kind),
             (_, value) => any_scalar(value, &mut Vec::new(), &mut |scalar| asks(predicate, scalar)),
         },
         Expr::Fields { left, op, right, cased } => {
@@ -57,6 +58,7 @@ fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
             Scalar::Null | Scalar::Number(_) => false,
         },
         Predicate::Exists => true,
+        Predicate::Type(_) => false,
         Predicate::Null => scalar == Scalar::Null,
         Predicate::Time { part, op, number } => instant::part(scalar, *part)
             .is_some_and(|value| satisfies(*op, compare(Number::Integer(value.into()), Number::Integer((*number).into())))),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use regex::bytes::Regex;
 
 use crate::event::{Chunk, Event, Events, Fields, Kind, Sender, Slot, SlotId, Span};
-use crate::matcher::{Builder, Expr, Glob, Number, Order, Predicate, ProgramId, TextOp, TimePart};
+use crate::matcher::{Builder, Expr, Glob, Number, Order, Predicate, ProgramId, TextOp, TimePart, Type};
 
 const SLOTS: usize = 3;
 
@@ -349,6 +349,7 @@ fn any_predicate() -> impl Strategy<Value = Predicate> {
         1 => any::<bool>().prop_map(Predicate::Boolean),
         1 => Just(Predicate::Exists),
         1 => Just(Predicate::Null),
+        1 => prop::sample::select(vec![Type::Boolean, Type::Integer, Type::Null, Type::Number, Type::Text]).prop_map(Predicate::Type),
         1 => (prop::sample::select(parts), any_order(), prop::sample::select(vec![1, 3, 23, 30, 2026]))
             .prop_map(|(part, op, number)| Predicate::Time { part, op, number }),
     ]

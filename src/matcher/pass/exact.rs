@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use crate::event::Value;
+use crate::matcher::Type;
 use crate::matcher::atom::{AtomId, Leaf};
 use crate::matcher::lists::Lists;
-use crate::matcher::member::{Scalar, any_scalar};
+use crate::matcher::member::{Scalar, any_scalar, is_of_type};
 use crate::matcher::pass::{Facts, LeafAtoms};
 use crate::matcher::text::{FOLD_SHRINK_MAX, fold_into};
 
@@ -16,6 +17,7 @@ pub(in crate::matcher) struct Exact {
     cased: Table,
     exists: Vec<AtomId>,
     null: Vec<AtomId>,
+    types: Vec<(Type, Vec<AtomId>)>,
 }
 
 /// Literals to lists of atoms.
@@ -61,6 +63,7 @@ impl Exact {
                 Leaf::Text { text, cased: false, .. } => exact.uncased.insert(text, atoms),
                 Leaf::Exists => exact.exists.extend_from_slice(atoms),
                 Leaf::Null => exact.null.extend_from_slice(atoms),
+                Leaf::Type(kind) => exact.types.push((*kind, atoms.to_vec())),
                 Leaf::Number { .. } | Leaf::Network(_) => {}
             }
         }
@@ -68,6 +71,11 @@ impl Exact {
     }
 
     pub(super) fn run(&self, value: Value<'_>, unescaped: &mut Vec<u8>, folded: &mut Vec<u8>, facts: &mut Facts) {
+        for (kind, atoms) in &self.types {
+            if is_of_type(value, *kind) {
+                facts.set_all(atoms);
+            }
+        }
         if value == Value::Missing {
             return facts.set_all(&self.null);
         }

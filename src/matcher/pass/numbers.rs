@@ -27,7 +27,7 @@ impl Numbers {
                     numbers.equal.insert(*number, list);
                 }
                 Leaf::Number { op, number } => numbers.ordered.push((*op, number.number(), (*atoms).into())),
-                Leaf::Text { .. } | Leaf::Network(_) | Leaf::Exists | Leaf::Null => {}
+                Leaf::Text { .. } | Leaf::Network(_) | Leaf::Exists | Leaf::Null | Leaf::Type(_) => {}
             }
         }
         numbers

@@ -77,7 +77,8 @@ impl Ready {
             }
             Self::Plain(Predicate::Exists) => true,
             Self::Plain(Predicate::Null) => scalar == Scalar::Null,
-            Self::Plain(Predicate::Text { .. } | Predicate::Glob { .. }) => false,
+            // Of a slot these are indexed; the whole event has no single text and no type.
+            Self::Plain(Predicate::Text { .. } | Predicate::Glob { .. } | Predicate::Type(_)) => false,
         }
     }
 }
