@@ -24,6 +24,7 @@ pub mod batch;
 pub mod decode;
 pub mod detect;
 pub mod frame;
+pub mod route;
 pub mod sink;
 pub mod source;
 
