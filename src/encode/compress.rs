@@ -41,11 +41,12 @@ use crate::limits::ZSTD_WINDOW_LOG_MAX;
 /// and 2 MiB (level 3) not at all; 128 KiB loses 5 to 20 %.
 pub const ZSTD_WINDOW_LOG: u32 = 18;
 
-/// Bytes that ISA-L and zstd compress in 0.2 to 0.6 ms (230 to 900 MB/s measured); also zstd's block.
+/// Bytes that ISA-L and zstd compress in 0.2 to 0.6 ms on a quiet machine (230 to 900 MB/s measured; zstd 3
+/// up to 1.4 ms where every core is contended). Also zstd's block: it would not do less at once.
 const FAST_SLICE_BYTES: usize = 128 * 1024;
 
-/// Bytes that zlib-rs compresses in 0.2 to 0.6 ms (60 to 150 MB/s measured at levels 2 to 6).
-const ZLIB_SLICE_BYTES: usize = 32 * 1024;
+/// Bytes that zlib-rs compresses in 0.1 to 0.3 ms (60 to 150 MB/s measured at levels 2 to 6).
+const ZLIB_SLICE_BYTES: usize = 16 * 1024;
 
 /// Free space that a library call gets at least.
 const OUTPUT_STEP_BYTES: usize = 16 * 1024;

@@ -19,11 +19,20 @@ const INTERNAL_BYTES: usize = 96 * 1024;
 /// Input bytes of one library call; its lengths have 32 bits.
 const CALL_BYTES_MAX: usize = 1 << 30;
 
-/// Free space that one library call gets at least: a call with less than a few bytes makes no progress.
+/// Free space that one library call gets at least.
 const OUTPUT_STEP_BYTES: usize = 16 * 1024;
+
+/// A call that leaves less than this free may have been short of room: block headers take up to 328 bytes, and
+/// the bit buffer is only written out into 8 bytes or more. It is called again with a fresh step.
+const OUTPUT_MARGIN_BYTES: usize = 1024;
 
 /// `IGZIP_GZIP`: header, checksum and length are written by the library.
 const GZIP: u16 = 1;
+
+/// Our own code for an answer that contradicts the library's documentation; its own are single digits.
+const IMPOSSIBLE: c_int = c_int::MIN;
+
+const _: () = assert!(OUTPUT_MARGIN_BYTES < OUTPUT_STEP_BYTES, "a fresh step always ends the loop");
 
 /// `struct isal_zstream`.
 #[repr(C, align(64))]
@@ -92,7 +101,8 @@ impl Deflate {
 
     /// Forgets what was written; the next byte begins a new member.
     ///
-    /// By a full init: behind `isal_deflate_reset` of 2.30 the next member began without a valid gzip header.
+    /// By a full init: `isal_deflate_reset` keeps `gzip_flag`, which the library itself changes to "no header"
+    /// once it has written one, so the next member would begin without.
     pub(crate) fn reset(&mut self) {
         // SAFETY: `stream` is a valid `isal_zstream` (the layout is checked at build time) and nobody else
         // has it. Init writes the public fields and the internal state, nothing behind them.
@@ -141,18 +151,19 @@ impl Deflate {
             // as large as `level_buf_size` says.
             let code = unsafe { isal_deflate(self.stream.as_ptr()) };
             // SAFETY: valid and unshared, as above.
-            let left = unsafe { self.stream.as_ref() }.avail_out as usize;
+            let fields = unsafe { self.stream.as_ref() };
+            let (left, unread) = (fields.avail_out as usize, fields.avail_in);
             let Some(written) = room.checked_sub(left) else {
-                return Err(c_int::MIN);
+                return Err(IMPOSSIBLE);
             };
             // SAFETY: the library wrote the first `written` of at most `room` spare bytes.
             unsafe { output.set_len(length + written) };
             if code != 0 {
                 return Err(code);
             }
-            // The library stops when the input is used up or the output is full.
-            if left > 0 {
-                return Ok(());
+            // The library stops when the input is used up or the output is (nearly) full.
+            if left >= OUTPUT_MARGIN_BYTES {
+                return if unread == 0 { Ok(()) } else { Err(IMPOSSIBLE) };
             }
         }
     }
@@ -169,7 +180,7 @@ impl Drop for Deflate {
 mod tests {
     use std::io::Read as _;
 
-    use super::Deflate;
+    use super::{Deflate, OUTPUT_STEP_BYTES};
 
     fn inflate(bytes: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
@@ -218,6 +229,25 @@ mod tests {
         deflate.write(&plain, true, &mut packed).expect("one call, many output steps");
         assert!(packed.len() >= plain.len() && packed.len() < plain.len() + plain.len() / 100);
         assert_eq!(inflate(&packed), plain);
+    }
+
+    #[test]
+    fn members_that_end_anywhere_around_the_end_of_the_room_are_complete() {
+        let plain = noise(OUTPUT_STEP_BYTES + 200);
+        for level in 1..=3 {
+            let mut deflate = Deflate::new(level);
+            for length in OUTPUT_STEP_BYTES - 400..plain.len() {
+                let mut packed = Vec::with_capacity(OUTPUT_STEP_BYTES);
+                deflate.write(&plain[..length], false, &mut packed).expect("write");
+                deflate.write(&[], true, &mut packed).expect("finish");
+                deflate.reset();
+                assert_eq!(inflate(&packed), &plain[..length], "level {level}, {length} bytes");
+                packed.clear();
+                deflate.write(&plain[..length], true, &mut packed).expect("write and finish");
+                deflate.reset();
+                assert_eq!(inflate(&packed), &plain[..length], "level {level}, {length} bytes at once");
+            }
+        }
     }
 
     #[test]

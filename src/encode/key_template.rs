@@ -512,16 +512,25 @@ impl Random {
     }
 }
 
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=' | b'@' | b'+' | b':')
-}
+/// The ASCII characters that a value keeps. A table, since a value's bytes are looked at once an event.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let kept = b"-_.=@+:0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut index = 0;
+    while index < kept.len() {
+        plain[kept[index] as usize] = true;
+        index += 1;
+    }
+    plain
+};
 
 /// Appends a value as one part of a name: see the module's documentation.
 fn confine(value: &[u8], out: &mut String) {
-    if let Ok(text) = str::from_utf8(value)
-        && value.len() <= VALUE_BYTES_MAX
+    // No early end in the loop: most values are plain to the last byte.
+    if value.len() <= VALUE_BYTES_MAX
+        && value.iter().fold(true, |plain, byte| plain & PLAIN[usize::from(*byte)])
         && value.first().is_some_and(|first| *first != b'.')
-        && value.iter().all(|byte| is_plain(*byte))
+        && let Ok(text) = str::from_utf8(value)
     {
         out.push_str(text);
         return;
@@ -531,11 +540,13 @@ fn confine(value: &[u8], out: &mut String) {
         return;
     }
     let start = out.len();
+    // Nothing behind this shows, and a value may have a megabyte.
+    let value = value.get(..VALUE_BYTES_MAX + 4).unwrap_or(value);
     let mut leading = true;
     for chunk in value.utf8_chunks() {
         for character in chunk.valid().chars() {
             leading &= character == '.';
-            let keep = if character.is_ascii() { is_plain(character as u8) && !leading } else { character.is_alphabetic() };
+            let keep = if character.is_ascii() { PLAIN[character as usize & 0x7f] && !leading } else { character.is_alphabetic() };
             let length = out.len();
             if keep {
                 out.push(character);
@@ -559,7 +570,10 @@ fn confine(value: &[u8], out: &mut String) {
 
 fn percent(bytes: &[u8], out: &mut String) {
     for byte in bytes {
-        append(out, format_args!("%{byte:02X}"));
+        out.push('%');
+        for digit in [byte >> 4, byte & 0xf] {
+            out.push(char::from(if digit < 10 { b'0' + digit } else { b'A' + digit - 10 }));
+        }
     }
 }
 
