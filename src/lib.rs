@@ -10,3 +10,4 @@ pub mod event;
 pub mod metrics;
 
 pub mod matcher;
+pub mod traffic;
