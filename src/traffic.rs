@@ -13,8 +13,9 @@
 //!
 //! One attacker, 198.51.100.23 (TEST-NET-2, "Netherlands"), walks through the logs of four products in 20
 //! seconds. Times are seconds from the start. Benign traffic shows none of the values in the last column,
-//! with the exceptions that the second list names. Techniques are those of MITRE ATT&CK version 19, which
-//! calls T1685 what was T1562.001.
+//! with the exceptions that the second list names. Techniques are those of MITRE ATT&CK, numbered as SigmaHQ's
+//! rules of August 2026 do: T1685 is what was T1562.001. Numbers of signatures come from published sample
+//! logs, not from the vendors' databases.
 //!
 //! | at | scene | kind | lines | technique | field values |
 //! |---|---|---|---|---|---|
