@@ -18,6 +18,7 @@ pub mod encode;
 pub mod envelope;
 pub mod matcher;
 pub mod net;
+pub mod traffic;
 pub mod vrl;
 
 pub mod batch;
