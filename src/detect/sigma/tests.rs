@@ -229,9 +229,11 @@ mod values {
     #[test]
     fn every_base64offset_variant_is_in_the_encoding_at_its_offset_whatever_surrounds_it() {
         use base64::Engine;
+
+        use crate::detect::sigma::pattern;
         for length in 2..9usize {
             let value: Vec<u8> = (0..length).map(|i| b'a' + u8::try_from(i).unwrap()).collect();
-            let variants = super::super::pattern::base64_offsets(&value).unwrap();
+            let variants = pattern::base64_offsets(&value).unwrap();
             for (offset, variant) in variants.iter().enumerate() {
                 for neighbour in [0x00, 0x55, 0xAA, 0xFF] {
                     let whole = [&vec![neighbour; 3 + offset][..], &value, &[neighbour; 4]].concat();
@@ -580,6 +582,17 @@ mod conditions {
     }
 
     #[test]
+    fn copies_of_long_texts_are_bounded() {
+        let long = "x".repeat(1 << 20);
+        let uses = vec!["s"; 1000].join(" or ");
+        assert!(detect(&format!("s: {{f: {long}}}\ncondition: {uses}")).contains("become more than"));
+        let dashes = format!("-/-/{}", "x".repeat(1 << 18));
+        assert!(detect(&format!("s: {{f|windash: '{dashes}'}}\ncondition: s")).contains("become more than"));
+        let name = "n".repeat(1025);
+        assert!(detect(&format!("s: {{{name}: 1}}\ncondition: s")).contains("a name of at most 1024 bytes"));
+    }
+
+    #[test]
     fn obsolete_aggregations_are_refused_with_a_hint() {
         for text in ["a | count() by src > 5", "a | near b", "near a and b", "a |count(x) > 1"] {
             let message = condition(&format!("\"{text}\""));
@@ -731,6 +744,7 @@ mod arbitrary_text {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::detect::sigma::modifier;
     use crate::detect::sigma::pattern::{self, Piece};
 
     proptest! {
@@ -749,7 +763,7 @@ mod arbitrary_text {
 
         #[test]
         fn no_modifiers_and_no_value_panic(
-            modifiers in proptest::collection::vec(proptest::sample::select(&super::super::modifier::NAMES[..]), 0..5),
+            modifiers in proptest::collection::vec(proptest::sample::select(&modifier::NAMES[..]), 0..5),
             value in "[-*?%a\\\\/.0-9()]{0,12}",
         ) {
             let shown = detect(&format!("s:\n  'f|{}': '{value}'\ncondition: s", modifiers.join("|")));
