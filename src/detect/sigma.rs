@@ -68,9 +68,9 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use self::reader::{Place, Reader, one_of};
+use self::reader::{Place, Reader};
 use crate::config::{Content, Node, parse_documents};
-use crate::error::{Diagnostic, Diagnostics, nearest};
+use crate::error::{Diagnostic, Diagnostics};
 use crate::matcher::Expr;
 
 /// Characters of a title, from the specification's JSON schema.
@@ -404,7 +404,7 @@ fn check_keys(reader: &mut Reader<'_>, document: &Node) {
         if known().any(|known| known == name) {
             continue;
         }
-        if let Some(near) = nearest(name, known()).filter(|near| document.entry(near).is_none()) {
+        if let Some(near) = reader.near(name, known()).filter(|near| document.entry(near).is_none()) {
             reader.warn(Place::new(key, name), format!("`{name}` is none of Sigma's keys"), format!("did you mean `{near}`?"));
         }
     }
@@ -415,7 +415,7 @@ fn check_keys(reader: &mut Reader<'_>, document: &Node) {
 }
 
 fn missing<T>(reader: &mut Reader<'_>, document: &Node, key: &str) -> Option<T> {
-    let near = nearest(key, document.entries().iter().filter_map(|(key, _)| key.text()));
+    let near = reader.near(key, document.entries().iter().filter_map(|(key, _)| key.text()));
     let message = format!("`{key}` is missing");
     match near {
         Some(near) => reader.error_with(Place::new(document, ""), message, format!("did you mean `{near}`?")),
@@ -498,7 +498,7 @@ fn choice<T: Copy>(reader: &mut Reader<'_>, document: &Node, key: &str, table: &
     let name = node.text().unwrap_or_default();
     let found = table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
     if found.is_none() {
-        let help = one_of(name, table.iter().map(|(known, _)| *known));
+        let help = reader.one_of(name, table.iter().map(|(known, _)| *known));
         reader.error_with(Place::new(node, key), format!("there is no {key} {}", node.describe()), help);
     }
     found

@@ -10,7 +10,7 @@
 //! Source: Sigma rules specification 2.1.0, "Condition". Words are separated by white space and brackets;
 //! the operators are read in any case.
 
-use super::detection::{Identifiers, known};
+use super::detection::Identifiers;
 use super::reader::{Place, Reader};
 use super::value::{all, any};
 use crate::config::{Content, Node};
@@ -207,7 +207,7 @@ impl<'p> Parser<'p, '_, '_> {
         let found: Vec<usize> = (0..).zip(&self.identifiers.list).filter(|(_, i)| wanted(i.name)).map(|(index, _)| index).collect();
         if found.is_empty() {
             let message = format!("no search identifier fits `{}`", pattern.text);
-            let help = known(self.identifiers, pattern.text);
+            let help = self.known(pattern.text);
             let diagnostic = self.fail(Some(pattern), message).help(help);
             self.reader.report(diagnostic);
         }
@@ -226,10 +226,14 @@ impl<'p> Parser<'p, '_, '_> {
             return Err(self.fail(Some(word), format!("a search identifier is expected, found `{}`", word.text)));
         }
         let hint = if word.text.contains('*') { "a pattern needs `1 of` or `all of` in front; " } else { "" };
-        let help = format!("{hint}{}", known(self.identifiers, word.text));
+        let help = format!("{hint}{}", self.known(word.text));
         let diagnostic = self.fail(Some(word), format!("there is no search identifier `{}`", word.text)).help(help);
         self.reader.report(diagnostic);
         Ok(Expr::Any(Vec::new()))
+    }
+
+    fn known(&self, name: &str) -> String {
+        self.reader.one_of(name, self.identifiers.list.iter().map(|identifier| identifier.name))
     }
 
     /// The expression of a search identifier. One that is used again is copied, against the file's budget.
@@ -239,7 +243,7 @@ impl<'p> Parser<'p, '_, '_> {
         let Some(identifier) = self.identifiers.list.get_mut(index) else { return nothing };
         identifier.is_used = true;
         match &identifier.expr {
-            Some(expr) if self.reader.spend(self.place, identifier.predicate_count) => expr.clone(),
+            Some(expr) if self.reader.spend(self.place, identifier.weight) => expr.clone(),
             _ => nothing,
         }
     }

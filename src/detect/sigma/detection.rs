@@ -5,14 +5,17 @@
 use std::collections::HashMap;
 
 use super::condition;
-use super::modifier::{Chain, Question};
-use super::reader::{Place, Reader, one_of};
-use super::value::{Target, all, any, compile};
+use super::modifier::{Chain, Question, Step};
+use super::reader::{Place, Reader};
+use super::value::{Target, all, any, compile, weight};
 use crate::config::{Content, Node};
-use crate::matcher::{Expr, Predicate};
+use crate::matcher::{Expr, Predicate, TextOp};
 
 /// Search identifiers of one rule. Public rules have at most a few dozen; each `1 of x*` visits them all.
 const IDENTIFIERS_MAX: usize = 4096;
+
+/// Bytes of a search identifier, or of a field with its modifiers: every predicate carries its field's name.
+const NAME_BYTES_MAX: usize = 1024;
 
 /// Keys of the section that are no search identifiers.
 const CONDITION: &str = "condition";
@@ -23,7 +26,8 @@ pub(super) struct Identifier<'a> {
     pub(super) name: &'a str,
     /// `None` if it has a mistake, which is reported by now.
     pub(super) expr: Option<Expr<String>>,
-    pub(super) predicate_count: usize,
+    /// What a copy of it takes from the file's budget.
+    pub(super) weight: usize,
     pub(super) is_used: bool,
 }
 
@@ -42,7 +46,7 @@ pub(super) fn read(reader: &mut Reader<'_>, detection: &Node) -> Option<Expr<Str
     }
     let mut identifiers = identifiers(reader, detection)?;
     let Some(condition) = detection.entry(CONDITION) else {
-        let near = identifiers.list.iter().map(|i| i.name).find(|name| crate::error::nearest(name, [CONDITION]).is_some());
+        let near = identifiers.list.iter().map(|i| i.name).find(|name| reader.near(name, [CONDITION].into_iter()).is_some());
         let help = near.map_or_else(|| "such as `condition: selection`".to_owned(), |near| format!("did you mean `{near}`?"));
         reader.error_with(place, "`condition` is missing", help);
         return None;
@@ -59,8 +63,7 @@ pub(super) fn read(reader: &mut Reader<'_>, detection: &Node) -> Option<Expr<Str
 fn identifiers<'a>(reader: &mut Reader<'_>, detection: &'a Node) -> Option<Identifiers<'a>> {
     let mut identifiers = Identifiers { list: Vec::new(), by_name: HashMap::new() };
     for (key, node) in detection.entries() {
-        let Some(name) = key.text() else {
-            reader.error(Place::new(key, "detection"), format!("a name is expected, found {}", key.describe()));
+        let Some(name) = key_name(reader, key, "detection") else {
             continue;
         };
         let path = format!("detection.{name}");
@@ -82,19 +85,20 @@ fn identifiers<'a>(reader: &mut Reader<'_>, detection: &'a Node) -> Option<Ident
             return None;
         }
         let expr = search(reader, node, &path);
-        let predicate_count = expr.as_ref().map_or(0, count);
+        let weight = expr.as_ref().map_or(0, weight);
         identifiers.by_name.insert(name, identifiers.list.len());
-        identifiers.list.push(Identifier { name, expr, predicate_count, is_used: false });
+        identifiers.list.push(Identifier { name, expr, weight, is_used: false });
     }
     Some(identifiers)
 }
 
-fn count(expr: &Expr<String>) -> usize {
-    match expr {
-        Expr::All(items) | Expr::Any(items) => 1 + items.iter().map(count).sum::<usize>(),
-        Expr::Not(inner) => 1 + count(inner),
-        _ => 1,
+/// The text of a key that names something.
+fn key_name<'a>(reader: &mut Reader<'_>, key: &'a Node, path: &str) -> Option<&'a str> {
+    let name = key.text().filter(|name| name.len() <= NAME_BYTES_MAX);
+    if name.is_none() {
+        reader.error(Place::new(key, path), format!("a name of at most {NAME_BYTES_MAX} bytes is expected, found {}", key.describe()));
     }
+    name
 }
 
 /// One search identifier: a map, or a list of maps and keywords of which one has to hold.
@@ -124,8 +128,7 @@ fn search(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Expr<Strin
 fn map(reader: &mut Reader<'_>, node: &Node, path: &str) -> Option<Expr<String>> {
     let mut parts = Vec::with_capacity(node.entries().len());
     for (key, value) in node.entries() {
-        let Some(name) = key.text() else {
-            reader.error(Place::new(key, path), format!("the name of a field is expected, found {}", key.describe()));
+        let Some(name) = key_name(reader, key, path) else {
             parts.push(None);
             continue;
         };
@@ -174,10 +177,8 @@ fn item(reader: &mut Reader<'_>, key: &Node, value: &Node, path: &str) -> Option
 
 /// Whether the modifiers make sense for a text that may stand anywhere in the event.
 fn fits_keywords(chain: &Chain) -> bool {
-    use super::modifier::Step::Position;
-    use crate::matcher::TextOp::Contains;
     let is_text = matches!(chain.question, Question::Value | Question::Regex { .. });
-    is_text && !chain.negated && chain.steps.iter().all(|step| !matches!(step, Position(op) if *op != Contains))
+    is_text && !chain.negated && chain.steps.iter().all(|step| !matches!(step, Step::Position(op) if *op != TextOp::Contains))
 }
 
 /// `neq`: the field is there and none of the values holds. For another field, that one is there too.
@@ -190,9 +191,4 @@ fn none_of(field: &str, alternatives: Vec<Expr<String>>) -> Expr<String> {
     }));
     parts.push(Expr::Not(Box::new(any(alternatives))));
     Expr::All(parts)
-}
-
-/// Help for a search identifier that does not exist.
-pub(super) fn known(identifiers: &Identifiers<'_>, name: &str) -> String {
-    one_of(name, identifiers.list.iter().map(|identifier| identifier.name))
 }

@@ -4,7 +4,7 @@
 //! which says only "applied in the given order": see the table in the parent module.
 
 use super::pattern::Utf16;
-use super::reader::{Place, Reader, one_of};
+use super::reader::{Place, Reader};
 use crate::matcher::{Order, TextOp, TimePart};
 
 /// A modifier by name.
@@ -118,7 +118,7 @@ impl Chain {
         let errors = reader.error_count();
         for name in names {
             let Some((name, modifier)) = MODIFIERS.iter().find(|(known, _)| *known == name) else {
-                let help = one_of(name, MODIFIERS.iter().map(|(known, _)| *known));
+                let help = reader.one_of(name, MODIFIERS.iter().map(|(known, _)| *known));
                 reader.error_with(place, format!("there is no modifier `{name}`"), help);
                 continue;
             };

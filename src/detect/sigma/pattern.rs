@@ -7,7 +7,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Placeholders;
-use crate::error::nearest;
 use crate::matcher::Glob;
 
 /// The characters that `windash` exchanges: hyphen, slash, en dash, em dash, horizontal bar.
@@ -118,15 +117,19 @@ pub(super) fn plain_text(pieces: &[Piece]) -> Option<String> {
     texts.collect()
 }
 
-/// All exchanges of the dashes; the error is how many dashes there are if they are too many.
-pub(super) fn windash(pieces: &[Piece]) -> Result<Vec<Vec<Piece>>, usize> {
+/// How many strings the dashes become; the error is how many dashes there are if they are too many.
+pub(super) fn windash_count(pieces: &[Piece]) -> Result<usize, usize> {
     let texts = pieces.iter().filter_map(|piece| if let Piece::Text(text) = piece { Some(text) } else { None });
     let dash_count = texts.flat_map(|text| text.chars()).filter(|c| DASHES.contains(c)).count();
     if dash_count > WINDASH_DASHES_MAX {
         return Err(dash_count);
     }
-    let variant_count = DASHES.len().pow(u32::try_from(dash_count).unwrap_or_default());
-    Ok((0..variant_count).map(|variant| with_dashes(pieces, variant)).collect())
+    Ok(std::iter::repeat_n(DASHES.len(), dash_count).product())
+}
+
+/// All exchanges of the dashes, of which there are `count`.
+pub(super) fn windash(pieces: &[Piece], count: usize) -> Vec<Vec<Piece>> {
+    (0..count).map(|variant| with_dashes(pieces, variant)).collect()
 }
 
 /// The variant whose dashes are the digits of `variant` to the base of five.
@@ -146,20 +149,13 @@ fn with_dashes(pieces: &[Piece], mut variant: usize) -> Vec<Piece> {
     pieces.iter().map(exchanged).collect()
 }
 
-/// How many strings the placeholders of `pieces` become, or what is wrong with one of them.
-pub(super) fn expansion_count(pieces: &[Piece], table: &Placeholders) -> Result<usize, String> {
+/// How many strings the placeholders of `pieces` become, or the name of one that has no values.
+pub(super) fn expansion_count<'p>(pieces: &'p [Piece], table: &Placeholders) -> Result<usize, &'p str> {
     let mut count = 1usize;
     for piece in pieces {
         let Piece::Placeholder(name) = piece else { continue };
-        match table.get(name).map(Vec::len) {
-            Some(0) => return Err(format!("the placeholder `%{name}%` has no values")),
-            Some(values) => count = count.saturating_mul(values),
-            None => {
-                let near =
-                    nearest(name, table.keys().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean `%{near}%`?"));
-                return Err(format!("the placeholder `%{name}%` has no values{near}"));
-            }
-        }
+        let values = table.get(name).filter(|values| !values.is_empty()).ok_or(name.as_str())?;
+        count = count.saturating_mul(values.len());
     }
     Ok(count)
 }

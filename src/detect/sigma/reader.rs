@@ -20,6 +20,12 @@ const REGEX_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// not become 100,000 messages.
 const MISTAKES_MAX: usize = 1000;
 
+/// Longest name that is compared with others to find what was meant.
+const NEAR_BYTES_MAX: usize = 64;
+
+/// Names that a mistyped one is compared with.
+const NEAR_NAMES_MAX: usize = 256;
+
 /// Names that help lists: all modifiers, and the search identifiers of any rule that a person still reads.
 const NAMES_SHOWN_MAX: usize = 40;
 
@@ -139,6 +145,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The name nearest to a mistyped one. Comparing costs the product of the lengths, so this looks at
+    /// the first names of a person's length only, and at nothing once no more mistakes are listed.
+    pub(super) fn near<'n>(&self, name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+        let is_listed = name.len() <= NEAR_BYTES_MAX && self.diagnostics.0.len() < MISTAKES_MAX;
+        let names = names.take(NEAR_NAMES_MAX).filter(|name| name.len() <= NEAR_BYTES_MAX);
+        is_listed.then(|| nearest(name, names)).flatten()
+    }
+
+    /// Help for a name that is not in `names`: the nearest one first, then all.
+    pub(super) fn one_of<'n>(&self, name: &str, names: impl Iterator<Item = &'n str> + Clone) -> String {
+        let near = self.near(name, names.clone()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
+        let cut = if names.clone().nth(NAMES_SHOWN_MAX).is_some() { ", ..." } else { "" };
+        format!("{near}one of: {}{cut}", names.take(NAMES_SHOWN_MAX).collect::<Vec<_>>().join(", "))
+    }
+
     /// Everything reported, in the order of the file.
     pub(super) fn finish(mut self) -> Diagnostics {
         self.diagnostics.0.sort_by_key(|d| (d.line, d.column));
@@ -148,11 +169,4 @@ impl<'a> Reader<'a> {
         }
         self.diagnostics
     }
-}
-
-/// Help for a name that is not in `names`: the nearest one first, then all.
-pub(super) fn one_of<'n>(name: &str, names: impl Iterator<Item = &'n str> + Clone) -> String {
-    let near = nearest(name, names.clone()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
-    let cut = if names.clone().nth(NAMES_SHOWN_MAX).is_some() { ", ..." } else { "" };
-    format!("{near}one of: {}{cut}", names.take(NAMES_SHOWN_MAX).collect::<Vec<_>>().join(", "))
 }

@@ -26,6 +26,9 @@ const REGEX_BYTES_STEP: usize = 4;
 
 const _: () = assert!((REGEX_BYTES_MAX / REGEX_BYTES_FIRST).ilog(REGEX_BYTES_STEP) == 4, "the last step is the limit itself");
 
+/// Bytes of text that weigh as much as a predicate, which takes about as many itself.
+const BYTES_PER_WEIGHT: usize = 64;
+
 /// What a value is compared with.
 #[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
@@ -77,13 +80,37 @@ pub(super) fn compile(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>
 }
 
 fn leaf(reader: &mut Reader<'_>, target: Target<'_>, place: Place<'_>, predicate: Predicate) -> Option<Expr<String>> {
-    if !reader.spend(place, 1) {
-        return None;
-    }
-    Some(match target {
+    let expr = match target {
         Target::Field(name) => Expr::Field(name.to_owned(), predicate),
         Target::Event => Expr::Keyword(predicate),
-    })
+    };
+    reader.spend(place, weight(&expr)).then_some(expr)
+}
+
+/// What an expression takes from the file's budget: one for each predicate, more for long texts.
+pub(super) fn weight(expr: &Expr<String>) -> usize {
+    let predicate = |predicate: &Predicate| match predicate {
+        Predicate::Text { text, .. } => text.len(),
+        Predicate::Glob { pieces, .. } => pieces.iter().map(|piece| if let Glob::Text(text) = piece { text.len() } else { 1 }).sum(),
+        _ => 0,
+    };
+    let bytes = match expr {
+        Expr::All(items) | Expr::Any(items) => return 1 + items.iter().map(weight).sum::<usize>(),
+        Expr::Not(inner) => return 1 + weight(inner),
+        Expr::Field(field, asked) => field.len() + predicate(asked),
+        Expr::Fields { left, right, .. } => left.len() + right.len(),
+        Expr::Keyword(asked) => predicate(asked),
+    };
+    1 + bytes / BYTES_PER_WEIGHT
+}
+
+/// The same for a string that is to be multiplied.
+fn pieces_weight(pieces: &[Piece]) -> usize {
+    let bytes = |piece: &Piece| match piece {
+        Piece::Text(text) | Piece::Placeholder(text) => text.len(),
+        Piece::Any | Piece::One => 1,
+    };
+    1 + pieces.iter().map(bytes).sum::<usize>() / BYTES_PER_WEIGHT
 }
 
 /// Alternatives as one expression, without a list around a single one.
@@ -189,11 +216,20 @@ fn apply(reader: &mut Reader<'_>, step: Step, value: Value, place: Place<'_>, ne
         Step::Utf16(layout) => next.push(Value::Bytes(pattern::utf16(&plain(&pieces)?, layout))),
         Step::Windash => {
             let too_many = |count| format!("{count} dashes under `windash` are too many; write it as a regular expression");
-            next.extend(pattern::windash(&pieces).map_err(too_many)?.into_iter().map(Value::Pattern));
+            let count = pattern::windash_count(&pieces).map_err(too_many)?;
+            if !reader.spend(place, count * pieces_weight(&pieces)) {
+                return Err(format!("its dashes become {count} values"));
+            }
+            next.extend(pattern::windash(&pieces, count).into_iter().map(Value::Pattern));
         }
         Step::Expand => {
-            let count = pattern::expansion_count(&pieces, reader.placeholders())?;
-            if !reader.spend(place, count) {
+            let table = reader.placeholders();
+            let count = pattern::expansion_count(&pieces, table).map_err(|name| {
+                let near =
+                    reader.near(name, table.keys().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean `%{near}%`?"));
+                format!("the placeholder `%{name}%` has no values{near}")
+            })?;
+            if !reader.spend(place, count.saturating_mul(pieces_weight(&pieces))) {
                 return Err(format!("its placeholders become {count} values"));
             }
             next.extend(pattern::expand(&pieces, reader.placeholders()).into_iter().map(Value::Pattern));
@@ -232,11 +268,15 @@ fn cidr(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place
     for text in networks {
         let address = || text.parse::<IpAddr>().map(ipnet::IpNet::from).ok();
         let Some(network) = text.parse::<ipnet::IpNet>().ok().or_else(address) else {
-            reader.error_with(place, format!("`{text}` is not a network"), "such as 10.0.0.0/8, fe80::/10 or a single address");
+            reader.error_with(
+                place,
+                format!("{} is not a network", place.node.describe()),
+                "such as 10.0.0.0/8, fe80::/10 or a single address",
+            );
             return None;
         };
         if network.addr() != network.network() {
-            reader.warn(place, format!("`{text}` has bits behind its prefix"), format!("read as {}", network.trunc()));
+            reader.warn(place, format!("{} has bits behind its prefix", place.node.describe()), format!("read as {}", network.trunc()));
         }
         alternatives.push(leaf(reader, target, place, Predicate::Cidr(network.trunc()))?);
     }
@@ -248,7 +288,8 @@ fn field_ref(reader: &mut Reader<'_>, target: Target<'_>, place: Place<'_>, op: 
         reader.error(place, "`fieldref` takes the name of a field");
         return None;
     };
-    reader.spend(place, 1).then(|| Expr::Fields { left: left.to_owned(), op, right: right.to_owned(), cased })
+    let expr = Expr::Fields { left: left.to_owned(), op, right: right.to_owned(), cased };
+    reader.spend(place, weight(&expr)).then_some(expr)
 }
 
 fn regex(reader: &mut Reader<'_>, chain: &Chain, place: Place<'_>, text: &str) -> Option<Predicate> {
