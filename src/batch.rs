@@ -239,7 +239,7 @@ impl Open {
             members: Vec::new(),
             acknowledgements: Vec::new(),
             oldest_ms: chunk.received_ms,
-            peer: chunk.sender.peer,
+            peer: chunk.peer(0),
             reservation,
             since: Instant::now(),
         };

@@ -52,15 +52,13 @@ impl Span {
     }
 }
 
-/// Who sent a chunk.
+/// The source of a chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Sender {
     /// Name of the source in the configuration.
     pub source: Arc<str>,
     /// Its index in the plan.
     pub source_index: u16,
-    /// Address of the sender, if it has one.
-    pub peer: Option<IpAddr>,
 }
 
 /// Frames of one sender in one buffer.
@@ -71,7 +69,9 @@ pub struct Sender {
 pub struct Chunk {
     bytes: Vec<u8>,
     frames: Vec<Span>,
-    /// Who sent it.
+    /// Addresses of the senders: each holds from this frame on. Empty if the source has none.
+    peers: Vec<(u32, IpAddr)>,
+    /// Which source it came through.
     pub sender: Arc<Sender>,
     /// When its last byte arrived, ms since 1970 UTC.
     pub received_ms: i64,
@@ -86,7 +86,13 @@ impl Chunk {
     pub fn new(mut bytes: Vec<u8>, frames: Vec<Span>, sender: Arc<Sender>, received_ms: i64) -> Self {
         debug_assert!(bytes.len() <= CHUNK_BYTES_MAX && frames.len() <= CHUNK_FRAMES_MAX);
         bytes.resize(bytes.len() + CHUNK_PADDING_BYTES, 0);
-        Self { bytes, frames, sender, received_ms, position: Position::default(), acknowledgement: None }
+        Self { bytes, frames, peers: Vec::new(), sender, received_ms, position: Position::default(), acknowledgement: None }
+    }
+
+    /// The same chunk with the addresses that sent it, each with the first frame that is from it.
+    #[must_use]
+    pub fn with_peers(self, peers: Vec<(u32, IpAddr)>) -> Self {
+        Self { peers, ..self }
     }
 
     /// The buffer with its padding.
@@ -102,6 +108,17 @@ impl Chunk {
     /// The bytes of frame `index`.
     pub fn frame(&self, index: usize) -> &[u8] {
         self.frames[index].of(&self.bytes)
+    }
+
+    /// Who sent frame `index`, if the source knows.
+    pub fn peer(&self, index: usize) -> Option<IpAddr> {
+        let after = self.peers.partition_point(|(first, _)| *first as usize <= index);
+        after.checked_sub(1).map(|at| self.peers[at].1)
+    }
+
+    /// Addresses and the first frame of each run.
+    pub fn peers(&self) -> &[(u32, IpAddr)] {
+        &self.peers
     }
 
     /// What the chunk costs in the memory budget, in bytes.

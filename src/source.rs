@@ -9,16 +9,20 @@
 //! see [`Source::is_sharded`]), on the shard's thread. To add one: a file with a `SourceKind` and its two
 //! lines in [`SOURCES`].
 
+mod syslog;
+
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::Section;
 use crate::error::{Diagnostics, Error};
 use crate::event::Span;
+use crate::net::listen::Address;
 use crate::task::{LocalFuture, Stop};
 
 /// Every source.
-pub static SOURCES: &[&dyn SourceKind] = &[];
+pub static SOURCES: &[&dyn SourceKind] = &[&syslog::Syslog];
 
 /// A kind of source.
 pub trait SourceKind: Sync {
@@ -30,7 +34,7 @@ pub trait SourceKind: Sync {
     ///
     /// # Errors
     /// Every mistake in it.
-    fn read(&self, section: &Section) -> Result<Box<dyn Source>, Diagnostics>;
+    fn read(&self, section: &Section) -> Result<Arc<dyn Source>, Diagnostics>;
 }
 
 /// A configured source.
@@ -42,7 +46,7 @@ pub trait Source: Send + Sync {
         "auto"
     }
     /// Addresses that it listens on, for `validate` to find collisions.
-    fn listens_on(&self) -> Vec<String> {
+    fn listens_on(&self) -> Vec<Address> {
         Vec::new()
     }
     /// Whether every shard runs one; otherwise the first shard does.
@@ -50,7 +54,7 @@ pub trait Source: Send + Sync {
         true
     }
     /// Runs until `stop`, or until there is nothing more to read (files, stdin, `demo`).
-    fn run<'a>(&'a self, intake: Rc<dyn Intake>, stop: Stop) -> LocalFuture<'a, Result<(), Error>>;
+    fn run(self: Arc<Self>, intake: Rc<dyn Intake>, stop: Stop) -> LocalFuture<'static, Result<(), Error>>;
 }
 
 /// Why events were not taken.
@@ -71,8 +75,8 @@ pub struct Messages {
     pub bytes: Vec<u8>,
     /// Each message; the source's framer splits it further (`whole` keeps it).
     pub spans: Vec<Span>,
-    /// Who sent them.
-    pub peer: Option<IpAddr>,
+    /// Who sent them: each address holds from this message on.
+    pub peers: Vec<(u32, IpAddr)>,
 }
 
 /// What a source gives its bytes to; the pipeline implements it, one per shard and source.

@@ -124,7 +124,7 @@ mod tests {
         let mut fields = Fields::default();
         let slots: Vec<_> = names.iter().map(|name| (*name, fields.slot(name))).collect();
         let template = Template::new(slots.clone());
-        let sender = Arc::new(Sender { source: "t".into(), source_index: 0, peer: None });
+        let sender = Arc::new(Sender { source: "t".into(), source_index: 0 });
         let chunk = Chunk::new(b"x\"y".to_vec(), vec![Span::new(0, 3)], sender, 0);
         for mask in 0..1u32 << names.len() {
             let mut events = Events::default();

@@ -38,7 +38,7 @@ struct Outcome {
 
 fn sender() -> Arc<Sender> {
     let peer: IpAddr = [192, 0, 2, 1].into();
-    Arc::new(Sender { source: "test".into(), source_index: 0, peer: Some(peer) })
+    Arc::new(Sender { source: "test".into(), source_index: 0 })
 }
 
 fn scan(paths: &[&str], document: &[u8]) -> Outcome {

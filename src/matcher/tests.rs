@@ -41,7 +41,7 @@ fn with_event<T>(values: &[Given], check: impl FnOnce(Event<'_>) -> T) -> T {
     }
     let frame = Span::new(start, bytes.len());
     bytes.extend_from_slice(b" after the frame");
-    let sender = Arc::new(Sender { source: "test".into(), source_index: 0, peer: None });
+    let sender = Arc::new(Sender { source: "test".into(), source_index: 0 });
     let chunk = Chunk::new(bytes, vec![frame], sender, 0);
     let mut events = Events::default();
     events.reset(&chunk, SLOTS);

@@ -18,7 +18,7 @@ impl Sample {
     pub(super) fn new(values: &[(&str, Kind, &[u8])]) -> Self {
         let mut fields = Fields::default();
         let slots: Vec<SlotId> = values.iter().map(|(name, _, _)| fields.slot(name)).collect();
-        let sender = Arc::new(Sender { source: "test".into(), source_index: 0, peer: None });
+        let sender = Arc::new(Sender { source: "test".into(), source_index: 0 });
         let chunk = Chunk::new(b"raw".to_vec(), vec![Span::new(0, 3)], sender, 0);
         let mut events = Events::default();
         // Room for fields that a program makes.

@@ -1,0 +1,447 @@
+//! `syslog`: log lines by TCP, TLS, UDP and unix sockets.
+//!
+//! In: RFC 5426 (UDP), RFC 6587 (TCP, octet counts and lines told apart per frame), RFC 5425 (TLS; with
+//! `client_ca` the client must show a certificate). Out: frames; the header is read by the decoder.
+//!
+//! Plain TCP and UDP have no acknowledgement: what is in a socket buffer when the process is killed is lost.
+//! Pressure: a TCP connection is not read while the budget is full, so its sender's window closes; for UDP the
+//! kernel drops, and every dropped datagram is counted.
+//!
+//! * `allow` lists the networks that may send; others are refused and counted (UDP: per datagram).
+//! * `proxy_protocol` lists the relays whose PROXY header (v1, v2) is believed; from them it is required.
+//! * A peer that is silent in the middle of a frame keeps its connection: log senders are silent for days.
+//!   Connections are capped by `limits::CONNECTIONS_MAX` per shard.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::{Intake, Messages, Source, SourceKind, Stream};
+use crate::config::{ByteSize, Section};
+use crate::error::{Diagnostics, Error, ErrorKind};
+use crate::event::Span;
+use crate::limits::{CHUNK_TARGET_BYTES, CONNECTIONS_MAX, DATAGRAMS_PER_CALL};
+use crate::net::listen::{self, Address, ProxyHeader, Transport};
+use crate::net::tls::{ServerTls, TlsServer};
+use crate::net::udp;
+use crate::task::{LocalFuture, Stop};
+
+pub(super) struct Syslog;
+
+const SAMPLE: &str = r#"
+type: syslog
+listen: "0.0.0.0:5514"          # TCP and UDP; `tcp://`, `udp://`, `unix:/path`, `unixgram:/path` for one of them
+decoder: auto                   # or the format, if all senders are of one kind
+allow: ["10.0.0.0/8"]           # default: everybody
+receive_buffer: 4MiB            # UDP socket buffer, per shard
+"#;
+
+impl SourceKind for Syslog {
+    fn name(&self) -> &'static str {
+        "syslog"
+    }
+
+    fn sample(&self) -> &'static str {
+        SAMPLE
+    }
+
+    fn read(&self, section: &Section) -> Result<Arc<dyn Source>, Diagnostics> {
+        let config: Config = section.read()?;
+        let child = |key: &str| section.child(key).unwrap_or_else(|| section.clone());
+        let mut diagnostics = Diagnostics::new();
+        let mut addresses = Vec::new();
+        for text in config.listen.list() {
+            match text.parse::<Address>() {
+                Ok(address) => addresses.push(address),
+                Err(message) => diagnostics.push(child("listen").error(message)),
+            }
+        }
+        let networks = |key: &str, texts: &[String], diagnostics: &mut Diagnostics| -> Vec<ipnet::IpNet> {
+            let mut list = Vec::new();
+            for text in texts {
+                match text.parse().or_else(|_| text.parse::<IpAddr>().map(ipnet::IpNet::from)) {
+                    Ok(network) => list.push(network),
+                    Err(_) => diagnostics.push(child(key).error(format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address"))),
+                }
+            }
+            list
+        };
+        let allow = networks("allow", &config.allow, &mut diagnostics);
+        let relays = networks("proxy_protocol", &config.proxy_protocol, &mut diagnostics);
+        let configured = Configured { addresses, allow, relays, receive_buffer: config.receive_buffer.map(|size| size.0), tls: config.tls };
+        diagnostics.into_result(Arc::new(configured))
+    }
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    /// Where to listen.
+    listen: Listen,
+    /// Networks that may send; empty is everybody.
+    #[serde(default)]
+    allow: Vec<String>,
+    /// Relays whose PROXY header is believed, and required.
+    #[serde(default)]
+    proxy_protocol: Vec<String>,
+    /// Size of the UDP socket buffer; the system's default if not set.
+    receive_buffer: Option<ByteSize>,
+    /// Certificate and key: the TCP listener then speaks TLS only.
+    tls: Option<TlsServer>,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+enum Listen {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Listen {
+    fn list(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(list) => list,
+        }
+    }
+}
+
+struct Configured {
+    addresses: Vec<Address>,
+    allow: Vec<ipnet::IpNet>,
+    relays: Vec<ipnet::IpNet>,
+    receive_buffer: Option<usize>,
+    tls: Option<TlsServer>,
+}
+
+impl Configured {
+    fn is_allowed(&self, peer: IpAddr) -> bool {
+        self.allow.is_empty() || self.allow.iter().any(|network| network.contains(&peer))
+    }
+}
+
+impl Source for Configured {
+    fn framing(&self) -> &'static str {
+        "syslog"
+    }
+
+    fn listens_on(&self) -> Vec<Address> {
+        self.addresses.clone()
+    }
+
+    fn run(self: Arc<Self>, intake: Rc<dyn Intake>, stop: Stop) -> LocalFuture<'static, Result<(), Error>> {
+        Box::pin(self.listen(intake, stop))
+    }
+}
+
+impl Configured {
+    async fn listen(self: Arc<Self>, intake: Rc<dyn Intake>, stop: Stop) -> Result<(), Error> {
+        let tls = match &self.tls {
+            Some(settings) => Some(Arc::new(ServerTls::load(settings.clone())?)),
+            None => None,
+        };
+        let context = Rc::new(Context {
+            intake: intake.clone(),
+            relays: self.relays.clone(),
+            allow: self.allow.clone(),
+            tls,
+            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            stop: stop.clone(),
+        });
+        let mut tasks = JoinSet::new();
+        for address in &self.addresses {
+            match address {
+                Address::Ip { socket, transport } => {
+                    if *transport != Transport::Udp {
+                        tasks.spawn_local(accept(listen::tcp(*socket)?, context.clone()));
+                    }
+                    if *transport != Transport::Tcp && self.tls.is_none() {
+                        tasks.spawn_local(self.clone().receive(*socket, intake.clone(), stop.clone()));
+                    }
+                }
+                Address::Unix { path, datagram: false } => {
+                    let listener = listen::unix_stream(path, None)?;
+                    tasks.spawn_local(accept_unix(listener, context.clone()));
+                }
+                Address::Unix { path, datagram: true } => {
+                    let socket = listen::unix_datagram(path, None)?;
+                    tasks.spawn_local(receive_unix(socket, intake.clone(), stop.clone()));
+                }
+            }
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|error| Error::new(ErrorKind::Unexpected, "listen", "a listener panicked").because(error))??;
+        }
+        Ok(())
+    }
+
+    /// UDP is read on a thread of its own, so that whatever the shard does, the socket buffer is emptied within
+    /// a fraction of a millisecond.
+    async fn receive(self: Arc<Self>, address: SocketAddr, intake: Rc<dyn Intake>, stop: Stop) -> Result<(), Error> {
+        let (socket, _) = listen::udp(address, self.receive_buffer)?;
+        let receiver = udp::Receiver::new(socket, UDP_WAIT).map_err(|error| listen_failed(address, error))?;
+        let (sender, mut datagrams) = mpsc::channel(UDP_QUEUE);
+        let ended = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let ended = ended.clone();
+            std::thread::Builder::new().name("hydrant-udp".into()).spawn(move || read_datagrams(receiver, &sender, &ended))
+        };
+        let thread = thread.map_err(|error| listen_failed(address, error))?;
+        loop {
+            let batch = tokio::select! {
+                batch = datagrams.recv() => batch,
+                () = stop.wait() => {
+                    ended.store(true, Ordering::Relaxed);
+                    datagrams.recv().await
+                }
+            };
+            let Some(Datagrams { mut messages, dropped }) = batch else { break };
+            intake.count_kernel_drops(dropped);
+            if !self.allow.is_empty() {
+                self.drop_refused(&mut messages, &*intake);
+            }
+            if intake.submit(messages).await.is_err() {
+                break;
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+        drop(datagrams);
+        thread.join().map_err(|_| Error::new(ErrorKind::Unexpected, "receive", "the UDP thread panicked"))
+    }
+
+    fn drop_refused(&self, messages: &mut Messages, intake: &dyn Intake) {
+        let mut kept = Messages { bytes: std::mem::take(&mut messages.bytes), ..Messages::default() };
+        for (index, (first, peer)) in messages.peers.iter().enumerate() {
+            let end = messages.peers.get(index + 1).map_or(messages.spans.len(), |(next, _)| *next as usize);
+            let spans = &messages.spans[*first as usize..end];
+            if self.is_allowed(*peer) {
+                kept.peers.push((kept.spans.len() as u32, *peer));
+                kept.spans.extend_from_slice(spans);
+            } else {
+                spans.iter().for_each(|_| intake.count_refused("not_allowed"));
+            }
+        }
+        *messages = kept;
+    }
+}
+
+fn listen_failed(address: SocketAddr, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Connection, "listen", "the UDP socket cannot be used").with("address", address).because(error)
+}
+
+/// Longest wait for a datagram before the thread looks whether it should end.
+const UDP_WAIT: Duration = Duration::from_millis(100);
+
+/// Batches between the thread and the shard; when it is full the kernel's buffer takes over.
+const UDP_QUEUE: usize = 64;
+
+/// While datagrams come steadily, the thread sleeps this long between two calls, so that one call takes dozens
+/// of them: the default socket buffer holds about 1 ms of 100,000 datagrams a second.
+const UDP_PAUSE: Duration = Duration::from_micros(250);
+
+struct Datagrams {
+    messages: Messages,
+    dropped: u64,
+}
+
+fn read_datagrams(mut receiver: udp::Receiver, sender: &mpsc::Sender<Datagrams>, ended: &AtomicBool) {
+    let mut counted = 0;
+    while !ended.load(Ordering::Relaxed) {
+        let mut messages = Messages::default();
+        loop {
+            let before = messages.spans.len();
+            match receiver.receive(&mut messages.bytes) {
+                Ok(datagrams) => {
+                    for datagram in datagrams {
+                        let peer = datagram.peer.ip().to_canonical();
+                        if messages.peers.last().is_none_or(|(_, last)| *last != peer) {
+                            messages.peers.push((messages.spans.len() as u32, peer));
+                        }
+                        messages.spans.push(Span::new(datagram.span.start, datagram.span.end));
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "receiving datagrams failed; trying again");
+                    std::thread::sleep(UDP_WAIT);
+                }
+            }
+            let got = messages.spans.len() - before;
+            if got < DATAGRAMS_PER_CALL || messages.bytes.len() >= CHUNK_TARGET_BYTES {
+                break;
+            }
+        }
+        let dropped = receiver.dropped() - counted;
+        counted += dropped;
+        if messages.spans.is_empty() && dropped == 0 {
+            continue;
+        }
+        let is_busy = messages.spans.len() > 1;
+        if sender.blocking_send(Datagrams { messages, dropped }).is_err() {
+            return;
+        }
+        if is_busy {
+            std::thread::sleep(UDP_PAUSE);
+        }
+    }
+}
+
+struct Context {
+    intake: Rc<dyn Intake>,
+    relays: Vec<ipnet::IpNet>,
+    allow: Vec<ipnet::IpNet>,
+    tls: Option<Arc<ServerTls>>,
+    connections: Arc<Semaphore>,
+    stop: Stop,
+}
+
+/// Wait after a failed `accept`: out of file descriptors does not mend itself at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+async fn accept(listener: TcpListener, context: Rc<Context>) -> Result<(), Error> {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = context.stop.wait() => return Ok(()),
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = context.connections.clone().try_acquire_owned() else {
+            context.intake.count_refused("too_many_connections");
+            continue;
+        };
+        let context = context.clone();
+        tokio::task::spawn_local(async move {
+            connection(stream, peer.ip().to_canonical(), &context).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn connection(mut stream: tokio::net::TcpStream, peer: IpAddr, context: &Context) {
+    let mut peer = peer;
+    let mut before = Vec::new();
+    if context.relays.iter().any(|relay| relay.contains(&peer)) {
+        match proxied(&mut stream, &mut before).await {
+            Ok(Some(source)) => peer = source,
+            Ok(None) => {}
+            Err(reason) => return context.intake.count_refused(reason),
+        }
+    }
+    if !context.allow.is_empty() && !context.allow.iter().any(|network| network.contains(&peer)) {
+        return context.intake.count_refused("not_allowed");
+    }
+    match &context.tls {
+        None => read(stream, Some(peer), before, context).await,
+        Some(_) if !before.is_empty() => context.intake.count_refused("proxy_header"),
+        Some(tls) => {
+            let acceptor = tokio_rustls::TlsAcceptor::from(tls.config());
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => read(stream, Some(peer), before, context).await,
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "TLS handshake failed");
+                    context.intake.count_refused("tls");
+                }
+                Err(_) => context.intake.count_refused("tls_timeout"),
+            }
+        }
+    }
+}
+
+/// Time for a TLS handshake or a PROXY header.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the PROXY header; `Ok(None)` if the relay speaks for itself. Exactly the header is taken from the
+/// stream, so that a TLS handshake may follow.
+async fn proxied(stream: &mut tokio::net::TcpStream, buffer: &mut Vec<u8>) -> Result<Option<IpAddr>, &'static str> {
+    let header = async {
+        loop {
+            let mut byte = [0];
+            if stream.read(&mut byte).await.unwrap_or(0) == 0 {
+                return Err("proxy_header");
+            }
+            buffer.extend_from_slice(&byte);
+            match listen::proxy_header(buffer) {
+                ProxyHeader::NeedMore => {}
+                ProxyHeader::Header { source, .. } => {
+                    buffer.clear();
+                    return Ok(source.map(|address| address.ip().to_canonical()));
+                }
+                ProxyHeader::None | ProxyHeader::Invalid(_) => return Err("proxy_header"),
+            }
+        }
+    };
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, header).await.unwrap_or(Err("proxy_header"))
+}
+
+async fn accept_unix(listener: tokio::net::UnixListener, context: Rc<Context>) -> Result<(), Error> {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = context.stop.wait() => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let context = context.clone();
+                tokio::task::spawn_local(async move { read(stream, None, Vec::new(), &context).await });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Reads one connection to its end. On a stop what the kernel already has is still read.
+async fn read(mut stream: impl AsyncRead + Unpin, peer: Option<IpAddr>, before: Vec<u8>, context: &Context) {
+    let mut frames: Box<dyn Stream> = context.intake.stream(peer);
+    frames.buffer().extend_from_slice(&before);
+    loop {
+        let count = tokio::select! {
+            biased;
+            count = stream.read_buf(frames.buffer()) => count,
+            () = context.stop.wait() => Ok(0),
+        };
+        match count {
+            Ok(0) => break,
+            Ok(_) => {
+                if frames.received().await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "connection ended");
+                break;
+            }
+        }
+    }
+    if frames.finish().await.is_err() {
+        context.intake.count_refused("stopping");
+    }
+}
+
+async fn receive_unix(socket: tokio::net::UnixDatagram, intake: Rc<dyn Intake>, stop: Stop) -> Result<(), Error> {
+    let mut buffer = vec![0; crate::limits::DATAGRAM_BYTES_MAX];
+    loop {
+        let count = tokio::select! {
+            count = socket.recv(&mut buffer) => count,
+            () = stop.wait() => return Ok(()),
+        };
+        let Ok(count) = count else { continue };
+        let messages = Messages { bytes: buffer[..count].to_vec(), spans: vec![Span::new(0, count)], peers: Vec::new() };
+        if intake.submit(messages).await.is_err() {
+            return Ok(());
+        }
+    }
+}
