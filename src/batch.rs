@@ -184,6 +184,11 @@ impl Batcher {
         Ok(added)
     }
 
+    /// How batches are cut.
+    pub fn batching(&self) -> &Batching {
+        &self.batching
+    }
+
     /// When the open batch is due.
     pub fn due(&self) -> Option<Instant> {
         self.open.as_ref().filter(|open| !open.items.is_empty()).map(|open| open.since + self.batching.interval)

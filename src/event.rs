@@ -203,6 +203,13 @@ impl Events {
         self.meta.len() - 1
     }
 
+    /// Sets a slot of every row to the same bytes.
+    pub fn fill(&mut self, slot: SlotId, kind: Kind, bytes: &[u8]) {
+        let value = Slot::in_arena(kind, self.arena.len(), bytes.len());
+        self.arena.extend_from_slice(bytes);
+        self.slots.iter_mut().skip(slot.index()).step_by(self.width).for_each(|s| *s = value);
+    }
+
     /// Number of rows, alerts included.
     pub fn len(&self) -> usize {
         self.meta.len()

@@ -31,3 +31,5 @@ pub mod source;
 
 pub mod deliver;
 pub mod journal;
+
+pub mod pipeline;

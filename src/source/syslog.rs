@@ -69,7 +69,9 @@ impl SourceKind for Syslog {
             for text in texts {
                 match text.parse().or_else(|_| text.parse::<IpAddr>().map(ipnet::IpNet::from)) {
                     Ok(network) => list.push(network),
-                    Err(_) => diagnostics.push(child(key).error(format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address"))),
+                    Err(_) => {
+                        diagnostics.push(child(key).error(format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address")))
+                    }
                 }
             }
             list
