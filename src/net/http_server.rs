@@ -44,12 +44,16 @@ use tokio_rustls::TlsAcceptor;
 use crate::limits::{CONNECTIONS_MAX, HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_READ_TIMEOUT_MS, INFLATED_BYTES_MAX, READ_BYTES};
 use crate::metrics::{Cell, REFUSED, Registry};
 use crate::net::certificate::Certificate;
-use crate::net::inflate::{Encoding, InflateError, Inflater};
+use crate::net::inflate::{Encoding, InflateError, Inflater, inflate};
 use crate::net::tls::{ServerTls, peer_certificate};
 
 /// Lowest mean rate of a body once the idle timeout is over. A 64 MiB body may take hours at this rate, but
 /// holding a connection costs the client real traffic.
 const BODY_RATE_MIN_BYTES_PER_S: f64 = 1024.0;
+
+/// Bodies up to this size are decompressed whole, which is faster; larger ones while they arrive, so that a bomb
+/// or a long body does not hold the shard.
+const WHOLE_BYTES_MAX: usize = 256 * 1024;
 
 /// When accepting fails because descriptors or memory are used up, the listener waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -347,7 +351,8 @@ where
     let inflate_error =
         |error| if matches!(error, InflateError::TooLarge { .. }) { BodyError::TooLarge } else { BodyError::Corrupt(error) };
     let start = Instant::now();
-    let mut inflater = Inflater::new(encoding, limits.inflated_bytes_max);
+    let mut whole = Vec::new();
+    let mut pieces: Option<Inflater> = None;
     let mut wire_bytes = 0;
     loop {
         let allowed = limits.idle_timeout + Duration::from_secs_f64(wire_bytes as f64 / BODY_RATE_MIN_BYTES_PER_S);
@@ -363,9 +368,23 @@ where
         if wire_bytes > limits.wire_bytes_max {
             return Err(BodyError::TooLarge);
         }
-        inflater.push(&data).map_err(inflate_error)?;
+        if let Some(inflater) = &mut pieces {
+            inflater.push(&data).map_err(inflate_error)?;
+            continue;
+        }
+        whole.extend_from_slice(&data);
+        if whole.len() > WHOLE_BYTES_MAX {
+            let mut inflater = Inflater::new(encoding, limits.inflated_bytes_max);
+            inflater.push(&std::mem::take(&mut whole)).map_err(inflate_error)?;
+            pieces = Some(inflater);
+        }
     }
-    Ok(ReadBody { bytes: inflater.finish().map_err(inflate_error)?, wire_bytes })
+    let bytes = match pieces {
+        Some(inflater) => inflater.finish(),
+        None if encoding == Encoding::Identity && whole.len() <= limits.inflated_bytes_max => Ok(whole),
+        None => inflate(encoding, &whole, limits.inflated_bytes_max),
+    };
+    Ok(ReadBody { bytes: bytes.map_err(inflate_error)?, wire_bytes })
 }
 
 #[cfg(test)]
@@ -466,6 +485,27 @@ mod tests {
             let empty = talk(server.address, &post("content-encoding: gzip\r\n", b"")).await;
             assert!(empty.starts_with("HTTP/1.1 200") && empty.contains("content-length: 0\r\n"), "{empty}");
         });
+    }
+
+    #[tokio::test]
+    async fn large_and_small_bodies_are_read_alike() {
+        let limits = BodyLimits { wire_bytes_max: 2 << 20, inflated_bytes_max: 4 << 20, ..BodyLimits::default() };
+        for size in [10_000, 2_000_000] {
+            let mut state = 1u32;
+            let noise = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8 & 0x3f
+            });
+            let plain: Vec<u8> = noise.take(size).collect();
+            let packed = gzip(&plain);
+            assert_eq!(packed.len() > WHOLE_BYTES_MAX, size > 1_000_000);
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
+            let body = read_body(&headers, Full::new(Bytes::from(packed.clone())), &limits).await.unwrap();
+            assert!(body.bytes == plain && body.wire_bytes == packed.len());
+            let exact = BodyLimits { inflated_bytes_max: plain.len() - 1, ..limits };
+            assert_eq!(read_body(&headers, Full::new(Bytes::from(packed)), &exact).await, Err(BodyError::TooLarge));
+        }
     }
 
     #[test]
