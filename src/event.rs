@@ -155,6 +155,7 @@ struct Meta {
     alert: u32,
     time_ms: i64,
     flaw: Option<Flaw>,
+    is_strict_object: bool,
 }
 
 const NO_ALERT: u32 = u32::MAX;
@@ -168,7 +169,13 @@ impl Events {
         self.slots.clear();
         self.slots.resize(rows * width, Slot::MISSING);
         self.meta.clear();
-        self.meta.extend((0..rows as u32).map(|frame| Meta { frame, alert: NO_ALERT, time_ms: chunk.received_ms, flaw: None }));
+        self.meta.extend((0..rows as u32).map(|frame| Meta {
+            frame,
+            alert: NO_ALERT,
+            time_ms: chunk.received_ms,
+            flaw: None,
+            is_strict_object: false,
+        }));
     }
 
     /// Adds a row that begins as a copy of `row`: the alert of rule `rule` about that event. Returns its index.
@@ -208,6 +215,7 @@ impl Events {
             alert: (meta.alert != NO_ALERT).then_some(meta.alert),
             time_ms: meta.time_ms,
             flaw: meta.flaw,
+            is_strict_object: meta.is_strict_object,
         }
     }
 }
@@ -265,6 +273,12 @@ impl<'a> Row<'a> {
         self.meta.time_ms
     }
 
+    /// Says that the frame is exactly one valid JSON object on one line without our reserved key, so that its
+    /// bytes may be spliced into an output as they are.
+    pub fn set_strict_object(&mut self) {
+        self.meta.is_strict_object = true;
+    }
+
     /// Says that something is wrong; the first flaw stays.
     pub fn set_flaw(&mut self, flaw: Flaw) {
         self.meta.flaw.get_or_insert(flaw);
@@ -286,6 +300,8 @@ pub struct Event<'a> {
     pub time_ms: i64,
     /// What was wrong with the frame.
     pub flaw: Option<Flaw>,
+    /// Whether the frame is exactly one valid JSON object on one line without our reserved key.
+    pub is_strict_object: bool,
 }
 
 impl<'a> Event<'a> {
@@ -302,5 +318,10 @@ impl<'a> Event<'a> {
     /// The slot itself.
     pub fn slot(&self, slot: SlotId) -> Slot {
         self.slots[slot.index()]
+    }
+
+    /// The values of all slots, missing ones included.
+    pub fn values(self) -> impl Iterator<Item = Value<'a>> {
+        self.slots.iter().map(move |slot| slot.value(self.bytes, self.arena))
     }
 }

@@ -61,6 +61,8 @@ families! {
     EVENTS_SENT Counter "hydrant_component_sent_events_total";
     /// Bytes that a destination confirmed, as sent (compressed), per component.
     BYTES_SENT Counter "hydrant_component_sent_bytes_total";
+    /// Alerts that a destination confirmed, per component.
+    ALERTS_SENT Counter "hydrant_component_sent_alerts_total";
     /// Events given up with a reason and written to the dead letters, per component.
     EVENTS_DEAD Counter "hydrant_dead_letter_events_total";
     /// Events dropped by a written policy, per component and reason.

@@ -470,7 +470,6 @@ mod tests {
                 "t.yaml:2:8: error: token: expected a string, found a list",
                 "t.yaml:3:11: error: interval: `5` is not a time span; expected a number with ms, s, m, h or d, such as `30s`",
                 "t.yaml:4:16: error: inner.port: expected u16, found `many`",
-                "t.yaml:1:1: error: the key `endpoint` is missing",
             ]
         );
     }

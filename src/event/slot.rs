@@ -54,6 +54,12 @@ impl Slot {
         Self { offset: slot.offset | ARENA, ..slot }
     }
 
+    /// The same bytes as another kind.
+    #[must_use]
+    pub fn with_kind(self, kind: Kind) -> Self {
+        Self { len_and_kind: self.len_and_kind >> KIND_BITS << KIND_BITS | kind as u32, ..self }
+    }
+
     /// What the bytes are.
     pub fn kind(self) -> Kind {
         KINDS[(self.len_and_kind & 0xf) as usize]

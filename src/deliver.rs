@@ -1,0 +1,332 @@
+//! The I/O of all sinks, once: `sealed batch -> stored, dead-lettered, or tried again`.
+//!
+//! One worker per shard and destination. It makes the batch's manifest durable, runs the sink's exchange,
+//! and tries again with backoff and jitter until the batch is stored or refused for good. A refused batch is
+//! split until the bad item is alone; that item goes to the dead letters with the reason, the rest is
+//! delivered. What a person has to mend (401, 403, 404, a certificate) holds the destination with an alarm
+//! and dead-letters nothing. Memory held by waiting batches is charged to the budget; when it is full,
+//! sources wait or refuse.
+//!
+//! Never: knows a format, drops, or slows another destination.
+
+mod dead_letter;
+mod split;
+
+use std::cell::{Cell as StdCell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use tokio::sync::Notify;
+
+pub use dead_letter::DeadLetters;
+
+use crate::batch::{Batching, Held, Sealed};
+use crate::cursor::{Journal, Manifest};
+use crate::metrics::{self, Cell, Registry};
+use crate::net::http_client::{Answer, HttpClient};
+use crate::sink::{Client, Http, Step, Transport};
+
+/// First wait after a failure; doubles up to [`BACKOFF_MAX`].
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+
+/// Longest wait between attempts: a destination that is back gets its first batch within this time.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Wait of a held destination: a person is slower than this.
+const HOLD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Longest `Retry-After` that is obeyed.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+
+/// Batches of one destination and shard that are under way at once, at most.
+const CONCURRENCY_MAX: usize = 8;
+
+/// What a worker needs to know of its destination.
+pub struct Options {
+    /// Name in the configuration.
+    pub name: String,
+    /// Its index in the plan, which is that of its cursor.
+    pub index: usize,
+    /// How its batches are built, to split one.
+    pub batching: Batching,
+    /// How they leave.
+    pub transport: Transport,
+    /// The journal of this shard.
+    pub journal: Rc<dyn Journal>,
+    /// Where refused items go.
+    pub dead_letters: DeadLetters,
+    /// Where counts go.
+    pub registry: Registry,
+}
+
+enum Way {
+    Http(Rc<dyn Http>, HttpClient),
+    Client(Rc<dyn Client>),
+}
+
+struct Counters {
+    sent: Cell,
+    sent_bytes: Cell,
+    alerts: Cell,
+    dead: Cell,
+    retries: Cell,
+    held: Cell,
+}
+
+struct Shared {
+    name: String,
+    index: usize,
+    batching: Batching,
+    way: Way,
+    journal: Rc<dyn Journal>,
+    dead_letters: DeadLetters,
+    counters: Counters,
+    queue: RefCell<VecDeque<Held>>,
+    queued: Notify,
+    finished: Notify,
+    /// A batch arrived: those that wait for the destination to come back need not wait longer.
+    recovered: Notify,
+    under_way: StdCell<usize>,
+    concurrency: StdCell<usize>,
+}
+
+/// A destination of one shard. Clones are the same.
+#[derive(Clone)]
+pub struct Destination(Rc<Shared>);
+
+impl Destination {
+    /// Starts the worker on the current thread's `LocalSet`.
+    pub fn start(options: Options) -> Self {
+        let labels: &[(&str, &str)] = &[("component_id", &options.name)];
+        let cell = |family| options.registry.cell(family, labels);
+        let counters = Counters {
+            sent: cell(&metrics::EVENTS_SENT),
+            sent_bytes: cell(&metrics::BYTES_SENT),
+            alerts: cell(&metrics::ALERTS_SENT),
+            dead: cell(&metrics::EVENTS_DEAD),
+            retries: cell(&metrics::RETRIES),
+            held: cell(&metrics::HELD),
+        };
+        let way = match options.transport {
+            Transport::Http(http, client) => Way::Http(http, HttpClient::new(client)),
+            Transport::Client(client) => Way::Client(client),
+        };
+        let shared = Rc::new(Shared {
+            name: options.name,
+            index: options.index,
+            batching: options.batching,
+            way,
+            journal: options.journal,
+            dead_letters: options.dead_letters,
+            counters,
+            queue: RefCell::default(),
+            queued: Notify::new(),
+            finished: Notify::new(),
+            recovered: Notify::new(),
+            under_way: StdCell::new(0),
+            concurrency: StdCell::new(1),
+        });
+        tokio::task::spawn_local(run(shared.clone()));
+        Self(shared)
+    }
+
+    /// Takes a batch over.
+    pub fn send(&self, held: Held) {
+        self.0.queue.borrow_mut().push_back(held);
+        self.0.queued.notify_one();
+    }
+
+    /// Batches that are not done with.
+    pub fn pending(&self) -> usize {
+        self.0.queue.borrow().len() + self.0.under_way.get()
+    }
+
+    /// Waits until every batch is done with.
+    pub async fn drained(&self) {
+        while self.pending() > 0 {
+            self.0.finished.notified().await;
+        }
+    }
+}
+
+async fn run(shared: Rc<Shared>) {
+    loop {
+        if shared.under_way.get() >= shared.concurrency.get() {
+            shared.finished.notified().await;
+            continue;
+        }
+        let Some(held) = shared.queue.borrow_mut().pop_front() else {
+            shared.queued.notified().await;
+            continue;
+        };
+        shared.under_way.set(shared.under_way.get() + 1);
+        let shared = shared.clone();
+        tokio::task::spawn_local(async move {
+            deliver(&shared, held).await;
+            shared.under_way.set(shared.under_way.get() - 1);
+            // Two waiters: the worker's loop and whoever drains.
+            shared.finished.notify_waiters();
+            shared.finished.notify_one();
+        });
+    }
+}
+
+/// Delivers a batch and whatever it is split into.
+async fn deliver(shared: &Shared, held: Held) {
+    let mut backoff = BACKOFF_FIRST;
+    while let Err(error) = seal(shared, &held.batch).await {
+        tracing::error!(destination = shared.name, %error, "the manifest cannot be made durable; trying again");
+        tokio::time::sleep(jittered(backoff)).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+    let Held { batch, reservation } = held;
+    let mut parts = vec![batch];
+    while let Some(batch) = parts.pop() {
+        deliver_part(shared, batch, &mut parts).await;
+    }
+    drop(reservation);
+}
+
+async fn seal(shared: &Shared, batch: &Sealed) -> Result<(), crate::error::Error> {
+    shared.journal.cursor(shared.index).seal(Manifest { batch: batch.id, members: &batch.members }).await
+}
+
+async fn deliver_part(shared: &Shared, batch: Sealed, parts: &mut Vec<Sealed>) {
+    let mut backoff = BACKOFF_FIRST;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let (step, answer) = attempt(shared, &batch).await;
+        let (why, wait) = match step {
+            Step::Stored => {
+                recovered(shared);
+                return stored(shared, &batch);
+            }
+            Step::Rejected(why) => match reject(shared, &batch, &why, attempts, parts) {
+                Ok(()) => return recovered(shared),
+                Err(error) => (error.to_string(), None),
+            },
+            Step::Partly { retry, rejected } => match partly(shared, &batch, &retry, &rejected, attempts, parts) {
+                Ok(()) => return,
+                Err(error) => (error.to_string(), None),
+            },
+            Step::Hold(why) => {
+                if shared.counters.held.value() == 0 {
+                    tracing::error!(destination = shared.name, why, "held until somebody mends it; nothing is lost while the budget lasts");
+                }
+                shared.counters.held.set(1);
+                (why, Some(HOLD_INTERVAL))
+            }
+            Step::Retry(why, after) => (why, after.or_else(|| answer.as_ref().and_then(retry_after))),
+            Step::Send(_) | Step::Wait(_) => ("the exchange ended without an outcome".to_owned(), None),
+        };
+        shared.counters.retries.add(1);
+        shared.concurrency.set((shared.concurrency.get() / 2).max(1));
+        tracing::warn!(destination = shared.name, attempts, why, "delivery failed; trying again");
+        tokio::select! {
+            () = tokio::time::sleep(wait.unwrap_or_else(|| jittered(backoff))) => {}
+            () = shared.recovered.notified(), if wait.is_none() => {}
+        }
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+fn recovered(shared: &Shared) {
+    shared.counters.held.set(0);
+    shared.concurrency.set((shared.concurrency.get() + 1).min(CONCURRENCY_MAX));
+    shared.recovered.notify_waiters();
+}
+
+async fn attempt(shared: &Shared, batch: &Sealed) -> (Step, Option<Answer>) {
+    let (http, client) = match &shared.way {
+        Way::Client(client) => return (client.write(batch).await, None),
+        Way::Http(http, client) => (http, client),
+    };
+    let mut exchange = http.begin(batch);
+    let mut answer: Option<Answer> = None;
+    loop {
+        match exchange.next(answer.as_ref()) {
+            Step::Send(request) => match client.send(request.map(Full::new)).await {
+                Ok(got) => answer = Some(got),
+                Err(error) if error.retryable => return (Step::Retry(error.to_string(), None), None),
+                Err(error) => return (Step::Hold(error.to_string()), None),
+            },
+            Step::Wait(duration) => {
+                tokio::time::sleep(duration).await;
+                answer = None;
+            }
+            step => return (step, answer),
+        }
+    }
+}
+
+fn stored(shared: &Shared, batch: &Sealed) {
+    let alerts = batch.items.iter().filter(|item| item.is_alert).count() as u64;
+    shared.counters.sent.add(batch.items.len() as u64 - alerts);
+    shared.counters.alerts.add(alerts);
+    shared.counters.sent_bytes.add(batch.body.len() as u64);
+    settle(shared, batch);
+}
+
+fn settle(shared: &Shared, batch: &Sealed) {
+    let cursor = shared.journal.cursor(shared.index);
+    for members in &batch.members {
+        cursor.settle(members.chunk, members.count);
+    }
+}
+
+/// One item: to the dead letters. More: two halves, tried one after the other.
+fn reject(shared: &Shared, batch: &Sealed, why: &str, attempts: u32, parts: &mut Vec<Sealed>) -> Result<(), crate::error::Error> {
+    let count = batch.items.len() as u32;
+    if count > 1 {
+        let (low, high): (Vec<u32>, Vec<u32>) = (0..count).partition(|index| *index < count / 2);
+        parts.push(split::subset(batch, &high, &shared.batching)?);
+        parts.push(split::subset(batch, &low, &shared.batching)?);
+        return Ok(());
+    }
+    let plain = split::plain(batch)?;
+    shared.dead_letters.write(&shared.name, batch, 0, split::item(batch, 0, &plain, &shared.batching), why, attempts)?;
+    tracing::error!(destination = shared.name, why, "an event was refused and is in the dead letters");
+    let is_alert = batch.items.first().is_some_and(|item| item.is_alert);
+    shared.counters.dead.add(u64::from(!is_alert));
+    settle(shared, batch);
+    Ok(())
+}
+
+fn partly(
+    shared: &Shared,
+    batch: &Sealed,
+    retry: &[u32],
+    rejected: &[(u32, String)],
+    attempts: u32,
+    parts: &mut Vec<Sealed>,
+) -> Result<(), crate::error::Error> {
+    let mut left: Vec<u32> = retry.to_vec();
+    for (index, why) in rejected {
+        let alone = split::subset(batch, &[*index], &shared.batching)?;
+        reject(shared, &alone, why, attempts, parts)?;
+        left.push(*index);
+    }
+    left.sort_unstable();
+    let arrived: Vec<u32> = (0..batch.items.len() as u32).filter(|index| left.binary_search(index).is_err()).collect();
+    stored(shared, &split::subset(batch, &arrived, &shared.batching)?);
+    if !retry.is_empty() {
+        parts.push(split::subset(batch, retry, &shared.batching)?);
+    }
+    Ok(())
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3); the date form is not used by destinations we know.
+fn retry_after(answer: &Answer) -> Option<Duration> {
+    let seconds = answer.headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+/// The duration, up to a quarter less, so that shards do not come back all at once.
+fn jittered(duration: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let part = (RandomState::new().hash_one(0) % 256) as u32;
+    duration - duration / 4 * part / 256
+}

@@ -1,0 +1,185 @@
+//! Detection: `rules and rows -> hits`.
+//!
+//! In goes the text of rule files; a [`Detector`] holds the rules that one decoder's events are held against.
+//! Which rules those are is strict: a rule runs only where the decoder's schema map says that its log source
+//! is carried. What a field name of a rule means for the decoder is decided here too; a rule that names a
+//! field that the decoder can never fill is reported with the nearest name, and left out there.
+//!
+//! Never: I/O after loading, allocation per event, deciding what happens to a hit. Immutable and shared by
+//! all shards; each shard has its own [`Scratch`].
+
+pub mod sigma;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Diagnostic, Diagnostics, nearest};
+use crate::event::{Chunk, Events, Fields};
+use crate::matcher::{self, Builder, Matcher, ProgramId};
+
+use sigma::{Placeholders, SigmaRule, Skipped};
+
+/// Rules of some files and folders.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// The rules, in the order of their files.
+    pub rules: Vec<SigmaRule>,
+    /// What was recognised but is not evaluated, with the reason.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Rules {
+    /// Loads files, and `*.yml`/`*.yaml` below folders except those called `schema`. Mistakes of one file
+    /// do not keep the others out; all of them are returned.
+    pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> (Self, Diagnostics) {
+        let mut rules = Self::default();
+        let mut diagnostics = Diagnostics::new();
+        let mut files = Vec::new();
+        for path in paths {
+            collect(path, &mut files, &mut diagnostics);
+        }
+        for file in files {
+            match std::fs::read_to_string(&file) {
+                Ok(text) => {
+                    let mut loaded = sigma::load(&file, &text, placeholders);
+                    rules.rules.append(&mut loaded.rules);
+                    rules.skipped.append(&mut loaded.skipped);
+                    diagnostics.0.append(&mut loaded.diagnostics.0);
+                }
+                Err(error) => diagnostics.push(Diagnostic::error(&file, 0, 0, "", format!("cannot be read: {error}"))),
+            }
+        }
+        let mut seen = std::collections::HashMap::new();
+        for rule in &rules.rules {
+            if let Some(first) = seen.insert(rule.id.as_str(), rule).filter(|_| !rule.id.is_empty()) {
+                let message = format!("the id {} is also that of {}:{}", rule.id, first.file.display(), first.line);
+                diagnostics.push(Diagnostic::error(&rule.file, rule.line, 0, "id", message).warning());
+            }
+        }
+        (rules, diagnostics)
+    }
+}
+
+/// Folders inside folders that are followed.
+const FOLDER_DEPTH_MAX: usize = 16;
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>, diagnostics: &mut Diagnostics) {
+    let mut open = vec![(path.to_owned(), 0)];
+    let is_rule = |path: &Path| path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
+    while let Some((path, depth)) = open.pop() {
+        if !path.is_dir() {
+            files.push(path);
+            continue;
+        }
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) => {
+                diagnostics.push(Diagnostic::error(&path, 0, 0, "", format!("cannot be read: {error}")));
+                continue;
+            }
+        };
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.retain(|path| if path.is_dir() { depth < FOLDER_DEPTH_MAX && !path.ends_with("schema") } else { is_rule(path) });
+        paths.sort_unstable_by(|a, b| b.cmp(a));
+        open.extend(paths.into_iter().map(|path| (path, depth + 1)));
+    }
+}
+
+/// What a decoder says about the names in rules.
+pub trait Vocabulary {
+    /// Whether events of this log source can come from the decoder.
+    fn carries(&self, logsource: &sigma::LogSource) -> bool;
+    /// The name that the plan uses for a rule's field; `None` if the decoder can never fill it.
+    fn resolve(&self, field: &str) -> Option<String>;
+    /// Every name it knows, for suggestions.
+    fn names(&self) -> Vec<&str>;
+}
+
+/// The rules that one decoder's events are held against.
+#[derive(Debug)]
+pub struct Detector {
+    matcher: Matcher,
+    /// Program to index in [`Rules::rules`].
+    rules: Vec<u32>,
+}
+
+/// A rule that matched an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Row of the event.
+    pub row: u32,
+    /// Index of the rule.
+    pub rule: u32,
+}
+
+/// Working memory of one shard for one detector.
+#[derive(Debug)]
+pub struct Scratch {
+    matcher: matcher::Scratch,
+    programs: Vec<ProgramId>,
+}
+
+impl Detector {
+    /// Compiles the rules that `vocabulary` carries; the fields that they need are added to `fields`.
+    /// The warnings name rules that cannot match here because of a field.
+    pub fn new(rules: &[SigmaRule], vocabulary: &dyn Vocabulary, fields: &mut Fields) -> (Self, Diagnostics) {
+        let mut builder = Builder::new();
+        let mut programs = Vec::new();
+        let mut diagnostics = Diagnostics::new();
+        for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| vocabulary.carries(&rule.logsource)) {
+            let condition = rule.condition.clone();
+            let mut resolve = |name: String| vocabulary.resolve(&name).map(|name| fields.slot(&name)).ok_or(name);
+            match condition.map_fields(&mut resolve) {
+                Ok(condition) => {
+                    builder.add(condition);
+                    programs.push(index as u32);
+                }
+                Err(name) => diagnostics.push(unknown_field(rule, &name, vocabulary)),
+            }
+        }
+        (Self { matcher: builder.build(), rules: programs }, diagnostics)
+    }
+
+    /// Number of rules.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether no rule runs here.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Indices of the rules.
+    pub fn rules(&self) -> &[u32] {
+        &self.rules
+    }
+
+    /// Working memory for one shard.
+    pub fn scratch(&self) -> Scratch {
+        Scratch { matcher: self.matcher.scratch(), programs: Vec::new() }
+    }
+
+    /// Appends the hits of some rows.
+    pub fn detect(&self, chunk: &Chunk, events: &Events, rows: impl Iterator<Item = u32>, scratch: &mut Scratch, hits: &mut Vec<Hit>) {
+        for row in rows {
+            self.matcher.evaluate(events.event(chunk, row as usize), &mut scratch.matcher, &mut scratch.programs);
+            hits.extend(scratch.programs.iter().map(|program| Hit { row, rule: self.rules[program.0 as usize] }));
+        }
+    }
+
+    /// The same by the full scan: the oracle.
+    pub fn full_scan(&self, chunk: &Chunk, events: &Events, rows: impl Iterator<Item = u32>, hits: &mut Vec<Hit>) {
+        let mut programs = Vec::new();
+        for row in rows {
+            self.matcher.full_scan(events.event(chunk, row as usize), &mut programs);
+            hits.extend(programs.iter().map(|program| Hit { row, rule: self.rules[program.0 as usize] }));
+        }
+    }
+}
+
+fn unknown_field(rule: &SigmaRule, name: &str, vocabulary: &dyn Vocabulary) -> Diagnostic {
+    let message = format!("rule `{}`: events of this log source have no field `{name}`", rule.title);
+    let mut diagnostic = Diagnostic::error(&rule.file, rule.line, 0, "detection", message).warning();
+    diagnostic.help = nearest(name, vocabulary.names()).map(|near| format!("did you mean `{near}`?"));
+    diagnostic
+}

@@ -1,0 +1,335 @@
+//! One value of a field or keyword, and its modifiers, to an expression.
+//!
+//! Plain YAML scalars keep their type (YAML 1.2 core schema): `4688` is a number, `true` a boolean. Numbers
+//! beyond 64 bits, `.inf` and `.nan` stay text, because no lossless number could hold them.
+
+use std::net::IpAddr;
+
+use regex::bytes::RegexBuilder;
+
+use super::modifier::{Chain, Question, Step};
+use super::pattern::{self, Piece};
+use super::reader::{Place, Reader};
+use crate::config::{Content, Node};
+use crate::matcher::{Expr, Glob, Number, Order, Predicate, TextOp, TimePart};
+
+/// Bytes that one compiled regular expression may take. One public rule needs between 1 and 4 MiB, nearly
+/// all others stay below 64 KiB; nested repetitions reach any limit quickly.
+const REGEX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The limit that is tried first. What a regular expression takes is only known as the limit that let it
+/// pass, so limits rise by [`REGEX_BYTES_STEP`].
+const REGEX_BYTES_FIRST: usize = 16 * 1024;
+
+/// Factor between two limits.
+const REGEX_BYTES_STEP: usize = 4;
+
+const _: () = assert!((REGEX_BYTES_MAX / REGEX_BYTES_FIRST).ilog(REGEX_BYTES_STEP) == 4, "the last step is the limit itself");
+
+/// What a value is compared with.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    Field(&'a str),
+    /// The whole event.
+    Event,
+}
+
+/// What a scalar is by YAML's core schema.
+enum Scalar {
+    Boolean(bool),
+    Number(Number),
+    Text,
+}
+
+/// A value on its way through the steps of a chain.
+enum Value {
+    Pattern(Vec<Piece>),
+    /// After `utf16*` and `wide`, until base64 makes it text again.
+    Bytes(Vec<u8>),
+}
+
+/// The expression for one value; `None` once its mistake is reported.
+pub(super) fn compile(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>) -> Option<Expr<String>> {
+    let Some(text) = place.node.text() else {
+        reader.error(place, format!("a value is expected, found {}", place.node.describe()));
+        return None;
+    };
+    if place.node.is_null() {
+        return null(reader, chain, target, place);
+    }
+    let predicate = match chain.question {
+        Question::Value => return value(reader, chain, target, place, text),
+        Question::Cidr => return cidr(reader, chain, target, place, text),
+        Question::FieldRef(op) => return field_ref(reader, target, place, op, chain.cased),
+        Question::Regex { .. } => regex(reader, chain, place, text)?,
+        Question::Compare(order) => compare(reader, place, order)?,
+        Question::Time(part, order) => time(reader, place, part, order)?,
+        Question::Exists => match scalar(place.node) {
+            Scalar::Boolean(true) => Predicate::Exists,
+            Scalar::Boolean(false) => return Some(Expr::Not(Box::new(leaf(reader, target, place, Predicate::Exists)?))),
+            _ => {
+                reader.error(place, format!("`exists` takes true or false without quotes, found {}", place.node.describe()));
+                return None;
+            }
+        },
+    };
+    leaf(reader, target, place, predicate)
+}
+
+fn leaf(reader: &mut Reader<'_>, target: Target<'_>, place: Place<'_>, predicate: Predicate) -> Option<Expr<String>> {
+    if !reader.spend(place, 1) {
+        return None;
+    }
+    Some(match target {
+        Target::Field(name) => Expr::Field(name.to_owned(), predicate),
+        Target::Event => Expr::Keyword(predicate),
+    })
+}
+
+/// Alternatives as one expression, without a list around a single one.
+pub(super) fn any(mut alternatives: Vec<Expr<String>>) -> Expr<String> {
+    if alternatives.len() == 1 { alternatives.swap_remove(0) } else { Expr::Any(alternatives) }
+}
+
+/// Parts as one expression, without a list around a single one.
+pub(super) fn all(mut parts: Vec<Expr<String>>) -> Expr<String> {
+    if parts.len() == 1 { parts.swap_remove(0) } else { Expr::All(parts) }
+}
+
+fn null(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>) -> Option<Expr<String>> {
+    if place.index.is_some() {
+        reader.error_with(place, "null may not stand in a list", "write a second selection for it and `or`; an empty text is ''");
+        return None;
+    }
+    let plain = Chain { negated: chain.negated, ..Chain::plain() };
+    if *chain != plain || matches!(target, Target::Event) {
+        reader.error(place, "there is no value here, and these modifiers need one");
+        return None;
+    }
+    leaf(reader, target, place, Predicate::Null)
+}
+
+fn value(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>, text: &str) -> Option<Expr<String>> {
+    if chain.steps.is_empty() && matches!(target, Target::Field(_)) {
+        let typed = match scalar(place.node) {
+            Scalar::Boolean(value) => Some(Predicate::Boolean(value)),
+            Scalar::Number(number) => Some(Predicate::Number { op: Order::Equal, number }),
+            Scalar::Text => None,
+        };
+        if let Some(predicate) = typed {
+            return leaf(reader, target, place, predicate);
+        }
+    }
+    let mut alternatives = Vec::new();
+    for pieces in patterns(reader, chain, place, text)? {
+        let mut globs = pattern::globs(pieces);
+        if matches!(target, Target::Event) {
+            if globs.iter().all(|glob| *glob == Glob::Any) {
+                reader.error(place, "this keyword would be found in every event");
+                return None;
+            }
+            globs.insert(0, Glob::Any);
+            globs.push(Glob::Any);
+        }
+        alternatives.push(leaf(reader, target, place, Predicate::glob(globs, chain.cased))?);
+    }
+    Some(any(alternatives))
+}
+
+/// The strings that a text becomes, after all steps.
+fn patterns(reader: &mut Reader<'_>, chain: &Chain, place: Place<'_>, text: &str) -> Option<Vec<Vec<Piece>>> {
+    let expands = chain.steps.contains(&Step::Expand);
+    let mut values = vec![Value::Pattern(pattern::parse(text, expands))];
+    for step in &chain.steps {
+        let mut next = Vec::with_capacity(values.len());
+        for value in values {
+            if let Err(message) = apply(reader, *step, value, place, &mut next) {
+                reader.error(place, message);
+                return None;
+            }
+        }
+        values = next;
+    }
+    let text = |value| match value {
+        Value::Pattern(pieces) => Some(pieces),
+        Value::Bytes(_) => None,
+    };
+    let patterns: Option<Vec<_>> = values.into_iter().map(text).collect();
+    if patterns.is_none() {
+        reader.error_with(place, "UTF-16 is bytes, which no field holds as text", "put `base64` or `base64offset` behind it");
+    }
+    patterns
+}
+
+/// Applies one step; what it makes is added to `next`.
+fn apply(reader: &mut Reader<'_>, step: Step, value: Value, place: Place<'_>, next: &mut Vec<Value>) -> Result<(), String> {
+    let mut pieces = match (step, value) {
+        (Step::Base64, value) => {
+            next.push(text(pattern::base64(&bytes(value)?)));
+            return Ok(());
+        }
+        (Step::Base64Offset, value) => {
+            let variants = pattern::base64_offsets(&bytes(value)?).ok_or("too short for `base64offset`, which needs two bytes")?;
+            next.extend(variants.into_iter().map(text));
+            return Ok(());
+        }
+        (_, Value::Bytes(_)) => return Err("UTF-16 is bytes; only `base64` and `base64offset` can follow".to_owned()),
+        (_, Value::Pattern(pieces)) => pieces,
+    };
+    match step {
+        Step::Position(op) => {
+            if op != TextOp::StartsWith {
+                pieces.insert(0, Piece::Any);
+            }
+            if op != TextOp::EndsWith {
+                pieces.push(Piece::Any);
+            }
+            next.push(Value::Pattern(pieces));
+        }
+        Step::Utf16(layout) => next.push(Value::Bytes(pattern::utf16(&plain(&pieces)?, layout))),
+        Step::Windash => {
+            let too_many = |count| format!("{count} dashes under `windash` are too many; write it as a regular expression");
+            next.extend(pattern::windash(&pieces).map_err(too_many)?.into_iter().map(Value::Pattern));
+        }
+        Step::Expand => {
+            let count = pattern::expansion_count(&pieces, reader.placeholders())?;
+            if !reader.spend(place, count) {
+                return Err(format!("its placeholders become {count} values"));
+            }
+            next.extend(pattern::expand(&pieces, reader.placeholders()).into_iter().map(Value::Pattern));
+        }
+        Step::Base64 | Step::Base64Offset => {}
+    }
+    Ok(())
+}
+
+fn text(text: String) -> Value {
+    Value::Pattern(if text.is_empty() { Vec::new() } else { vec![Piece::Text(text)] })
+}
+
+fn plain(pieces: &[Piece]) -> Result<String, String> {
+    if pieces.iter().any(|piece| matches!(piece, Piece::Placeholder(_))) {
+        return Err("`expand` has to stand before the encoding".to_owned());
+    }
+    let message = "wildcards cannot be encoded; escape them with `\\`, and put `contains` behind the encoding";
+    pattern::plain_text(pieces).ok_or_else(|| message.to_owned())
+}
+
+fn bytes(value: Value) -> Result<Vec<u8>, String> {
+    match value {
+        Value::Bytes(bytes) => Ok(bytes),
+        Value::Pattern(pieces) => plain(&pieces).map(String::into_bytes),
+    }
+}
+
+fn cidr(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>, text: &str) -> Option<Expr<String>> {
+    let networks = if chain.steps.is_empty() {
+        vec![text.to_owned()]
+    } else {
+        patterns(reader, chain, place, text)?.iter().map(|pieces| pattern::plain_text(pieces).unwrap_or_default()).collect()
+    };
+    let mut alternatives = Vec::new();
+    for text in networks {
+        let address = || text.parse::<IpAddr>().map(ipnet::IpNet::from).ok();
+        let Some(network) = text.parse::<ipnet::IpNet>().ok().or_else(address) else {
+            reader.error_with(place, format!("`{text}` is not a network"), "such as 10.0.0.0/8, fe80::/10 or a single address");
+            return None;
+        };
+        if network.addr() != network.network() {
+            reader.warn(place, format!("`{text}` has bits behind its prefix"), format!("read as {}", network.trunc()));
+        }
+        alternatives.push(leaf(reader, target, place, Predicate::Cidr(network.trunc()))?);
+    }
+    Some(any(alternatives))
+}
+
+fn field_ref(reader: &mut Reader<'_>, target: Target<'_>, place: Place<'_>, op: TextOp, cased: bool) -> Option<Expr<String>> {
+    let (Target::Field(left), Some(right)) = (target, place.node.text().filter(|text| !text.is_empty())) else {
+        reader.error(place, "`fieldref` takes the name of a field");
+        return None;
+    };
+    reader.spend(place, 1).then(|| Expr::Fields { left: left.to_owned(), op, right: right.to_owned(), cased })
+}
+
+fn regex(reader: &mut Reader<'_>, chain: &Chain, place: Place<'_>, text: &str) -> Option<Predicate> {
+    let Question::Regex { insensitive, multi_line, dot_all } = chain.question else { return None };
+    let mut builder = RegexBuilder::new(text);
+    builder.case_insensitive(insensitive).multi_line(multi_line).dot_matches_new_line(dot_all);
+    let mut size = REGEX_BYTES_FIRST;
+    let mut built = builder.size_limit(size).build();
+    while size < REGEX_BYTES_MAX && matches!(built, Err(regex::Error::CompiledTooBig(_))) {
+        size *= REGEX_BYTES_STEP;
+        built = builder.size_limit(size).build();
+    }
+    match built {
+        Ok(regex) => reader.spend_regex(place, size).then_some(Predicate::Regex(regex)),
+        Err(regex::Error::CompiledTooBig(_)) => {
+            let message = format!("the regular expression takes more than {REGEX_BYTES_MAX} bytes");
+            reader.error_with(place, message, "smaller repetitions; \\d, \\w and . stand for all of Unicode unless (?-u) precedes them");
+            None
+        }
+        Err(error) => {
+            let shown = error.to_string();
+            let reason = shown.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            reader.error(place, format!("not a regular expression: {reason}"));
+            None
+        }
+    }
+}
+
+fn compare(reader: &mut Reader<'_>, place: Place<'_>, op: Order) -> Option<Predicate> {
+    if let Scalar::Number(number) = scalar(place.node) {
+        return Some(Predicate::Number { op, number });
+    }
+    let message = format!("a number of at most 64 bits without quotes is expected, found {}", place.node.describe());
+    reader.error(place, message);
+    None
+}
+
+fn time(reader: &mut Reader<'_>, place: Place<'_>, part: TimePart, op: Order) -> Option<Predicate> {
+    let range = match part {
+        TimePart::Minute => 0..=59,
+        TimePart::Hour => 0..=23,
+        TimePart::Day => 1..=31,
+        TimePart::Week => 1..=53,
+        TimePart::Month => 1..=12,
+        TimePart::Year => 0..=9999,
+    };
+    match scalar(place.node) {
+        Scalar::Number(Number::Integer(number)) if range.contains(&number) => {
+            i64::try_from(number).ok().map(|number| Predicate::Time { part, op, number })
+        }
+        _ => {
+            let message = format!("a number from {} to {} is expected, found {}", range.start(), range.end(), place.node.describe());
+            reader.error(place, message);
+            None
+        }
+    }
+}
+
+fn scalar(node: &Node) -> Scalar {
+    match &node.content {
+        Content::Scalar { text, plain: true } => match text.as_str() {
+            "true" | "True" | "TRUE" => Scalar::Boolean(true),
+            "false" | "False" | "FALSE" => Scalar::Boolean(false),
+            text => number(text).map_or(Scalar::Text, Scalar::Number),
+        },
+        _ => Scalar::Text,
+    }
+}
+
+/// A number of YAML's core schema that fits 64 bits or is a finite float.
+pub(super) fn number(text: &str) -> Option<Number> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let integer = if let Some(hex) = text.strip_prefix("0x") {
+        u64::from_str_radix(hex, 16).ok().filter(|_| !hex.starts_with('+')).map(i128::from)
+    } else if let Some(octal) = text.strip_prefix("0o") {
+        u64::from_str_radix(octal, 8).ok().filter(|_| !octal.starts_with('+')).map(i128::from)
+    } else if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        text.parse::<i128>().ok().filter(|n| (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(n))
+    } else {
+        let is_float = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') && digits.bytes().any(|b| b.is_ascii_digit());
+        return text.parse().ok().filter(|n: &f64| is_float && n.is_finite()).map(Number::Float);
+    };
+    integer.map(Number::Integer)
+}

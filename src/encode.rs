@@ -1,0 +1,15 @@
+//! From event bytes to output bytes: what a batch is made of before a sink addresses it.
+//!
+//! * [`body`]: one event as one JSON value, or as the bytes that came.
+//! * [`template`]: slots to a nested JSON object by a plan made once.
+//! * [`compress`]: a batch is compressed while it fills, one gzip member or one zstd frame each.
+//! * [`key_template`]: the names that batches get as objects and files.
+//!
+//! No sink is in here: nothing knows an endpoint, a request or an answer.
+
+pub mod body;
+pub mod compress;
+#[cfg(isal)]
+mod isal;
+pub mod key_template;
+pub mod template;

@@ -1,0 +1,177 @@
+//! One event as one JSON value or as the bytes that came: what all sinks put into their envelopes.
+//!
+//! * `raw`: the frame. As a JSON value: the object itself if it is one strict JSON object (bytes spliced, not
+//!   parsed), else a JSON string, beside it `raw_base64` where the bytes are not UTF-8.
+//! * `json`: an object with ECS names, `@timestamp` and, if asked for, `event.original`.
+//!
+//! What Hydrant adds (rule ids, alerts, enrichment, flaws) stands under one reserved key, `hydrant`. Nobody
+//! else can write it: a sender's own copy of that key makes the event take the slow path, as a string.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::clock;
+use crate::encode::template::{Template, write_value};
+use crate::event::{Event, Fields, Position, SlotId, Value};
+use crate::json;
+
+/// The key under which Hydrant's own fields stand.
+pub const RESERVED_KEY: &str = "hydrant";
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// An object with ECS names.
+    Json,
+    /// The bytes that came.
+    #[default]
+    Raw,
+}
+
+/// What encoders need to know of a decoder's plan. Shared by all sinks of a source.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// Names to slots.
+    pub fields: Fields,
+    /// Canonical names that the decoder can fill, for `json`.
+    pub canonical: Vec<String>,
+    /// Fields that enrichment and transforms add: written under `hydrant` in `raw`, in place in `json`.
+    pub added: Vec<String>,
+    /// One JSON object per rule, by rule index: id, title, level, tags.
+    pub rules: std::sync::Arc<[Box<str>]>,
+    /// Name of the source.
+    pub source: String,
+    /// Name of the decoder.
+    pub decoder: &'static str,
+}
+
+/// Writes bodies of one form for one decoder's events.
+#[derive(Clone, Debug)]
+pub struct Body {
+    form: Form,
+    keep_raw: bool,
+    canonical: Template,
+    added: Template,
+    rule_ids: Option<SlotId>,
+    rules: std::sync::Arc<[Box<str>]>,
+    source: Box<[u8]>,
+}
+
+impl Body {
+    /// A writer; `keep_raw` puts the frame into `event.original` of a `json` body.
+    pub fn new(form: Form, keep_raw: bool, context: &Context) -> Self {
+        let slots = |names: &[String]| -> Vec<(String, SlotId)> {
+            names.iter().filter_map(|name| Some((name.clone(), context.fields.find(name)?))).collect()
+        };
+        let template = |names: &[String]| Template::new(slots(names).iter().map(|(name, slot)| (name.as_str(), *slot)));
+        let all: Vec<String> = context.canonical.iter().chain(&context.added).filter(|name| *name != "@timestamp").cloned().collect();
+        let mut source = Vec::new();
+        json::write_string(context.source.as_bytes(), &mut source);
+        Self {
+            form,
+            keep_raw,
+            canonical: template(&all),
+            added: template(&context.added),
+            rule_ids: context.fields.find("%hydrant.rule_ids"),
+            rules: context.rules.clone(),
+            source: source.into_boxed_slice(),
+        }
+    }
+
+    /// Appends the event as one JSON value.
+    pub fn write_json(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
+        if event.alert.is_some() || self.form == Form::Json {
+            self.write_object(event, position, out);
+        } else {
+            self.write_raw_json(event, out);
+        }
+    }
+
+    /// Appends the event as text: the frame as it came, or a JSON object if the form is `json`, the event is
+    /// an alert, or the frame itself holds a line break that would make two lines of it.
+    pub fn write_text(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
+        let is_plain = event.alert.is_none() && self.form == Form::Raw;
+        if is_plain && !self.is_tagged(event) && self.added.is_empty() && memchr::memchr(b'\n', event.raw()).is_none() {
+            out.extend_from_slice(event.raw());
+        } else {
+            self.write_json(event, position, out);
+        }
+    }
+
+    fn is_tagged(&self, event: Event<'_>) -> bool {
+        self.rule_ids.is_some_and(|slot| event.value(slot) != Value::Missing)
+    }
+
+    fn write_raw_json(&self, event: Event<'_>, out: &mut Vec<u8>) {
+        let raw = event.raw();
+        let needs_more = self.is_tagged(event) || event.flaw.is_some() || !self.added.is_empty();
+        if event.is_strict_object {
+            if !needs_more {
+                out.extend_from_slice(raw);
+                return;
+            }
+            // A strict object ends in `}`; an empty one takes no comma.
+            let inside = raw.len() - 1;
+            out.extend_from_slice(&raw[..inside]);
+            if raw[1..inside].iter().any(|b| !b.is_ascii_whitespace()) {
+                out.push(b',');
+            }
+            self.write_reserved(event, None, true, out);
+            out.push(b'}');
+        } else if needs_more {
+            out.extend_from_slice(b"{\"message\":");
+            json::write_string(raw, out);
+            out.push(b',');
+            self.write_reserved(event, None, true, out);
+            out.push(b'}');
+        } else {
+            json::write_string(raw, out);
+        }
+    }
+
+    fn write_object(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"@timestamp\":\"");
+        clock::write_rfc3339(event.time_ms, out);
+        out.push(b'"');
+        self.canonical.write(event, true, out);
+        if self.keep_raw || event.flaw.is_some() || event.alert.is_some() {
+            out.extend_from_slice(b",\"event.original\":");
+            json::write_string(event.raw(), out);
+        }
+        out.push(b',');
+        self.write_reserved(event, Some(position), false, out);
+        out.push(b'}');
+    }
+
+    /// Appends `"hydrant":{...}`; with `added` the fields that enrichment and transforms made stand in it.
+    fn write_reserved(&self, event: Event<'_>, position: Option<Position>, added: bool, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"hydrant\":{\"source\":");
+        out.extend_from_slice(&self.source);
+        if let Some(slot) = self.rule_ids.filter(|slot| event.value(*slot) != Value::Missing) {
+            out.extend_from_slice(b",\"rule_ids\":");
+            write_value(event.value(slot), out);
+        }
+        if let Some(rule) = event.alert {
+            out.extend_from_slice(b",\"alert\":true,\"rule\":");
+            out.extend_from_slice(self.rules.get(rule as usize).map_or(b"null", |rule| rule.as_bytes()));
+            if let Some(position) = position {
+                out.extend_from_slice(format!(",\"alert_id\":\"{position}:{rule}\"").as_bytes());
+            }
+        }
+        if let Some(flaw) = event.flaw {
+            out.extend_from_slice(b",\"flaw\":\"");
+            out.extend_from_slice(flaw.name().as_bytes());
+            out.push(b'"');
+            if simdutf8::basic::from_utf8(event.raw()).is_err() {
+                out.extend_from_slice(b",\"raw_base64\":\"");
+                out.extend_from_slice(STANDARD.encode(event.raw()).as_bytes());
+                out.push(b'"');
+            }
+        }
+        if added {
+            self.added.write(event, true, out);
+        }
+        out.push(b'}');
+    }
+}

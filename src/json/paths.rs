@@ -1,0 +1,289 @@
+//! Wanted paths, compiled to a tree of keys.
+//!
+//! A key may itself contain dots, so `a.b.c` is looked for in every spelling: `"a.b.c"`, `"a.b"` then `"c"`,
+//! `"a"` then `"b.c"`, `"a"` then `"b"` then `"c"`. Each spelling is its own branch of the tree; a row of n
+//! keys has 2^(n-1) of them, which is why [`KEYS_MAX`] bounds n. Branches with more keys joined come first.
+
+use std::collections::HashMap;
+
+use crate::event::SlotId;
+
+/// Keys in a row between two array steps: 512 spellings. Deeper fields of known formats have 7.
+pub(super) const KEYS_MAX: usize = 10;
+
+/// Nodes of the tree: about 200 bytes each, and node numbers are 32 bits. 4096 paths of 4 keys need 61,440.
+const NODES_MAX: usize = 1 << 20;
+
+/// Index of a [`Node`].
+pub(super) type NodeId = u32;
+
+/// No node.
+pub(super) const NONE: NodeId = u32::MAX;
+
+/// The root, which stands for the document.
+pub(super) const ROOT: NodeId = 0;
+
+/// A place in the documents that some path leads through or to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Node {
+    /// Members that lead on; those with most keys joined come first.
+    pub(super) edges: Vec<Edge>,
+    /// Open-addressed table over `edges`: number of the edge plus 1; its length is a power of two, at least
+    /// twice the number of edges.
+    table: Vec<u16>,
+    /// What is below `[]`, or 0.
+    pub(super) each: NodeId,
+    /// What is below `{key=value}`.
+    pub(super) selectors: Vec<Selector>,
+    /// Index of the path that ends here, plus 1.
+    pub(super) path: usize,
+    /// Whether this is the reserved key of the top level.
+    pub(super) reserved: bool,
+}
+
+impl Node {
+    /// Whether any path leads on from here.
+    pub(super) fn is_inner(&self) -> bool {
+        !self.edges.is_empty() || self.each != 0 || !self.selectors.is_empty()
+    }
+
+    /// The node below the member `key`, or [`NONE`].
+    #[inline(always)]
+    pub(super) fn find(&self, key: &[u8]) -> NodeId {
+        if self.table.is_empty() {
+            return NONE;
+        }
+        let hash = hash(key);
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize;
+        // Ends: the table is at most half full.
+        loop {
+            let Some(edge) = self.edges.get(usize::from(self.table[at & mask]).wrapping_sub(1)) else { return NONE };
+            if edge.hash == hash && *edge.key == *key {
+                return edge.node;
+            }
+            at += 1;
+        }
+    }
+
+    fn build_table(&mut self) {
+        self.edges.sort_by_key(|edge| std::cmp::Reverse(edge.joined));
+        if self.edges.is_empty() {
+            return;
+        }
+        let mask = (self.edges.len() * 2).next_power_of_two() - 1;
+        self.table = vec![0; mask + 1];
+        for (index, edge) in self.edges.iter().enumerate() {
+            let mut at = edge.hash as usize;
+            while self.table[at & mask] != 0 {
+                at += 1;
+            }
+            self.table[at & mask] = index as u16 + 1;
+        }
+    }
+}
+
+/// A member that leads on.
+#[derive(Clone, Debug)]
+pub(super) struct Edge {
+    key: Box<[u8]>,
+    hash: u32,
+    /// Keys of the path that are joined in `key`.
+    joined: usize,
+    pub(super) node: NodeId,
+}
+
+/// Choice of an array's element by the text of one of its members.
+#[derive(Clone, Debug)]
+pub(super) struct Selector {
+    pub(super) key: Box<[u8]>,
+    /// ASCII lower-case texts and what is below the element chosen.
+    choices: Vec<(Box<[u8]>, NodeId)>,
+}
+
+impl Selector {
+    /// What is below the element whose member has the text `name`, or [`NONE`].
+    pub(super) fn find(&self, name: &[u8]) -> NodeId {
+        self.choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(name)).map_or(NONE, |(_, node)| *node)
+    }
+}
+
+/// What a path fills.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) slots: Vec<SlotId>,
+    /// Whether the path has a `[]`, so that its values are collected.
+    pub(super) collects: bool,
+}
+
+/// The tree and the targets that its leaves name.
+#[derive(Clone, Debug)]
+pub(super) struct Tree {
+    pub(super) nodes: Vec<Node>,
+    pub(super) targets: Vec<Target>,
+}
+
+impl Tree {
+    /// Compiles paths; the error says which path is wrong, and how.
+    pub(super) fn new<'p>(paths: impl Iterator<Item = (&'p str, SlotId)>) -> Result<Self, String> {
+        let mut tree = Self { nodes: vec![Node::default()], targets: Vec::new() };
+        let mut known: HashMap<Vec<Step>, usize> = HashMap::new();
+        for (path, slot) in paths {
+            let steps = parse(path).map_err(|wrong| format!("path `{path}`: {wrong}"))?;
+            if let Some(target) = known.get(&steps) {
+                tree.targets[*target].slots.push(slot);
+                continue;
+            }
+            let target = tree.targets.len();
+            tree.targets.push(Target { slots: vec![slot], collects: steps.contains(&Step::Each) });
+            tree.insert(ROOT, &steps, target);
+            if tree.nodes.len() > NODES_MAX {
+                return Err(format!("path `{path}`: more than {NODES_MAX} spellings in all"));
+            }
+            known.insert(steps, target);
+        }
+        tree.nodes.iter_mut().for_each(Node::build_table);
+        match tree.nodes.iter().find(|node| node.edges.len() > usize::from(u16::MAX) - 1) {
+            Some(_) => Err("more than 65534 different keys in one object".to_owned()),
+            None => Ok(tree),
+        }
+    }
+
+    /// Marks a key of the top level.
+    pub(super) fn reserve(&mut self, key: &str) {
+        let node = self.below(ROOT, key, 1);
+        self.nodes[node as usize].reserved = true;
+        self.nodes[ROOT as usize].build_table();
+    }
+
+    fn insert(&mut self, from: NodeId, steps: &[Step], target: usize) {
+        match steps.first() {
+            None => self.nodes[from as usize].path = target + 1,
+            Some(Step::Each) => {
+                let node = match self.nodes[from as usize].each {
+                    0 => self.add(),
+                    node => node,
+                };
+                self.nodes[from as usize].each = node;
+                self.insert(node, &steps[1..], target);
+            }
+            Some(Step::Where { key, value }) => {
+                let node = self.chosen(from, key, value);
+                self.insert(node, &steps[1..], target);
+            }
+            Some(Step::Key(first)) => {
+                let mut key = first.clone();
+                let mut joined = 1;
+                loop {
+                    let node = self.below(from, &key, joined);
+                    self.insert(node, &steps[joined..], target);
+                    let Some(Step::Key(next)) = steps.get(joined) else { break };
+                    key = format!("{key}.{next}");
+                    joined += 1;
+                }
+            }
+        }
+    }
+
+    fn add(&mut self) -> NodeId {
+        self.nodes.push(Node::default());
+        (self.nodes.len() - 1) as NodeId
+    }
+
+    fn below(&mut self, from: NodeId, key: &str, joined: usize) -> NodeId {
+        if let Some(edge) = self.nodes[from as usize].edges.iter().find(|edge| *edge.key == *key.as_bytes()) {
+            return edge.node;
+        }
+        let node = self.add();
+        let edge = Edge { key: key.as_bytes().into(), hash: hash(key.as_bytes()), joined, node };
+        self.nodes[from as usize].edges.push(edge);
+        node
+    }
+
+    fn chosen(&mut self, from: NodeId, key: &str, value: &str) -> NodeId {
+        let selectors = &mut self.nodes[from as usize].selectors;
+        let index = match selectors.iter().position(|selector| *selector.key == *key.as_bytes()) {
+            Some(index) => index,
+            None => {
+                selectors.push(Selector { key: key.as_bytes().into(), choices: Vec::new() });
+                selectors.len() - 1
+            }
+        };
+        let known = selectors[index].find(value.as_bytes());
+        if known != NONE {
+            return known;
+        }
+        let node = self.add();
+        self.nodes[from as usize].selectors[index].choices.push((value.as_bytes().into(), node));
+        node
+    }
+}
+
+/// Mixes length, start and end of a key: enough to tell the wanted keys of one object apart. Collisions
+/// cost a comparison, and only wanted keys are in a table, so a sender cannot fill it.
+#[inline(always)]
+fn hash(key: &[u8]) -> u32 {
+    let (first, last) = if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
+        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+    } else if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
+        (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last)))
+    } else {
+        let byte = |index: usize| u64::from(key.get(index).copied().unwrap_or(0));
+        (byte(0) | byte(1) << 8 | byte(2) << 16, 0)
+    };
+    let mixed = (first ^ last.rotate_left(23) ^ key.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as u32
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Key(String),
+    Each,
+    /// `value` in ASCII lower case.
+    Where {
+        key: String,
+        value: String,
+    },
+}
+
+fn parse(path: &str) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    let mut keys = 0;
+    let mut rest = path;
+    loop {
+        let end = rest.find(['.', '[', ']', '{', '}']).unwrap_or(rest.len());
+        let (key, behind) = rest.split_at(end);
+        if key.is_empty() {
+            return Err("a key is empty".to_owned());
+        }
+        steps.push(Step::Key(key.to_owned()));
+        keys += 1;
+        if keys > KEYS_MAX {
+            return Err(format!("more than {KEYS_MAX} keys in a row"));
+        }
+        rest = behind;
+        while let Some((step, behind)) = parse_array_step(rest)? {
+            steps.push(step);
+            keys = 0;
+            rest = behind;
+        }
+        if rest.is_empty() {
+            return Ok(steps);
+        }
+        rest = rest.strip_prefix('.').ok_or_else(|| format!("expected `.`, `[]` or `{{key=value}}` at `{rest}`"))?;
+    }
+}
+
+/// A `[]` or `{key=value}` at the start of `rest`, and what is behind it.
+fn parse_array_step(rest: &str) -> Result<Option<(Step, &str)>, String> {
+    if let Some(behind) = rest.strip_prefix("[]") {
+        return Ok(Some((Step::Each, behind)));
+    }
+    let Some(inside) = rest.strip_prefix('{') else { return Ok(None) };
+    let (choice, behind) = inside.split_once('}').ok_or("`{` without `}`")?;
+    let (key, value) = choice.split_once('=').ok_or("`{}` without `=`: write {key=value}")?;
+    if key.is_empty() {
+        return Err("a key is empty".to_owned());
+    }
+    Ok(Some((Step::Where { key: key.to_owned(), value: value.to_ascii_lowercase() }, behind)))
+}

@@ -1,0 +1,290 @@
+//! The pass over a document that fills slots.
+//!
+//! Wanted objects are walked key by key along the tree of paths, everything else is skipped, all of it
+//! checked. One thing the pass cannot decide as it goes: two candidates for one slot (an object that comes
+//! twice, a path in two spellings). It then says so, and `resolve` looks again.
+
+use super::paths::{NONE, Node, NodeId, ROOT, Tree};
+use super::strings::unescape;
+use super::text::{Inside, Read, Stop, Text};
+use crate::event::{Kind, Row, Slot};
+use crate::limits::CHUNK_BYTES_MAX;
+
+/// Values that are collected of one document, so that an array of a million elements does not hold the
+/// thread; as many as are given of one array.
+const COLLECTED_MAX: usize = super::elements::ELEMENTS_MAX;
+
+/// A value for a path that crosses an array.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    path: u32,
+    /// The value as written, quotes included.
+    start: u32,
+    end: u32,
+}
+
+/// Memory of one thread that is used again for every document.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) marks: Vec<u64>,
+    pub(super) found: Vec<Found>,
+    visited: Vec<u32>,
+    filled: Vec<(NodeId, u32)>,
+    key: Vec<u8>,
+}
+
+/// Where values go: slots of the row, at once or collected.
+#[derive(Debug)]
+pub(super) struct Output<'s, 'r, 'c> {
+    pub(super) tree: &'s Tree,
+    pub(super) row: &'s mut Row<'r>,
+    /// Where the document starts in the chunk's buffer.
+    pub(super) base: usize,
+    pub(super) found: &'c mut Vec<Found>,
+}
+
+impl Output<'_, '_, '_> {
+    /// Takes the value from `start` to `end` for a path.
+    #[inline(always)]
+    pub(super) fn put(&mut self, path: usize, kind: Kind, start: usize, end: usize) -> Result<(), Stop> {
+        let Some(target) = self.tree.targets.get(path) else { return Ok(()) };
+        if target.collects {
+            if self.found.len() >= COLLECTED_MAX {
+                return Err(Stop::Many);
+            }
+            self.found.push(Found { path: path as u32, start: start as u32, end: end as u32 });
+            return Ok(());
+        }
+        let quotes = usize::from(matches!(kind, Kind::Text | Kind::Escaped));
+        let slot = Slot::new(kind, self.base + start + quotes, end - start - 2 * quotes);
+        for id in &target.slots {
+            self.row.set(*id, slot);
+        }
+        Ok(())
+    }
+
+    /// Forgets everything put so far.
+    pub(super) fn clear(&mut self) {
+        self.found.clear();
+        for slot in self.tree.targets.iter().flat_map(|target| &target.slots) {
+            self.row.set(*slot, Slot::MISSING);
+        }
+    }
+
+    /// Writes what was collected to the arena, one JSON array a path.
+    pub(super) fn flush(&mut self, document: &[u8]) -> Result<(), Stop> {
+        // By path, and within a path in the order of the document.
+        self.found.sort_unstable_by_key(|found| (found.path, found.start));
+        let mut fits = true;
+        for values in self.found.chunk_by(|a, b| a.path == b.path) {
+            let Some(target) = values.first().and_then(|found| self.tree.targets.get(found.path as usize)) else { continue };
+            let Some((first, others)) = target.slots.split_first() else { continue };
+            let bytes = values.iter().map(|found| (found.end - found.start) as usize + 1).sum::<usize>() + 1;
+            let mut written = true;
+            self.row.set_written(*first, Kind::Array, |arena| {
+                // The offset of a slot must stay below the limit.
+                written = arena.len() + bytes <= CHUNK_BYTES_MAX;
+                if written {
+                    write_array(document, values, arena);
+                }
+            });
+            if !written {
+                self.row.set(*first, Slot::MISSING);
+                fits = false;
+            }
+            for slot in others {
+                self.row.set(*slot, self.row.slot(*first));
+            }
+        }
+        self.found.clear();
+        if fits { Ok(()) } else { Err(Stop::Many) }
+    }
+}
+
+fn write_array(document: &[u8], values: &[Found], arena: &mut Vec<u8>) {
+    for (index, found) in values.iter().enumerate() {
+        arena.push(if index == 0 { b'[' } else { b',' });
+        arena.extend_from_slice(document.get(found.start as usize..found.end as usize).unwrap_or_default());
+    }
+    arena.push(b']');
+}
+
+/// The pass. Positions count from the start of the document.
+#[derive(Debug)]
+pub(super) struct Scan<'s, 'd, 'r, 'c> {
+    text: &'s Text<'d>,
+    out: Output<'s, 'r, 'c>,
+    /// For each node: the round in which it was visited last.
+    visited: &'c mut Vec<u32>,
+    /// For each path: the leaf that filled it last, and in which round.
+    filled: &'c mut Vec<(NodeId, u32)>,
+    key: &'c mut Vec<u8>,
+    /// Number of the array element that values are collected from; 1 outside of arrays. Each element has
+    /// its own, so that a key that comes again in the next element is no repetition.
+    round: u32,
+    rounds: u32,
+    /// Whether the reserved key occurs.
+    pub(super) reserved: bool,
+}
+
+impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
+    /// A pass over the document of `text`, which starts at `base` of the row's buffer.
+    pub(super) fn new(text: &'s Text<'d>, tree: &'s Tree, row: &'s mut Row<'r>, base: usize, scratch: &'c mut Scratch) -> Self {
+        let Scratch { found, visited, filled, key, .. } = scratch;
+        visited.clear();
+        visited.resize(tree.nodes.len(), 0);
+        filled.clear();
+        filled.resize(tree.targets.len(), (NONE, 0));
+        found.clear();
+        let out = Output { tree, row, base, found };
+        Self { text, out, visited, filled, key, round: 1, rounds: 1, reserved: false }
+    }
+
+    /// Reads the object at `open` and fills what is wanted. What stands before a break is filled.
+    pub(super) fn run(mut self, open: usize) -> (Read, Output<'s, 'r, 'c>, bool) {
+        let end = self.object(open, ROOT, 0);
+        (end, self.out, self.reserved)
+    }
+
+    #[inline(always)]
+    fn node(&self, id: NodeId) -> &'s Node {
+        &self.out.tree.nodes[id as usize]
+    }
+
+    fn object(&mut self, open: usize, id: NodeId, depth: usize) -> Read {
+        let node = self.node(id);
+        let text = self.text;
+        text.each_member(open, depth, |key, at| {
+            let child = if key.escaped { self.find_escaped(node, key) } else { node.find(text.inside(key)) };
+            if child == NONE { text.value(at, depth + 1) } else { self.wanted(at, child, depth + 1) }
+        })
+    }
+
+    #[inline(never)]
+    fn find_escaped(&mut self, node: &Node, key: Inside) -> NodeId {
+        self.key.clear();
+        unescape(self.text.inside(key), self.key);
+        node.find(self.key)
+    }
+
+    /// Reads the value of a wanted key.
+    fn wanted(&mut self, at: usize, id: NodeId, depth: usize) -> Read {
+        let node = self.node(id);
+        if node.is_inner() {
+            self.visit(id)?;
+        }
+        self.reserved |= node.reserved;
+        self.wanted_value(at, id, depth)
+    }
+
+    fn wanted_value(&mut self, at: usize, id: NodeId, depth: usize) -> Read {
+        let node = self.node(id);
+        let (kind, end) = match self.text.byte(at) {
+            b'"' => {
+                let string = self.text.string(at)?;
+                (if string.escaped { Kind::Escaped } else { Kind::Text }, string.end + 1)
+            }
+            b'{' if !node.edges.is_empty() => (Kind::Object, self.object(at, id, depth)?),
+            b'{' => (Kind::Object, self.text.value(at, depth)?),
+            b'[' if node.each != 0 || !node.selectors.is_empty() => (Kind::Array, self.array(at, node, depth)?),
+            b'[' => (Kind::Array, self.text.value(at, depth)?),
+            byte => (scalar_kind(byte), self.text.scalar(at)?),
+        };
+        if node.path > 0 {
+            self.fill(node.path - 1, id, kind, at, end)?;
+        }
+        Ok(end)
+    }
+
+    fn array(&mut self, open: usize, node: &'s Node, depth: usize) -> Read {
+        let text = self.text;
+        text.each_element(open, depth, |at| {
+            let mut end = None;
+            if node.each != 0 {
+                let outer = self.round;
+                self.rounds += 1;
+                self.round = self.rounds;
+                end = Some(self.wanted(at, node.each, depth + 1)?);
+                self.round = outer;
+            }
+            for selector in &node.selectors {
+                let (behind, name) = self.name_of(at, &selector.key, depth + 1)?;
+                end = Some(behind);
+                let Some(name) = name else { continue };
+                let child = if name.escaped {
+                    self.key.clear();
+                    unescape(text.inside(name), self.key);
+                    selector.find(self.key)
+                } else {
+                    selector.find(text.inside(name))
+                };
+                // The first match wins, so a second visit is not a conflict here.
+                if child != NONE && self.visit(child).is_ok() {
+                    self.wanted_value(at, child, depth + 1)?;
+                }
+            }
+            end.ok_or(Stop::Broken)
+        })
+    }
+
+    /// Reads a value; if it is an object whose member `wanted` is a string, that string too.
+    fn name_of(&mut self, at: usize, wanted: &[u8], depth: usize) -> Result<(usize, Option<Inside>), Stop> {
+        if self.text.byte(at) != b'{' {
+            return Ok((self.text.value(at, depth)?, None));
+        }
+        let text = self.text;
+        let mut name = None;
+        let end = text.each_member(at, depth, |key, value| {
+            let is_wanted = if key.escaped {
+                self.key.clear();
+                unescape(text.inside(key), self.key);
+                **self.key == *wanted
+            } else {
+                text.inside(key) == wanted
+            };
+            if is_wanted {
+                name = None;
+                if text.byte(value) == b'"' {
+                    let string = text.string(value)?;
+                    name = Some(string);
+                    return Ok(string.end + 1);
+                }
+            }
+            text.value(value, depth + 1)
+        })?;
+        Ok((end, name))
+    }
+
+    /// Notes the visit of an inner node; a second one in the same round is for `resolve`.
+    #[inline(always)]
+    fn visit(&mut self, id: NodeId) -> Result<(), Stop> {
+        let visited = &mut self.visited[id as usize];
+        if *visited == self.round {
+            return Err(Stop::Conflict);
+        }
+        *visited = self.round;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn fill(&mut self, path: usize, leaf: NodeId, kind: Kind, start: usize, end: usize) -> Result<(), Stop> {
+        let filled = &mut self.filled[path];
+        let is_first = filled.0 == NONE;
+        // A repeated key overwrites its slot, as the last one counts. Other repetitions are not that easy.
+        if !is_first && (filled.0 != leaf || (self.out.tree.targets[path].collects && filled.1 == self.round)) {
+            return Err(Stop::Conflict);
+        }
+        *filled = (leaf, self.round);
+        self.out.put(path, kind, start, end)
+    }
+}
+
+/// Kind of the number or literal that begins with `byte`.
+pub(super) fn scalar_kind(byte: u8) -> Kind {
+    match byte {
+        b't' => Kind::True,
+        b'f' => Kind::False,
+        b'n' => Kind::Null,
+        _ => Kind::Number,
+    }
+}

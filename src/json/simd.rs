@@ -1,0 +1,163 @@
+//! Which bytes end or complicate a JSON string: one bit a byte, 64 bytes at a time.
+//!
+//! In: any bytes. Out: one `u64` per 64 bytes, lowest bit first, set where the byte is `"`, `\` or below
+//! 0x20, and whether any byte is above 0x7f. A walker then finds the end of a string with a shift and a
+//! count of zeros; the dependent step is 5 cycles instead of the 14 of a fresh vector load per string.
+//!
+//! All `unsafe` of the JSON code is here: vector loads from a `&[u8; 64]`, whose bounds the type carries,
+//! and calls of functions whose instruction set was detected just before (docs/adr/0002-unsafe-json-scan.md).
+
+/// Bytes that one word of the index covers.
+pub(super) const BLOCK: usize = 64;
+
+/// The marks of one block, and whether it has a byte above 0x7f.
+type Marks = (u64, bool);
+
+/// Fills `words` with the marks of `bytes`. Returns whether a byte above 0x7f occurs.
+pub(super) fn index(bytes: &[u8], words: &mut Vec<u64>) -> bool {
+    words.clear();
+    words.reserve(bytes.len().div_ceil(BLOCK));
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, as just detected.
+            return unsafe { x86::index_avx2(bytes, words) };
+        }
+    }
+    index_with(bytes, words, special)
+}
+
+/// The marks of one block without detection: SSE2 is part of x86-64.
+#[inline(always)]
+pub(super) fn special(block: &[u8; BLOCK]) -> Marks {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every x86-64 processor has SSE2.
+        unsafe { x86::special_sse2(block) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        special_portable(block)
+    }
+}
+
+/// The loop that all variants share; inlined into a function that has their instruction set.
+#[inline(always)]
+fn index_with(bytes: &[u8], words: &mut Vec<u64>, special: impl Fn(&[u8; BLOCK]) -> Marks) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    let mut any_high = false;
+    for block in blocks {
+        let (marks, high) = special(block);
+        words.push(marks);
+        any_high |= high;
+    }
+    if !rest.is_empty() {
+        // Spaces are neither marked nor high.
+        let mut block = [b' '; BLOCK];
+        block[..rest.len()].copy_from_slice(rest);
+        let (marks, high) = special(&block);
+        words.push(marks);
+        any_high |= high;
+    }
+    any_high
+}
+
+/// Without vector instructions: plain comparisons, which compilers turn into what the target has.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn special_portable(block: &[u8; BLOCK]) -> Marks {
+    let mut marks = 0;
+    let mut all = 0;
+    for (bit, &byte) in block.iter().enumerate() {
+        marks |= u64::from(byte == b'"' || byte == b'\\' || byte < 0x20) << bit;
+        all |= byte;
+    }
+    (marks, all >= 0x80)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m128i, __m256i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8, _mm256_cmpeq_epi8,
+        _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+    };
+
+    use super::{BLOCK, Marks};
+
+    /// Highest control character.
+    const CONTROL: i8 = 0x1f;
+
+    #[target_feature(enable = "sse2")]
+    #[inline]
+    pub(super) fn special_sse2(block: &[u8; BLOCK]) -> Marks {
+        let mut marks = 0;
+        let mut all = _mm_set1_epi8(0);
+        for part in 0..4 {
+            // SAFETY: `part * 16 + 16 <= 64`, the length of the array; the load needs no alignment.
+            let bytes = unsafe { _mm_loadu_si128(block.as_ptr().add(part * 16).cast::<__m128i>()) };
+            let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
+            let backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
+            let control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(CONTROL)), bytes);
+            let hit = _mm_or_si128(_mm_or_si128(quote, backslash), control);
+            marks |= u64::from(_mm_movemask_epi8(hit) as u16) << (part * 16);
+            all = _mm_or_si128(all, bytes);
+        }
+        (marks, _mm_movemask_epi8(all) != 0)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn index_avx2(bytes: &[u8], words: &mut Vec<u64>) -> bool {
+        super::index_with(bytes, words, |block| special_avx2(block))
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) fn special_avx2(block: &[u8; BLOCK]) -> Marks {
+        let mut marks = 0;
+        let mut all = _mm256_set1_epi8(0);
+        for part in 0..2 {
+            // SAFETY: `part * 32 + 32 <= 64`, the length of the array; the load needs no alignment.
+            let bytes = unsafe { _mm256_loadu_si256(block.as_ptr().add(part * 32).cast::<__m256i>()) };
+            let quote = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b'"' as i8));
+            let backslash = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b'\\' as i8));
+            let control = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(CONTROL)), bytes);
+            let hit = _mm256_or_si256(_mm256_or_si256(quote, backslash), control);
+            marks |= u64::from(_mm256_movemask_epi8(hit) as u32) << (part * 32);
+            all = _mm256_or_si256(all, bytes);
+        }
+        (marks, _mm256_movemask_epi8(all) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{index, index_with, special, special_portable};
+
+    #[test]
+    fn all_variants_mark_the_same_bytes_at_every_length() {
+        let bytes: Vec<u8> = (0..600u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for start in 0..70 {
+            for end in start..bytes.len() {
+                // An exact allocation, so that a read past its end shows under a memory checker.
+                let part = bytes[start..end].to_vec().into_boxed_slice();
+                let mut expected = Vec::new();
+                let high = index_with(&part, &mut expected, special_portable);
+                let mut words = Vec::new();
+                assert_eq!(index(&part, &mut words), high, "{start}..{end}");
+                assert_eq!(words, expected, "{start}..{end}");
+                words.clear();
+                assert_eq!(index_with(&part, &mut words, special), high, "{start}..{end}");
+                assert_eq!(words, expected, "{start}..{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_is_marked_if_it_ends_or_complicates_a_string() {
+        for byte in 0..=255u8 {
+            let (marks, high) = special(&[byte; 64]);
+            let expected = byte == b'"' || byte == b'\\' || byte < 0x20;
+            assert_eq!(marks, if expected { u64::MAX } else { 0 }, "{byte}");
+            assert_eq!(high, byte >= 0x80, "{byte}");
+        }
+    }
+}

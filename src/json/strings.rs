@@ -1,0 +1,215 @@
+//! Text to JSON strings and back.
+//!
+//! Writing takes any bytes: what is not UTF-8 becomes U+FFFD, one for each broken sequence as the WHATWG
+//! decoder counts them. Reading takes the inside of a JSON string (RFC 8259, section 7); an escape that the
+//! RFC does not know stays as it is written, a surrogate without its partner becomes U+FFFD.
+
+use memchr::memchr;
+
+use super::simd::{self, BLOCK};
+
+const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends `bytes` as a JSON string with its quotes.
+pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    write_inside(bytes, out);
+    out.push(b'"');
+}
+
+/// Appends `bytes` as the inside of a JSON string: `"`, `\` and control characters escaped, bytes that are
+/// not UTF-8 replaced by U+FFFD.
+pub fn write_inside(bytes: &[u8], out: &mut Vec<u8>) {
+    out.reserve(bytes.len());
+    if simdutf8::basic::from_utf8(bytes).is_ok() {
+        return write_utf8(bytes, out);
+    }
+    for chunk in bytes.utf8_chunks() {
+        write_utf8(chunk.valid().as_bytes(), out);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice(REPLACEMENT);
+        }
+    }
+}
+
+fn write_utf8(bytes: &[u8], out: &mut Vec<u8>) {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    for block in blocks {
+        write_marked(block, simd::special(block).0, out);
+    }
+    if !rest.is_empty() {
+        let mut block = [b' '; BLOCK];
+        block[..rest.len()].copy_from_slice(rest);
+        write_marked(rest, simd::special(&block).0, out);
+    }
+}
+
+/// Appends at most [`BLOCK`] bytes, of which those marked need an escape.
+fn write_marked(bytes: &[u8], mut marks: u64, out: &mut Vec<u8>) {
+    let mut from = 0;
+    while marks != 0 {
+        let at = marks.trailing_zeros() as usize;
+        marks &= marks - 1;
+        out.extend_from_slice(&bytes[from..at]);
+        write_escape(bytes[at], out);
+        from = at + 1;
+    }
+    out.extend_from_slice(&bytes[from..]);
+}
+
+fn write_escape(byte: u8, out: &mut Vec<u8>) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        _ => {
+            out.extend_from_slice(b"\\u00");
+            out.push(HEX[usize::from(byte >> 4)]);
+            out.push(HEX[usize::from(byte & 15)]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+/// Appends the text that the inside of a JSON string stands for.
+pub fn unescape(inside: &[u8], out: &mut Vec<u8>) {
+    out.reserve(inside.len());
+    let mut rest = inside;
+    while let Some(at) = memchr(b'\\', rest) {
+        let (plain, escape) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        rest = &escape[unescape_one(escape, out)..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Whether the inside of a JSON string stands for `text`.
+pub(super) fn unescaped_is(inside: &[u8], text: &str) -> bool {
+    // Nothing shrinks below a sixth: a long key is not unescaped in vain.
+    if inside.len() > text.len().saturating_mul(6) {
+        return false;
+    }
+    let mut unescaped = Vec::new();
+    unescape(inside, &mut unescaped);
+    unescaped == text.as_bytes()
+}
+
+/// Appends what the escape at the start of `bytes` stands for. Returns its length, at least 1.
+fn unescape_one(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    let byte = match bytes.get(1) {
+        Some(b'b') => 0x08,
+        Some(b'f') => 0x0c,
+        Some(b'n') => b'\n',
+        Some(b'r') => b'\r',
+        Some(b't') => b'\t',
+        Some(&byte @ (b'"' | b'\\' | b'/')) => byte,
+        Some(b'u') => return unescape_unicode(bytes, out),
+        _ => {
+            out.push(b'\\');
+            return 1;
+        }
+    };
+    out.push(byte);
+    2
+}
+
+fn unescape_unicode(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    let Some(unit) = code_unit(bytes) else {
+        out.push(b'\\');
+        return 1;
+    };
+    let pair = match unit {
+        0xd800..=0xdbff => bytes.get(6..).and_then(code_unit).filter(|low| (0xdc00..=0xdfff).contains(low)),
+        _ => None,
+    };
+    let (code, len) = match pair {
+        Some(low) => (0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00), 12),
+        None => (unit, 6),
+    };
+    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    len
+}
+
+/// The number of the `\uXXXX` at the start of `bytes`.
+pub(super) fn code_unit(bytes: &[u8]) -> Option<u32> {
+    let [b'\\', b'u', digits @ ..] = bytes.first_chunk::<6>()? else { return None };
+    digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{unescape, write_inside, write_string};
+
+    fn unescaped(inside: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        unescape(inside, &mut out);
+        out
+    }
+
+    fn written(bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_string(bytes, &mut out);
+        out
+    }
+
+    #[test]
+    fn escapes_become_the_text_they_stand_for() {
+        let table: [(&[u8], &[u8]); 18] = [
+            (b"", b""),
+            (b"plain", b"plain"),
+            (br#"\"\\\/\b\f\n\r\t"#, b"\"\\/\x08\x0c\n\r\t"),
+            (br"a\u0041b", b"aAb"),
+            (br"\u00e9", "é".as_bytes()),
+            (br"\u20AC", "€".as_bytes()),
+            (br"\ud83d\ude00!", "😀!".as_bytes()),
+            (br"\ud83d", "\u{fffd}".as_bytes()),
+            (br"\ude00", "\u{fffd}".as_bytes()),
+            (br"\ud83dx", "\u{fffd}x".as_bytes()),
+            (br"\ud83d\n", "\u{fffd}\n".as_bytes()),
+            (br"\ud83d\ud83d\ude00", "\u{fffd}😀".as_bytes()),
+            (br"\u0000", b"\0"),
+            (br"\x41", br"\x41"),
+            (br"\u12", br"\u12"),
+            (br"\u+123", br"\u+123"),
+            (br"end\", br"end\"),
+            (b"\xff\\n", b"\xff\n"),
+        ];
+        for (inside, text) in table {
+            assert_eq!(unescaped(inside), text, "{}", inside.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn written_strings_are_the_ones_that_a_parser_reads_back() {
+        let mut texts: Vec<String> = (0..=0x7f_u8).map(|byte| format!("x{}y", char::from(byte))).collect();
+        texts.extend(["", "é😀\u{7f}\u{2028}"].map(str::to_owned));
+        texts.extend((0..200).map(|len| "abcdefg\"".repeat(40)[..len].to_owned()));
+        for text in texts {
+            let json = written(text.as_bytes());
+            assert_eq!(serde_json::from_slice::<String>(&json).expect("valid JSON"), text);
+            assert_eq!(unescaped(&json[1..json.len() - 1]), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_replaced_where_they_stand() {
+        assert_eq!(written(b"a\xffb\"\xe2\x82"), "\"a\u{fffd}b\\\"\u{fffd}\"".as_bytes());
+        for byte in 0x80..=0xff_u8 {
+            let mut out = Vec::new();
+            write_inside(&[b'<', byte, b'>'], &mut out);
+            assert_eq!(out, String::from_utf8_lossy(&[b'<', byte, b'>']).as_bytes());
+        }
+    }
+
+    #[test]
+    fn control_characters_without_a_short_escape_are_written_in_hex() {
+        assert_eq!(written(b"\x00\x1b\n\x1f"), br#""\u0000\u001b\n\u001f""#);
+    }
+}

@@ -1,0 +1,317 @@
+//! The grammar of RFC 8259 over a buffer and its index of marked bytes.
+//!
+//! Positions are offsets in the document. Every function takes the position of the first byte of what it
+//! reads and returns the position behind it. Structure is checked without exception. Two things that
+//! RFC 8259 forbids are common in real logs and are read, but make the text not strict: raw control
+//! characters inside strings, and halves of surrogate pairs. What a number's digits amount to is not asked.
+
+use std::cell::Cell;
+
+use super::strings::code_unit;
+use crate::limits::JSON_DEPTH_MAX;
+
+const _: () = assert!(JSON_DEPTH_MAX <= u128::BITS as usize, "one bit a level");
+
+/// Why reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Not JSON from here on, or its end is missing.
+    Broken,
+    /// Nested beyond [`JSON_DEPTH_MAX`].
+    Deep,
+    /// More values for one path than are collected.
+    Many,
+    /// Two candidates for one slot: decided by looking again, see `resolve`.
+    Conflict,
+}
+
+/// Position behind what was read.
+pub(super) type Read = Result<usize, Stop>;
+
+/// A key or a string without its quotes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inside {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) escaped: bool,
+}
+
+/// A document with its index.
+#[derive(Debug)]
+pub(super) struct Text<'d> {
+    bytes: &'d [u8],
+    marks: &'d [u64],
+    /// Whether all strings so far are strict.
+    pub(super) strict: Cell<bool>,
+    /// Whether no line break stood between tokens so far.
+    pub(super) one_line: Cell<bool>,
+}
+
+impl<'d> Text<'d> {
+    /// `marks` as `simd::index` makes them of `bytes`.
+    pub(super) fn new(bytes: &'d [u8], marks: &'d [u64]) -> Self {
+        Self { bytes, marks, strict: Cell::new(true), one_line: Cell::new(true) }
+    }
+
+    /// The document.
+    pub(super) fn bytes(&self) -> &'d [u8] {
+        self.bytes
+    }
+
+    /// The bytes of a key or string.
+    #[inline(always)]
+    pub(super) fn inside(&self, inside: Inside) -> &'d [u8] {
+        self.bytes.get(inside.start..inside.end).unwrap_or_default()
+    }
+
+    /// The byte at `pos`; 0, which no grammar takes, behind the end.
+    #[inline(always)]
+    pub(super) fn byte(&self, pos: usize) -> u8 {
+        self.bytes.get(pos).copied().unwrap_or(0)
+    }
+
+    /// Skips white space.
+    #[inline(always)]
+    pub(super) fn space(&self, pos: usize) -> usize {
+        if self.byte(pos) > b' ' { pos } else { self.spaces(pos) }
+    }
+
+    #[inline(never)]
+    fn spaces(&self, mut pos: usize) -> usize {
+        loop {
+            match self.byte(pos) {
+                b' ' | b'\t' => {}
+                b'\n' | b'\r' => self.one_line.set(false),
+                _ => return pos,
+            }
+            pos += 1;
+        }
+    }
+
+    /// Position of the first marked byte at or behind `pos`.
+    #[inline(always)]
+    fn marked(&self, pos: usize) -> Read {
+        let mut word = pos / 64;
+        let marks = self.marks.get(word).ok_or(Stop::Broken)? >> (pos % 64);
+        if marks != 0 {
+            return Ok(pos + marks.trailing_zeros() as usize);
+        }
+        loop {
+            word += 1;
+            let marks = *self.marks.get(word).ok_or(Stop::Broken)?;
+            if marks != 0 {
+                return Ok(word * 64 + marks.trailing_zeros() as usize);
+            }
+        }
+    }
+
+    /// The string whose opening quote is at `quote`; its closing quote is at the `end` returned.
+    #[inline(always)]
+    pub(super) fn string(&self, quote: usize) -> Result<Inside, Stop> {
+        let start = quote + 1;
+        let end = self.marked(start)?;
+        if self.byte(end) == b'"' {
+            return Ok(Inside { start, end, escaped: false });
+        }
+        self.odd_string(start, end)
+    }
+
+    /// The rest of a string that has an escape or a control character at `pos`.
+    #[inline(never)]
+    fn odd_string(&self, start: usize, mut pos: usize) -> Result<Inside, Stop> {
+        let mut escaped = false;
+        loop {
+            match self.byte(pos) {
+                b'"' => return Ok(Inside { start, end: pos, escaped }),
+                b'\\' => {
+                    escaped = true;
+                    pos = self.escape(pos)?;
+                }
+                _ => {
+                    self.strict.set(false);
+                    pos += 1;
+                }
+            }
+            pos = self.marked(pos)?;
+        }
+    }
+
+    fn escape(&self, pos: usize) -> Read {
+        match self.byte(pos + 1) {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(pos + 2),
+            b'u' => {
+                let unit = |at: usize| self.bytes.get(at..).and_then(code_unit);
+                match unit(pos).ok_or(Stop::Broken)? {
+                    0xd800..=0xdbff if unit(pos + 6).is_some_and(|low| (0xdc00..=0xdfff).contains(&low)) => return Ok(pos + 12),
+                    0xd800..=0xdfff => self.strict.set(false),
+                    _ => {}
+                }
+                Ok(pos + 6)
+            }
+            _ => Err(Stop::Broken),
+        }
+    }
+
+    /// Skips the colon and the space on both sides of it.
+    #[inline(always)]
+    fn colon(&self, pos: usize) -> Read {
+        let pos = self.space(pos);
+        if self.byte(pos) == b':' { Ok(self.space(pos + 1)) } else { Err(Stop::Broken) }
+    }
+
+    /// Reads a key and the colon: the key, and the position of its value.
+    #[inline(always)]
+    fn key(&self, pos: usize) -> Result<(Inside, usize), Stop> {
+        if self.byte(pos) != b'"' {
+            return Err(Stop::Broken);
+        }
+        let key = self.string(pos)?;
+        Ok((key, self.colon(key.end + 1)?))
+    }
+
+    /// Calls `value` with each key of the object at `open` and the position of its value; it returns the
+    /// position behind the value. `depth` is the number of containers around the object.
+    #[inline(always)]
+    pub(super) fn each_member(&self, open: usize, depth: usize, mut value: impl FnMut(Inside, usize) -> Read) -> Read {
+        if depth >= JSON_DEPTH_MAX {
+            return Err(Stop::Deep);
+        }
+        let mut pos = self.space(open + 1);
+        if self.byte(pos) == b'}' {
+            return Ok(pos + 1);
+        }
+        loop {
+            let (key, at) = self.key(pos)?;
+            pos = self.space(value(key, at)?);
+            match self.byte(pos) {
+                b',' => pos = self.space(pos + 1),
+                b'}' => return Ok(pos + 1),
+                _ => return Err(Stop::Broken),
+            }
+        }
+    }
+
+    /// Calls `value` with the position of each element of the array at `open`; it returns the position
+    /// behind the element.
+    #[inline(always)]
+    pub(super) fn each_element(&self, open: usize, depth: usize, mut value: impl FnMut(usize) -> Read) -> Read {
+        if depth >= JSON_DEPTH_MAX {
+            return Err(Stop::Deep);
+        }
+        let mut pos = self.space(open + 1);
+        if self.byte(pos) == b']' {
+            return Ok(pos + 1);
+        }
+        loop {
+            pos = self.space(value(pos)?);
+            match self.byte(pos) {
+                b',' => pos = self.space(pos + 1),
+                b']' => return Ok(pos + 1),
+                _ => return Err(Stop::Broken),
+            }
+        }
+    }
+
+    /// Skips any value. Most are strings or numbers; containers go the long way.
+    #[inline(always)]
+    pub(super) fn value(&self, pos: usize, depth: usize) -> Read {
+        match self.byte(pos) {
+            b'"' => Ok(self.string(pos)?.end + 1),
+            b'{' | b'[' => self.container(pos, depth),
+            _ => self.scalar(pos),
+        }
+    }
+
+    /// Skips an array or object with all that is in it.
+    fn container(&self, open: usize, depth: usize) -> Read {
+        // One bit a level, lowest for the innermost: whether it is an object.
+        let mut objects = 0_u128;
+        let mut level = depth;
+        let mut pos = open;
+        loop {
+            let first = self.byte(pos);
+            pos = match first {
+                b'"' => self.string(pos)?.end + 1,
+                b'{' | b'[' => {
+                    if level >= JSON_DEPTH_MAX {
+                        return Err(Stop::Deep);
+                    }
+                    level += 1;
+                    objects = objects << 1 | u128::from(first == b'{');
+                    pos = self.space(pos + 1);
+                    // `]` and `}` follow their opening bracket by 2 in ASCII.
+                    if self.byte(pos) != first + 2 {
+                        if first == b'{' {
+                            pos = self.key(pos)?.1;
+                        }
+                        continue;
+                    }
+                    pos
+                }
+                _ => self.scalar(pos)?,
+            };
+            // Behind a value, or at the bracket that closes an empty container.
+            loop {
+                pos = self.space(pos);
+                let is_object = objects & 1 == 1;
+                match self.byte(pos) {
+                    b',' => break,
+                    b'}' if is_object => {}
+                    b']' if !is_object => {}
+                    _ => return Err(Stop::Broken),
+                }
+                pos += 1;
+                level -= 1;
+                objects >>= 1;
+                if level == depth {
+                    return Ok(pos);
+                }
+            }
+            pos = self.space(pos + 1);
+            if objects & 1 == 1 {
+                pos = self.key(pos)?.1;
+            }
+        }
+    }
+
+    /// Skips a number or a literal.
+    #[inline(always)]
+    pub(super) fn scalar(&self, pos: usize) -> Read {
+        let literal: &[u8] = match self.byte(pos) {
+            b'-' | b'0'..=b'9' => return self.number(pos),
+            b't' => b"true",
+            b'f' => b"false",
+            b'n' => b"null",
+            _ => return Err(Stop::Broken),
+        };
+        let end = pos + literal.len();
+        if self.bytes.get(pos..end) == Some(literal) { Ok(end) } else { Err(Stop::Broken) }
+    }
+
+    #[inline(always)]
+    fn number(&self, mut pos: usize) -> Read {
+        if self.byte(pos) == b'-' {
+            pos += 1;
+        }
+        pos = if self.byte(pos) == b'0' { pos + 1 } else { self.digits(pos)? };
+        // `.`, `E` and `e` are rare and above `,` and `-`, below `}`.
+        if self.byte(pos) == b'.' {
+            pos = self.digits(pos + 1)?;
+        }
+        if matches!(self.byte(pos), b'e' | b'E') {
+            let sign = usize::from(matches!(self.byte(pos + 1), b'+' | b'-'));
+            pos = self.digits(pos + 1 + sign)?;
+        }
+        Ok(pos)
+    }
+
+    /// Skips at least one digit.
+    #[inline(always)]
+    fn digits(&self, start: usize) -> Read {
+        let mut pos = start;
+        while self.byte(pos).is_ascii_digit() {
+            pos += 1;
+        }
+        if pos > start { Ok(pos) } else { Err(Stop::Broken) }
+    }
+}

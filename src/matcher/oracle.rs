@@ -1,0 +1,145 @@
+//! The full scan: every predicate as its documentation says, no index, no sharing. It is what the engine is
+//! held against, so it is written to be read, not to be fast: it allocates, and compares byte by byte. It shares with the engine only how a value's scalars, numbers and times are read.
+
+use std::net::IpAddr;
+
+use crate::event::{Event, SlotId, Value};
+use crate::matcher::instant;
+use crate::matcher::member::{Scalar, any_scalar, is_of_type};
+use crate::matcher::number::{compare, parse, satisfies};
+use crate::matcher::{Expr, FIELD_PAIRS_MAX, Glob, Number, Predicate, TextOp};
+
+/// Whether `expr` holds for `event`.
+pub(super) fn holds(expr: &Expr<SlotId>, event: Event<'_>) -> bool {
+    match expr {
+        Expr::All(items) => items.iter().all(|item| holds(item, event)),
+        Expr::Any(items) => items.iter().any(|item| holds(item, event)),
+        Expr::Not(inner) => !holds(inner, event),
+        Expr::Field(slot, predicate) => match (predicate, event.value(*slot)) {
+            (Predicate::Exists, value) => value != Value::Missing,
+            (Predicate::Null, Value::Missing) => true,
+            (Predicate::Type(kind), value) => is_of_type(value, *kind),
+            (_, value) => any_scalar(value, &mut Vec::new(), &mut |scalar| asks(predicate, scalar)),
+        },
+        Expr::Fields { left, op, right, cased } => {
+            let (left, right) = (texts(event.value(*left)), texts(event.value(*right)));
+            let pairs = left.iter().flat_map(|left| right.iter().map(move |right| (left, right)));
+            pairs.take(FIELD_PAIRS_MAX).any(|(left, right)| text_holds(*op, &lower(left, *cased), &lower(right, *cased)))
+        }
+        Expr::Keyword(predicate) => {
+            let mut values = vec![Value::Text(event.raw())];
+            values.extend(event.values());
+            values.into_iter().any(|value| any_scalar(value, &mut Vec::new(), &mut |scalar| asks(predicate, scalar)))
+        }
+    }
+}
+
+fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
+    match predicate {
+        Predicate::Text { op, text, cased } => {
+            scalar.text().is_some_and(|value| text_holds(*op, &lower(value, *cased), &lower(text.as_bytes(), *cased)))
+        }
+        Predicate::Glob { pieces, cased } => scalar.text().is_some_and(|value| glob_holds(pieces, *cased, &units(value, *cased))),
+        Predicate::Regex(regex) => scalar.text().is_some_and(|value| regex.is_match(value)),
+        Predicate::Number { op, number } => match scalar {
+            Scalar::Number(text) | Scalar::Text(text) => parse(text).is_some_and(|value| satisfies(*op, compare(value, *number))),
+            Scalar::Null | Scalar::Boolean(_) => false,
+        },
+        Predicate::Cidr(network) => match scalar {
+            Scalar::Text(text) => {
+                let address: Option<IpAddr> = String::from_utf8(text.to_vec()).ok().and_then(|text| text.parse().ok());
+                address.is_some_and(|address| [address, address.to_canonical()].iter().any(|address| network.contains(address)))
+            }
+            _ => false,
+        },
+        Predicate::Boolean(wanted) => match scalar {
+            Scalar::Boolean(boolean) => boolean == *wanted,
+            Scalar::Text(text) => units(text, false) == units(wanted.to_string().as_bytes(), false),
+            Scalar::Null | Scalar::Number(_) => false,
+        },
+        Predicate::Exists => true,
+        Predicate::Type(_) => false,
+        Predicate::Null => scalar == Scalar::Null,
+        Predicate::Time { part, op, number } => instant::part(scalar, *part)
+            .is_some_and(|value| satisfies(*op, compare(Number::Integer(value.into()), Number::Integer((*number).into())))),
+    }
+}
+
+/// All texts of a value.
+fn texts(value: Value<'_>) -> Vec<Vec<u8>> {
+    let mut texts = Vec::new();
+    any_scalar(value, &mut Vec::new(), &mut |scalar| {
+        texts.extend(scalar.text().map(<[u8]>::to_vec));
+        false
+    });
+    texts
+}
+
+/// A character, or a byte that is not UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Character(char),
+    Byte(u8),
+}
+
+/// The characters of a text, in simple lower case unless `cased`.
+fn units(text: &[u8], cased: bool) -> Vec<Unit> {
+    let mut units = Vec::new();
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let mut lower = character.to_lowercase();
+            let simple = match (lower.next(), lower.next()) {
+                (Some(single), None) => single,
+                // U+0130 alone has a longer full mapping; its simple one (UnicodeData.txt, field 13) is this.
+                _ => 'i',
+            };
+            units.push(Unit::Character(if cased { character } else { simple }));
+        }
+        units.extend(chunk.invalid().iter().map(|byte| Unit::Byte(*byte)));
+    }
+    units
+}
+
+/// The bytes of the characters of a text.
+fn lower(text: &[u8], cased: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for unit in units(text, cased) {
+        match unit {
+            Unit::Character(character) => bytes.extend(character.to_string().bytes()),
+            Unit::Byte(byte) => bytes.push(byte),
+        }
+    }
+    bytes
+}
+
+fn text_holds(op: TextOp, value: &[u8], wanted: &[u8]) -> bool {
+    match op {
+        TextOp::Contains => (0..=value.len()).any(|start| value.iter().skip(start).take(wanted.len()).eq(wanted)),
+        TextOp::EndsWith => value.len() >= wanted.len() && value.iter().rev().zip(wanted.iter().rev()).all(|(a, b)| a == b),
+        TextOp::Equals => value == wanted,
+        TextOp::StartsWith => value.len() >= wanted.len() && value.iter().zip(wanted).all(|(a, b)| a == b),
+    }
+}
+
+/// Dynamic programming: `reached[i]` says whether the pieces so far can match the first `i` characters.
+fn glob_holds(pieces: &[Glob], cased: bool, value: &[Unit]) -> bool {
+    let mut reached = vec![false; value.len() + 1];
+    reached[0] = true;
+    for piece in pieces {
+        let mut next = vec![false; value.len() + 1];
+        for start in (0..=value.len()).filter(|start| reached[*start]) {
+            match piece {
+                Glob::Any => next[start..].fill(true),
+                Glob::One => next.iter_mut().skip(start + 1).take(1).for_each(|end| *end = true),
+                Glob::Text(text) => {
+                    let wanted = units(text.as_bytes(), cased);
+                    if value[start..].starts_with(&wanted) {
+                        next[start + wanted.len()] = true;
+                    }
+                }
+            }
+        }
+        reached = next;
+    }
+    reached.last() == Some(&true)
+}

@@ -1,0 +1,189 @@
+//! Passes: what decides atoms.
+//!
+//! In: an event. Out: the atoms of the pass that hold, in [`Facts`]. A pass runs at most once per event.
+
+mod exact;
+mod networks;
+mod numbers;
+mod question;
+mod scan;
+
+use crate::event::{Event, SlotId, Value};
+use crate::matcher::atom::{AtomId, Atoms, Leaf, PassId, PassKey, Target};
+use crate::matcher::member::any_scalar;
+use crate::matcher::pass::exact::Exact;
+use crate::matcher::pass::networks::Networks;
+use crate::matcher::pass::numbers::Numbers;
+use crate::matcher::pass::question::Question;
+use crate::matcher::pass::scan::Scan;
+
+/// A leaf and the atoms that it makes true.
+pub(super) type LeafAtoms<'a> = (&'a Leaf, &'a [AtomId]);
+
+/// What is known of the current event. Stamped with its number, so that nothing is cleared between events.
+#[derive(Debug)]
+pub(super) struct Facts {
+    stamp: u32,
+    truth: Vec<u32>,
+    touched: Vec<AtomId>,
+}
+
+impl Facts {
+    pub(super) fn new(atoms: usize) -> Self {
+        Self { stamp: 0, truth: vec![0; atoms], touched: Vec::with_capacity(atoms) }
+    }
+
+    /// Forgets the last event. `stamp` must not have been used since the last `clear`.
+    pub(super) fn begin(&mut self, stamp: u32) {
+        self.stamp = stamp;
+        self.touched.clear();
+    }
+
+    /// Forgets all stamps.
+    pub(super) fn clear(&mut self) {
+        self.truth.fill(0);
+    }
+
+    /// Says that an atom holds.
+    pub(super) fn set(&mut self, atom: AtomId) {
+        let truth = &mut self.truth[atom as usize];
+        if *truth != self.stamp {
+            *truth = self.stamp;
+            self.touched.push(atom);
+        }
+    }
+
+    /// Says that atoms hold.
+    pub(super) fn set_all(&mut self, atoms: &[AtomId]) {
+        atoms.iter().for_each(|atom| self.set(*atom));
+    }
+
+    /// Whether an atom is known to hold.
+    pub(super) fn holds(&self, atom: AtomId) -> bool {
+        self.truth[atom as usize] == self.stamp
+    }
+
+    /// The atoms that hold, in the order in which they were found.
+    pub(super) fn touched(&self) -> &[AtomId] {
+        &self.touched
+    }
+}
+
+/// Buffers that grow to the longest value and stay.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    unescaped: Vec<u8>,
+    folded: Vec<u8>,
+    other_unescaped: Vec<u8>,
+    other_folded: Vec<u8>,
+}
+
+/// One pass.
+#[derive(Debug)]
+pub(super) enum Pass {
+    /// Whole values of a slot.
+    Exact(SlotId, Exact),
+    /// Literals inside the values of a slot.
+    Scan(SlotId, Scan),
+    /// Literals inside the raw event and all values.
+    ScanEvent(Scan),
+    /// Numbers of a slot.
+    Number(SlotId, Numbers),
+    /// Networks of a slot.
+    Network(SlotId, Networks),
+    /// One slow predicate.
+    Slow(AtomId, Question),
+}
+
+impl Pass {
+    /// The pass `key`, which has the id `id`, with its leaves.
+    pub(super) fn new(id: PassId, key: PassKey, leaves: &[LeafAtoms<'_>], atoms: &Atoms) -> Self {
+        match key {
+            PassKey::Exact(slot) => Self::Exact(slot, Exact::new(leaves)),
+            PassKey::Scan(Target::Slot(slot)) => Self::Scan(slot, Scan::new(leaves)),
+            PassKey::Scan(Target::Event) => Self::ScanEvent(Scan::new(leaves)),
+            PassKey::Number(slot) => Self::Number(slot, Numbers::new(leaves)),
+            PassKey::Network(slot) => Self::Network(slot, Networks::new(leaves)),
+            PassKey::Slow(slow) => {
+                let atom = atoms.atoms().iter().position(|atom| atom.pass == id).unwrap_or_default();
+                Self::Slow(atom as AtomId, Question::new(atoms.slow(slow)))
+            }
+        }
+    }
+
+    /// Decides its atoms.
+    pub(super) fn run(&self, event: Event<'_>, buffers: &mut Buffers, facts: &mut Facts) {
+        let Buffers { unescaped, folded, .. } = buffers;
+        match self {
+            Self::Exact(slot, exact) => exact.run(event.value(*slot), unescaped, folded, facts),
+            Self::Scan(slot, scan) => {
+                any_scalar(event.value(*slot), unescaped, &mut |scalar| {
+                    if let Some(text) = scalar.text() {
+                        scan.run(text, folded, facts);
+                    }
+                    false
+                });
+            }
+            Self::ScanEvent(scan) => scan_event(scan, event, buffers, facts),
+            Self::Number(slot, numbers) => {
+                any_scalar(event.value(*slot), unescaped, &mut |scalar| {
+                    numbers.run(scalar, facts);
+                    false
+                });
+            }
+            Self::Network(slot, networks) => {
+                any_scalar(event.value(*slot), unescaped, &mut |scalar| {
+                    networks.run(scalar, facts);
+                    false
+                });
+            }
+            Self::Slow(atom, question) => {
+                if question.holds(event, buffers) {
+                    facts.set(*atom);
+                }
+            }
+        }
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Exact(_, exact) => exact.memory_bytes(),
+            Self::Scan(_, scan) | Self::ScanEvent(scan) => scan.memory_bytes(),
+            Self::Number(_, numbers) => numbers.memory_bytes(),
+            Self::Network(_, networks) => networks.memory_bytes(),
+            Self::Slow(..) => 0,
+        }
+    }
+}
+
+/// The raw event first; then only those values that it does not show: what is written as it is inside the raw
+/// event holds no literal that the raw event does not hold.
+fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut Facts) {
+    let Buffers { unescaped, folded, .. } = buffers;
+    let raw = event.raw();
+    let found = scan.run(raw, folded, facts);
+    for value in event.values() {
+        let shown = match value {
+            Value::Missing | Value::Null | Value::Object(_) => true,
+            Value::Boolean(_) | Value::Escaped(_) => false,
+            Value::Number(text) | Value::Text(text) => is_part_of(text, raw),
+            Value::Array(text) => is_part_of(text, raw) && memchr::memchr(b'\\', text).is_none(),
+        };
+        if shown && (!found || !scan.has_positions()) {
+            continue;
+        }
+        any_scalar(value, unescaped, &mut |scalar| {
+            if let Some(text) = scalar.text() {
+                scan.run(text, folded, facts);
+            }
+            false
+        });
+    }
+}
+
+/// Whether `part` is memory of `whole`.
+fn is_part_of(part: &[u8], whole: &[u8]) -> bool {
+    let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
+    whole.start <= part.start && part.end <= whole.end
+}

@@ -1,0 +1,106 @@
+//! Whole values: equality with literals by one hash probe per case rule, presence, null.
+
+use std::collections::HashMap;
+
+use crate::event::Value;
+use crate::matcher::Type;
+use crate::matcher::atom::{AtomId, Leaf};
+use crate::matcher::lists::Lists;
+use crate::matcher::member::{Scalar, any_scalar, is_of_type};
+use crate::matcher::pass::{Facts, LeafAtoms};
+use crate::matcher::text::{FOLD_SHRINK_MAX, fold_into};
+
+/// Equality, presence and null of one slot.
+#[derive(Debug, Default)]
+pub(in crate::matcher) struct Exact {
+    uncased: Table,
+    cased: Table,
+    exists: Vec<AtomId>,
+    null: Vec<AtomId>,
+    types: Vec<(Type, Vec<AtomId>)>,
+}
+
+/// Literals to lists of atoms.
+#[derive(Debug, Default)]
+struct Table {
+    lists: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
+    atoms: Lists,
+    /// Longest literal, in bytes.
+    len_max: usize,
+    /// The list made last: the members of a long list share theirs.
+    last: Vec<AtomId>,
+}
+
+impl Table {
+    fn insert(&mut self, text: &[u8], atoms: &[AtomId]) {
+        if self.lists.is_empty() || self.last != atoms {
+            self.atoms.push(atoms);
+            self.last = atoms.to_vec();
+        }
+        self.len_max = self.len_max.max(text.len());
+        let list = self.atoms.len() as u32 - 1;
+        self.lists.insert(text.into(), list);
+    }
+
+    fn find(&self, text: &[u8], facts: &mut Facts) {
+        if let Some(list) = self.lists.get(text) {
+            facts.set_all(self.atoms.list(*list));
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let keys = self.lists.keys().map(|key| key.len()).sum::<usize>();
+        keys + self.lists.capacity() * (size_of::<(Box<[u8]>, u32)>() + 1) + self.atoms.memory_bytes()
+    }
+}
+
+impl Exact {
+    pub(super) fn new(leaves: &[LeafAtoms<'_>]) -> Self {
+        let mut exact = Self::default();
+        for (leaf, atoms) in leaves {
+            match leaf {
+                Leaf::Text { text, cased: true, .. } => exact.cased.insert(text, atoms),
+                Leaf::Text { text, cased: false, .. } => exact.uncased.insert(text, atoms),
+                Leaf::Exists => exact.exists.extend_from_slice(atoms),
+                Leaf::Null => exact.null.extend_from_slice(atoms),
+                Leaf::Type(kind) => exact.types.push((*kind, atoms.to_vec())),
+                Leaf::Number { .. } | Leaf::Network(_) => {}
+            }
+        }
+        exact
+    }
+
+    pub(super) fn run(&self, value: Value<'_>, unescaped: &mut Vec<u8>, folded: &mut Vec<u8>, facts: &mut Facts) {
+        for (kind, atoms) in &self.types {
+            if is_of_type(value, *kind) {
+                facts.set_all(atoms);
+            }
+        }
+        if value == Value::Missing {
+            return facts.set_all(&self.null);
+        }
+        facts.set_all(&self.exists);
+        any_scalar(value, unescaped, &mut |scalar| {
+            match scalar.text() {
+                Some(text) => self.find(text, folded, facts),
+                None if scalar == Scalar::Null => facts.set_all(&self.null),
+                None => {}
+            }
+            false
+        });
+    }
+
+    fn find(&self, text: &[u8], folded: &mut Vec<u8>, facts: &mut Facts) {
+        if !self.cased.lists.is_empty() {
+            self.cased.find(text, facts);
+        }
+        if !self.uncased.lists.is_empty() && text.len() <= FOLD_SHRINK_MAX * self.uncased.len_max {
+            fold_into(text, folded);
+            self.uncased.find(folded, facts);
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.uncased.memory_bytes() + self.cased.memory_bytes() + (self.exists.len() + self.null.len()) * size_of::<AtomId>()
+    }
+}

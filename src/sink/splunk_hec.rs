@@ -1,0 +1,428 @@
+//! `splunk_hec`: Splunk HTTP Event Collector, event endpoint.
+//!
+//! Out: `POST /services/collector/event`, items one after the other:
+//! `{"time":1795240800.123,"host":..,"source":..,"sourcetype":..,"index":..,"event":..}`, gzip, with a channel
+//! of our own. Source: Splunk Enterprise, "Format events for HTTP Event Collector", "Troubleshoot HTTP Event
+//! Collector" (code table), "About HTTP Event Collector Indexer Acknowledgment".
+//!
+//! * `time` is a plain decimal: Splunk refuses scientific notation with code 15.
+//! * With `ack: true` a batch counts as stored only when the indexer says so; a `true` is given only once, so
+//!   the answer is kept. No ack within the timeout: the batch is sent again and may be seen twice.
+//! * Codes 6, 12, 13, 15 and 7 mean that an event is bad: the batch is split until the bad one is alone. Codes
+//!   1 to 4, 10, 11, 14 and 16 mean that the set-up is wrong: the destination is held. 8, 9, 429 and 5xx: later.
+//! * Not supported: the raw endpoint, metrics.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use hyper::{Request, StatusCode, Uri};
+use serde::Deserialize;
+
+use super::{Encoder, Exchange, Http, Selection, Sink, SinkKind, Step, Transport};
+use crate::batch::{Batching, Items, Sealed};
+use crate::config::{ByteSize, Interval, Secret, Section};
+use crate::encode::body::{Body, Context, Form};
+use crate::encode::compress::Codec;
+use crate::error::{Diagnostics, Error};
+use crate::event::{SlotId, Value};
+use crate::json;
+use crate::net::http_client::{Answer, ClientOptions};
+use crate::net::tls::{ClientTls, TlsClient};
+
+pub(super) struct SplunkHec;
+
+const SAMPLE: &str = r#"
+type: splunk_hec
+endpoint: "https://splunk.example.com:8088"   # without a path
+token: "secret://env/SPLUNK_TOKEN"
+ack: true                                      # wait for the indexer; the token must have it enabled
+index: firewall                                # default: the token's
+sourcetype: "pan:traffic"                      # default: by decoder, as Splunk's own add-ons expect
+form: raw                                      # raw: the line as it came; json: ECS names
+buffer: { size: 1MB, interval: 1s, events: 10000 }
+compression: gzip
+"#;
+
+impl SinkKind for SplunkHec {
+    fn name(&self) -> &'static str {
+        "splunk_hec"
+    }
+
+    fn sample(&self) -> &'static str {
+        SAMPLE
+    }
+
+    fn read(&self, section: &Section) -> Result<Box<dyn Sink>, Diagnostics> {
+        let config: Config = section.read()?;
+        let mut diagnostics = Diagnostics::new();
+        let base = config.endpoint.trim_end_matches('/');
+        let uri = |path: &str| format!("{base}{path}").parse::<Uri>().ok().filter(|uri| uri.scheme().is_some() && uri.host().is_some());
+        let (Some(event), Some(ack)) = (uri("/services/collector/event"), uri("/services/collector/ack")) else {
+            let place = section.child("endpoint").unwrap_or_else(|| section.clone());
+            return Err(place.error(format!("`{}` is not an address; expected `https://host:8088`", config.endpoint)).into());
+        };
+        if event.path() != "/services/collector/event" {
+            let place = section.child("endpoint").unwrap_or_else(|| section.clone());
+            diagnostics.push(place.error("the path `/services/collector` is added here; leave only `https://host:port`"));
+        }
+        diagnostics.into_result(Box::new(Configured { config: Arc::new(config), event, ack }))
+    }
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    /// Address without a path.
+    endpoint: String,
+    /// The HEC token.
+    token: Secret,
+    /// Whether to wait for indexer acknowledgement.
+    #[serde(default)]
+    ack: bool,
+    /// How long to wait for it before the batch is sent again.
+    #[serde(default = "Config::ack_timeout")]
+    ack_timeout: Interval,
+    /// Index; the token's default if not set.
+    index: Option<String>,
+    /// Source type; by decoder if not set.
+    sourcetype: Option<String>,
+    /// What the event is.
+    #[serde(default)]
+    form: Form,
+    /// Whether `json` keeps the frame in `event.original`.
+    #[serde(default)]
+    keep_raw: bool,
+    /// When a batch is sent.
+    #[serde(default)]
+    buffer: Buffer,
+    /// gzip or none.
+    #[serde(default)]
+    compression: Compression,
+    /// Certificates.
+    #[serde(default)]
+    tls: TlsClient,
+}
+
+impl Config {
+    fn ack_timeout() -> Interval {
+        Interval(Duration::from_secs(180))
+    }
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Buffer {
+    /// Bytes before compression.
+    size: ByteSize,
+    /// Time since the first event.
+    interval: Interval,
+    /// Number of events.
+    events: usize,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { size: ByteSize(1_000_000), interval: Interval(Duration::from_secs(1)), events: 10_000 }
+    }
+}
+
+#[derive(Clone, Copy, Default, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Compression {
+    #[default]
+    Gzip,
+    None,
+}
+
+struct Configured {
+    config: Arc<Config>,
+    event: Uri,
+    ack: Uri,
+}
+
+/// Splunk's default `max_content_length` for HEC; an event beyond it can never arrive.
+const EVENT_BYTES_MAX: usize = 800 * 1024 * 1024;
+
+impl Sink for Configured {
+    fn batching(&self) -> Batching {
+        let buffer = &self.config.buffer;
+        Batching {
+            bytes_max: buffer.size.0,
+            items_max: buffer.events,
+            item_bytes_max: EVENT_BYTES_MAX,
+            interval: buffer.interval.0,
+            codec: match self.config.compression {
+                Compression::Gzip => Codec::Gzip { level: 1 },
+                Compression::None => Codec::None,
+            },
+            head: b"",
+            separator: b"\n",
+            tail: b"",
+        }
+    }
+
+    fn wants(&self, canonical: &[String]) -> Vec<String> {
+        let mut names = vec!["host.hostname".to_owned()];
+        if self.config.form == Form::Json {
+            names.extend_from_slice(canonical);
+        }
+        names
+    }
+
+    fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
+        let config = &self.config;
+        let mut metadata = Vec::new();
+        let mut text = |key: &str, value: &str| {
+            metadata.extend_from_slice(format!(",\"{key}\":").as_bytes());
+            json::write_string(value.as_bytes(), &mut metadata);
+        };
+        text("source", &context.source);
+        text("sourcetype", config.sourcetype.as_deref().unwrap_or_else(|| sourcetype(context.decoder)));
+        if let Some(index) = &config.index {
+            text("index", index);
+        }
+        metadata.extend_from_slice(b",\"event\":");
+        Box::new(EventEncoder {
+            body: Body::new(config.form, config.keep_raw, context),
+            host: context.fields.find("host.hostname"),
+            metadata: metadata.into_boxed_slice(),
+        })
+    }
+
+    fn transport(&self) -> Result<Transport, Error> {
+        let tls = ClientTls::load(&self.config.tls)?;
+        let options = ClientOptions { tls: Some(tls), ..ClientOptions::default() };
+        let shared = Rc::new(Collector {
+            config: self.config.clone(),
+            event: self.event.clone(),
+            ack: self.ack.clone(),
+            channel: format!("{:032x}", fastrand()),
+        });
+        Ok(Transport::Http(shared, options))
+    }
+}
+
+/// The source type that Splunk's own add-on for the format expects.
+fn sourcetype(decoder: &str) -> &str {
+    match decoder {
+        "palo_alto" => "pan:log",
+        "fortigate" => "fortigate_log",
+        "cisco_asa" => "cisco:asa",
+        "aws_waf" => "aws:waf",
+        "aws_vpc_flow" => "aws:cloudwatchlogs:vpcflow",
+        "suricata_eve" | "aws_network_firewall" => "suricata",
+        "cef" => "cef",
+        _ => "hydrant",
+    }
+}
+
+struct EventEncoder {
+    body: Body,
+    host: Option<SlotId>,
+    metadata: Box<[u8]>,
+}
+
+impl Encoder for EventEncoder {
+    fn encode(&mut self, selection: Selection<'_>, items: &mut Items) {
+        for row in selection.rows {
+            let event = selection.events.event(selection.chunk, *row as usize);
+            items.push(|out| {
+                out.extend_from_slice(b"{\"time\":");
+                write_seconds(event.time_ms, out);
+                if let Some(Value::Text(host)) = self.host.map(|slot| event.value(slot)) {
+                    out.extend_from_slice(b",\"host\":");
+                    json::write_string(host, out);
+                }
+                out.extend_from_slice(&self.metadata);
+                self.body.write_json(event, selection.chunk.position.plus(event.frame as usize), out);
+                out.push(b'}');
+            });
+        }
+    }
+}
+
+fn write_seconds(ms: i64, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; 16];
+    let mut rest = ms.max(0);
+    let mut at = digits.len();
+    while rest > 0 || at > digits.len() - 4 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let point = digits.len() - 3;
+    out.extend_from_slice(&digits[at..point]);
+    out.push(b'.');
+    out.extend_from_slice(&digits[point..]);
+}
+
+/// The endpoints of one shard; the channel is the shard's own, as acknowledgement ids count per channel.
+struct Collector {
+    config: Arc<Config>,
+    event: Uri,
+    ack: Uri,
+    channel: String,
+}
+
+impl Http for Collector {
+    fn begin(&self, batch: &Sealed) -> Box<dyn Exchange> {
+        Box::new(Dialogue {
+            config: self.config.clone(),
+            event: self.event.clone(),
+            ack: self.ack.clone(),
+            channel: self.channel.clone(),
+            body: batch.body.clone(),
+            encoding: batch.codec.content_encoding(),
+            waiting_for: None,
+            waited: Duration::ZERO,
+        })
+    }
+}
+
+struct Dialogue {
+    config: Arc<Config>,
+    event: Uri,
+    ack: Uri,
+    channel: String,
+    body: Bytes,
+    encoding: Option<&'static str>,
+    waiting_for: Option<u64>,
+    waited: Duration,
+}
+
+/// How often Splunk is asked for an acknowledgement: it answers at once and forgets nothing meanwhile.
+const ACK_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+struct Reply {
+    code: Option<u32>,
+    text: Option<String>,
+    #[serde(rename = "ackId")]
+    ack_id: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct AckReply {
+    acks: std::collections::HashMap<String, bool>,
+}
+
+impl Dialogue {
+    fn request(&self, uri: &Uri, body: Bytes, encoding: Option<&'static str>) -> Step {
+        let mut request = Request::post(uri.clone())
+            .header(AUTHORIZATION, format!("Splunk {}", self.config.token.reveal()))
+            .header("X-Splunk-Request-Channel", &self.channel)
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(encoding) = encoding {
+            request = request.header(CONTENT_ENCODING, encoding);
+        }
+        match request.body(body) {
+            Ok(request) => Step::Send(request),
+            // Only a token with control characters gets here.
+            Err(error) => Step::Hold(format!("the request cannot be built: {error}")),
+        }
+    }
+
+    fn ask_for_ack(&self, id: u64) -> Step {
+        self.request(&self.ack, Bytes::from(format!("{{\"acks\":[{id}]}}")), None)
+    }
+
+    fn accepted(&mut self, answer: &Answer) -> Step {
+        if !self.config.ack {
+            return Step::Stored;
+        }
+        let reply: Option<Reply> = serde_json::from_slice(&answer.body).ok();
+        match reply.and_then(|reply| reply.ack_id) {
+            Some(id) => {
+                self.waiting_for = Some(id);
+                self.ask_for_ack(id)
+            }
+            None => Step::Hold("the answer has no ackId; enable indexer acknowledgement for the token or set `ack: false`".into()),
+        }
+    }
+
+    fn acknowledged(&mut self, id: u64, answer: &Answer) -> Step {
+        if answer.status != StatusCode::OK {
+            return Step::Retry(format!("asking for acknowledgement {id}: {}", answer.status), None);
+        }
+        let reply: Option<AckReply> = serde_json::from_slice(&answer.body).ok();
+        if reply.and_then(|reply| reply.acks.get(&id.to_string()).copied()) == Some(true) {
+            return Step::Stored;
+        }
+        if self.waited >= self.config.ack_timeout.0 {
+            return Step::Retry(format!("no acknowledgement {id} within {} s", self.waited.as_secs()), None);
+        }
+        self.waited += ACK_POLL_INTERVAL;
+        Step::Wait(ACK_POLL_INTERVAL)
+    }
+}
+
+impl Exchange for Dialogue {
+    fn next(&mut self, answer: Option<&Answer>) -> Step {
+        match (self.waiting_for, answer) {
+            (None, None) => self.request(&self.event, self.body.clone(), self.encoding),
+            (None, Some(answer)) if answer.status == StatusCode::OK => self.accepted(answer),
+            (None, Some(answer)) => refused(answer),
+            (Some(id), None) => self.ask_for_ack(id),
+            (Some(id), Some(answer)) => self.acknowledged(id, answer),
+        }
+    }
+}
+
+fn refused(answer: &Answer) -> Step {
+    let reply: Option<Reply> = serde_json::from_slice(&answer.body).ok();
+    let code = reply.as_ref().and_then(|reply| reply.code);
+    let text = reply.and_then(|reply| reply.text).unwrap_or_default();
+    let why = match code {
+        Some(code) => format!("{}, code {code}: {text}", answer.status),
+        None => answer.status.to_string(),
+    };
+    match (answer.status.as_u16(), code) {
+        (400, Some(5 | 6 | 7 | 12 | 13 | 15)) | (413, _) => Step::Rejected(why),
+        (400..=404, _) => Step::Hold(why),
+        _ => Step::Retry(why, None),
+    }
+}
+
+/// 128 bits that differ between shards and starts.
+fn fastrand() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    u128::from(RandomState::new().hash_one(0)) << 64 | u128::from(RandomState::new().hash_one(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_a_plain_decimal_with_milliseconds() {
+        for (ms, expected) in [(0, "0.000"), (7, "0.007"), (1_795_240_800_123, "1795240800.123"), (-5, "0.000")] {
+            let mut out = Vec::new();
+            write_seconds(ms, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: Default::default(),
+            body: body.to_owned().into(),
+            truncated: false,
+        }
+    }
+
+    #[test]
+    fn answers_mean_what_the_code_table_says() {
+        let f = |status, body: &str| format!("{:?}", refused(&answer(status, body))).split('(').next().unwrap().to_owned();
+        assert_eq!(f(400, r#"{"text":"Invalid data format","code":6,"invalid-event-number":0}"#), "Rejected");
+        assert_eq!(f(403, r#"{"text":"Invalid token","code":4}"#), "Hold");
+        assert_eq!(f(400, r#"{"text":"Data channel is missing","code":10}"#), "Hold");
+        assert_eq!(f(503, r#"{"text":"Server is busy","code":9}"#), "Retry");
+        assert_eq!(f(429, ""), "Retry");
+        assert_eq!(f(404, "<html>"), "Hold");
+        assert_eq!(f(413, ""), "Rejected");
+    }
+}

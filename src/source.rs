@@ -1,0 +1,100 @@
+//! Where bytes come from: `sockets, files, requests -> bytes with their sender`.
+//!
+//! A source does I/O and its own protocol's acknowledgement, nothing else: it hands bytes to the
+//! [`Intake`] of its shard, which frames, journals and processes them. When [`Intake::submit`] or
+//! [`Stream::received`] resolves, the events are journaled: only then may a source that acknowledges do so.
+//! While they do not resolve, the source does not read on: that is how pressure reaches the sender.
+//!
+//! Never: parse events, drop silently, know sinks. One instance runs per shard (or on the first shard only,
+//! see [`Source::is_sharded`]), on the shard's thread. To add one: a file with a `SourceKind` and its two
+//! lines in [`SOURCES`].
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::config::Section;
+use crate::error::{Diagnostics, Error};
+use crate::event::Span;
+use crate::task::{LocalFuture, Stop};
+
+/// Every source.
+pub static SOURCES: &[&dyn SourceKind] = &[];
+
+/// A kind of source.
+pub trait SourceKind: Sync {
+    /// File name, `type:` in the configuration, metric label.
+    fn name(&self) -> &'static str;
+    /// A commented sample section; parsed by a test, shown in the documentation.
+    fn sample(&self) -> &'static str;
+    /// Reads a section; opens nothing.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    fn read(&self, section: &Section) -> Result<Box<dyn Source>, Diagnostics>;
+}
+
+/// A configured source.
+pub trait Source: Send + Sync {
+    /// The framer that its byte streams use unless the configuration says otherwise.
+    fn framing(&self) -> &'static str;
+    /// The decoder that it uses unless the configuration says otherwise.
+    fn decoder(&self) -> &'static str {
+        "auto"
+    }
+    /// Addresses that it listens on, for `validate` to find collisions.
+    fn listens_on(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Whether every shard runs one; otherwise the first shard does.
+    fn is_sharded(&self) -> bool {
+        true
+    }
+    /// Runs until `stop`, or until there is nothing more to read (files, stdin, `demo`).
+    fn run<'a>(&'a self, intake: Rc<dyn Intake>, stop: Stop) -> LocalFuture<'a, Result<(), Error>>;
+}
+
+/// Why events were not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The memory budget is used up; the sender should try again.
+    Busy,
+    /// Hydrant stops.
+    Stopping,
+    /// The journal cannot be written, or a policy dropped the events.
+    NotStored,
+}
+
+/// Whole messages: datagrams, request bodies, records.
+#[derive(Debug, Default)]
+pub struct Messages {
+    /// One buffer for all of them.
+    pub bytes: Vec<u8>,
+    /// Each message; the source's framer splits it further (`whole` keeps it).
+    pub spans: Vec<Span>,
+    /// Who sent them.
+    pub peer: Option<IpAddr>,
+}
+
+/// What a source gives its bytes to; the pipeline implements it, one per shard and source.
+pub trait Intake {
+    /// A byte stream: a connection, a file.
+    fn stream(&self, peer: Option<IpAddr>) -> Box<dyn Stream>;
+    /// Takes messages as one transaction: all of them are journaled when it resolves, or none. Waits for room.
+    fn submit(&self, messages: Messages) -> LocalFuture<'_, Result<(), Refused>>;
+    /// Whether the budget has room for this many bytes now, for protocols that refuse rather than wait.
+    fn has_room(&self, bytes: usize) -> bool;
+    /// Counts something refused, by reason.
+    fn count_refused(&self, reason: &'static str);
+    /// Counts datagrams that the kernel dropped.
+    fn count_kernel_drops(&self, count: u64);
+}
+
+/// A byte stream of one sender.
+pub trait Stream {
+    /// The buffer to read into: append to it. It has spare capacity for one read.
+    fn buffer(&mut self) -> &mut Vec<u8>;
+    /// Bytes were appended: frames them, and waits until the complete frames are journaled.
+    fn received(&mut self) -> LocalFuture<'_, Result<(), Refused>>;
+    /// No byte will follow: what is left is a frame.
+    fn finish(self: Box<Self>) -> LocalFuture<'static, Result<(), Refused>>;
+}

@@ -1,0 +1,43 @@
+//! What the tasks of a shard share: boxed futures of one thread, and the signal that Hydrant stops.
+
+use std::pin::Pin;
+
+use tokio::sync::watch;
+
+/// A boxed future of the shard's own thread.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Sets the signal.
+#[derive(Debug)]
+pub struct Stopper(watch::Sender<bool>);
+
+/// Sees the signal; clones see the same.
+#[derive(Clone, Debug)]
+pub struct Stop(watch::Receiver<bool>);
+
+/// A signal that is not set yet.
+pub fn pair() -> (Stopper, Stop) {
+    let (sender, receiver) = watch::channel(false);
+    (Stopper(sender), Stop(receiver))
+}
+
+impl Stopper {
+    /// Sets it, for good.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Stop {
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Resolves when it is set, or when nobody is left to set it.
+    pub async fn wait(&self) {
+        let mut receiver = self.0.clone();
+        // An error means that the stopper is gone, which is a stop as well.
+        let _ = receiver.wait_for(|is_set| *is_set).await;
+    }
+}
