@@ -33,3 +33,5 @@ pub mod deliver;
 pub mod journal;
 
 pub mod pipeline;
+
+pub mod cli;

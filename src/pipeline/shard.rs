@@ -144,8 +144,7 @@ impl Shard {
             });
         }
         let lines = plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, &plan, registry)).collect();
-        let rule_hit =
-            |rule: &SigmaRule| registry.cell(&metrics::RULE_HITS, &[("rule_id", &rule.id), ("rule", &rule.title)]);
+        let rule_hit = |rule: &SigmaRule| registry.cell(&metrics::RULE_HITS, &[("rule_id", &rule.id), ("rule", &rule.title)]);
         Ok(Self {
             rule_hits: plan.rules.rules.iter().map(rule_hit).collect(),
             alerts: registry.cell(&metrics::ALERTS, &[]),
