@@ -37,12 +37,12 @@ pub fn write_inside(bytes: &[u8], out: &mut Vec<u8>) {
 fn write_utf8(bytes: &[u8], out: &mut Vec<u8>) {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
     for block in blocks {
-        write_marked(block, simd::special(block).0, out);
+        write_marked(block, simd::bits(simd::special(block).0), out);
     }
     if !rest.is_empty() {
         let mut block = [b' '; BLOCK];
         block[..rest.len()].copy_from_slice(rest);
-        write_marked(rest, simd::special(&block).0, out);
+        write_marked(rest, simd::bits(simd::special(&block).0), out);
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 
+use super::simd::{Word, bits};
 use super::strings::code_unit;
 use crate::limits::JSON_DEPTH_MAX;
 
@@ -40,7 +41,7 @@ pub(super) struct Inside {
 #[derive(Debug)]
 pub(super) struct Text<'d> {
     bytes: &'d [u8],
-    marks: &'d [u64],
+    marks: &'d [Word],
     /// Whether all strings so far are strict.
     pub(super) strict: Cell<bool>,
     /// Whether no line break stood between tokens so far.
@@ -49,7 +50,7 @@ pub(super) struct Text<'d> {
 
 impl<'d> Text<'d> {
     /// `marks` as `simd::index` makes them of `bytes`.
-    pub(super) fn new(bytes: &'d [u8], marks: &'d [u64]) -> Self {
+    pub(super) fn new(bytes: &'d [u8], marks: &'d [Word]) -> Self {
         Self { bytes, marks, strict: Cell::new(true), one_line: Cell::new(true) }
     }
 
@@ -88,17 +89,22 @@ impl<'d> Text<'d> {
         }
     }
 
+    #[inline(always)]
+    fn word(&self, index: usize) -> Result<u64, Stop> {
+        self.marks.get(index).map(|word| bits(*word)).ok_or(Stop::Broken)
+    }
+
     /// Position of the first marked byte at or behind `pos`.
     #[inline(always)]
     fn marked(&self, pos: usize) -> Read {
         let mut word = pos / 64;
-        let marks = self.marks.get(word).ok_or(Stop::Broken)? >> (pos % 64);
+        let marks = self.word(word)? >> (pos % 64);
         if marks != 0 {
             return Ok(pos + marks.trailing_zeros() as usize);
         }
         loop {
             word += 1;
-            let marks = *self.marks.get(word).ok_or(Stop::Broken)?;
+            let marks = self.word(word)?;
             if marks != 0 {
                 return Ok(word * 64 + marks.trailing_zeros() as usize);
             }
