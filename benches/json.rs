@@ -4,6 +4,8 @@
 //! (about 760 B). Times are per event. The scan always checks the whole grammar; `check` is the proof
 //! alone, without filling a slot. The others are what the scan is held against.
 
+#![expect(clippy::expect_used, reason = "a benchmark may stop at the first surprise")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

@@ -31,7 +31,7 @@ pub(super) struct Scratch {
     pub(super) found: Vec<Found>,
     visited: Vec<u32>,
     filled: Vec<(NodeId, u32)>,
-    key: Vec<u8>,
+    pub(super) key: Vec<u8>,
 }
 
 /// Where values go: slots of the row, at once or collected.
