@@ -6,10 +6,11 @@
 //!
 //! # How
 //!
-//! No padding behind the document is needed. One pass marks the bytes that end or complicate a string, with vector instructions. A second walks the
-//! tokens, checks all of the grammar, and compares keys with the wanted ones only inside objects that a
-//! path leads through. UTF-8 is checked if any byte is above 0x7f. Both passes are linear, and neither
-//! allocates once the thread's scratch memory has grown.
+//! One pass marks the bytes that end or complicate a string, with vector instructions; it needs no padding
+//! behind the document. A second walks the tokens, checks all of the grammar, and compares keys with the
+//! wanted ones only inside objects that a path leads through. UTF-8 is checked if any byte is above 0x7f.
+//! Both passes are linear, and neither allocates once the thread's scratch memory has grown. Where two
+//! places compete for one slot, `resolve` looks again, also linear, with a few allocations.
 //!
 //! # Paths
 //!
