@@ -224,13 +224,13 @@ impl Walk {
     fn walk(&self, machine: &impl Automaton, text: &[u8], start: usize, facts: &mut Facts) -> bool {
         let Ok(mut state) = machine.start_state(Anchored::No) else { return false };
         let mut found = false;
-        for (at, byte) in text.iter().enumerate().skip(start) {
+        for (at, byte) in text.get(start..).unwrap_or_default().iter().enumerate() {
             state = machine.next_state(Anchored::No, state, *byte);
             if machine.is_special(state) && machine.is_match(state) {
                 found = true;
                 for index in 0..machine.match_len(state) {
                     let pattern = machine.match_pattern(state, index);
-                    self.decide(pattern.as_usize(), at + 1, text.len(), facts);
+                    self.decide(pattern.as_usize(), start + at + 1, text.len(), facts);
                 }
             }
         }
