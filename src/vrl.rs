@@ -28,8 +28,9 @@
 //! the whole expression consists of `==`, `!=`, `<`, `<=`, `>`, `>=` between a field and a literal, `contains`,
 //! `starts_with`, `ends_with`, `match` with literals, `includes([literals], .field)`, `ip_cidr_contains` with
 //! literals, `exists`, `is_null`, boolean fields, `&&`, `||`, `!` and parentheses. It answers as VRL does
-//! (an IPv4 address written as IPv6 is IPv6, `443.0 == 443` holds) but for two kinds of value:
+//! (`443.0 == 443` holds, the text `443` is no number) but for three kinds of value:
 //!
+//! * an IPv4 address written as IPv6 (`::ffff:10.1.2.3`) lies in IPv4 networks for the matcher, not for VRL;
 //! * text that is not UTF-8, under `match`: the expression sees the bytes, VRL shows it U+FFFD instead;
 //! * text with U+0130 or U+212A, compared with `case_sensitive: false`: the lower case of these two letters
 //!   is or begins with an ASCII letter, and VRL's functions do not agree with each other about them.
