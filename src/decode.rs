@@ -19,6 +19,7 @@ mod document;
 mod json;
 mod palo_alto;
 mod schema;
+mod suricata_eve;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -31,7 +32,8 @@ use crate::error::Diagnostics;
 use crate::event::{Chunk, Events, Fields, Flaw, Kind, Row, Slot, SlotId, Span, Value};
 
 /// Every decoder; `auto` tries them in this order: the most specific first, those that take nearly anything last.
-pub static DECODERS: &[&dyn DecoderKind] = &[&aws_vpc_flow::AwsVpcFlow, &aws_waf::AwsWaf, &palo_alto::PaloAlto, &json::Json];
+pub static DECODERS: &[&dyn DecoderKind] =
+    &[&aws_vpc_flow::AwsVpcFlow, &aws_waf::AwsWaf, &palo_alto::PaloAlto, &suricata_eve::SuricataEve, &json::Json];
 
 /// A format: how it is recognised and how a decoder for it is made.
 pub trait DecoderKind: Sync {
