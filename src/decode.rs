@@ -12,8 +12,15 @@
 //! Owned by the shard's thread; called once per chunk. To add one: a file with a `DecoderKind`, its schema
 //! map, and its two lines in [`DECODERS`].
 
+mod cef;
+mod fortigate;
+mod key_value;
+mod leef;
+mod netfilter;
+mod pairs;
 mod palo_alto;
 mod schema;
+mod syslog;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -25,7 +32,16 @@ use crate::error::Diagnostics;
 use crate::event::{Chunk, Events, Fields, Flaw, Kind, Row, Slot, SlotId, Span, Value};
 
 /// Every decoder; `auto` tries them in this order.
-pub static DECODERS: &[&dyn DecoderKind] = &[&palo_alto::PaloAlto];
+pub static DECODERS: &[&dyn DecoderKind] = &[
+    &cef::Cef,
+    &leef::Leef,
+    &palo_alto::PaloAlto,
+    &fortigate::Fortigate,
+    &netfilter::Netfilter,
+    // The last two take what nothing else does.
+    &key_value::KeyValue,
+    &syslog::Syslog,
+];
 
 /// A format: how it is recognised and how a decoder for it is made.
 pub trait DecoderKind: Sync {
@@ -152,6 +168,20 @@ pub trait MessageDecoder: Send {
     /// # Errors
     /// What is wrong; slots filled before stay.
     fn message(&mut self, message: Span, row: &mut Row<'_>) -> Result<(), Flaw>;
+
+    /// The same for formats to which a part of the header matters. `header` has been filled in already; its
+    /// spans count from `start`, the offset of the frame.
+    ///
+    /// # Errors
+    /// As [`MessageDecoder::message`].
+    fn headed(&mut self, _header: &envelope::Header, _start: usize, message: Span, row: &mut Row<'_>) -> Result<(), Flaw> {
+        self.message(message, row)
+    }
+}
+
+/// The message of a frame, behind its syslog header if it has one. For [`DecoderKind::sniff`].
+fn body(frame: &[u8]) -> &[u8] {
+    if envelope::begins(frame) { envelope::parse(frame, TimeContext::default()).message.of(frame) } else { frame }
 }
 
 /// A decoder from a [`MessageDecoder`]: takes the syslog header off first.
@@ -171,18 +201,17 @@ impl<D: MessageDecoder> Decoder for WithEnvelope<D> {
         for index in frames {
             let frame = chunk.frames()[index];
             let mut row = events.row_mut(chunk, index);
-            let mut message = frame;
-            if frame.of(chunk.bytes()).first() == Some(&b'<') {
-                let header = envelope::parse(frame.of(chunk.bytes()), context);
-                self.slots.fill(frame.start as usize, &header, &mut row);
-                if let Some(ms) = header.time_ms {
-                    row.set_time_ms(ms);
-                }
-                message = moved(header.message, frame.start as usize);
-            } else if let Some(slot) = self.slots.message {
-                row.set_text(slot, frame);
+            let start = frame.start as usize;
+            let bytes = frame.of(chunk.bytes());
+            let header = match envelope::begins(bytes) {
+                true => envelope::parse(bytes, context),
+                false => envelope::Header { message: Span::new(0, bytes.len()), ..envelope::Header::default() },
+            };
+            self.slots.fill(start, &header, &mut row);
+            if let Some(ms) = header.time_ms {
+                row.set_time_ms(ms);
             }
-            if let Err(flaw) = self.decoder.message(message, &mut row) {
+            if let Err(flaw) = self.decoder.headed(&header, start, moved(header.message, start), &mut row) {
                 row.set_flaw(flaw);
             }
         }
@@ -205,8 +234,8 @@ enum Step {
     Constant(SlotId, String),
     /// The first of these that the event has.
     FirstOf(SlotId, Vec<SlotId>),
-    /// A table of texts, keyed by lower-case text.
-    Table { target: SlotId, from: SlotId, table: HashMap<Vec<u8>, String>, otherwise: Option<String> },
+    /// A table of texts, keyed by lower-case text; the first field whose text is in it decides.
+    Table { target: SlotId, from: Vec<SlotId>, table: HashMap<Vec<u8>, String>, otherwise: Option<String> },
 }
 
 impl Compiled {
@@ -256,7 +285,7 @@ impl Compiled {
                 self.steps.push(Step::FirstOf(slot, slots));
             }
             Meaning::Table { from, table, otherwise } => {
-                let from = self.native_slot(from, fields);
+                let from = from.iter().map(|native| self.native_slot(native, fields)).collect();
                 let table = table.iter().map(|(key, value)| (key.to_ascii_lowercase().into_bytes(), value.clone())).collect();
                 self.steps.push(Step::Table { target: slot, from, table, otherwise: otherwise.clone() });
             }
@@ -318,15 +347,14 @@ impl Step {
                 }
             }
             Self::Table { target, from, table, otherwise } => {
-                let Value::Text(text) = row.value(*from) else { return };
-                // Keys of tables are short; longer values cannot be in it.
-                let mut key = [0; 64];
-                let known = key.get_mut(..text.len()).and_then(|key| {
-                    key.copy_from_slice(text);
-                    key.make_ascii_lowercase();
-                    table.get(&*key)
+                let mut texts = from.iter().map(|slot| row.value(*slot));
+                let there = |value: &Value<'_>| matches!(value, Value::Text(_) | Value::Number(_));
+                let any = from.iter().any(|slot| there(&row.value(*slot)));
+                let known = texts.find_map(|value| match value {
+                    Value::Text(text) | Value::Number(text) => look_up(table, text),
+                    _ => None,
                 });
-                if let Some(value) = known.or(otherwise.as_ref()) {
+                if let Some(value) = known.or(otherwise.as_ref()).filter(|_| any) {
                     row.set_written(*target, Kind::Text, |out| out.extend_from_slice(value.as_bytes()));
                 }
             }
@@ -334,8 +362,21 @@ impl Step {
     }
 }
 
+/// What a table has for a text in any case.
+fn look_up<'t>(table: &'t HashMap<Vec<u8>, String>, text: &[u8]) -> Option<&'t String> {
+    // Keys of tables are short; longer values cannot be in it.
+    let mut key = [0; 64];
+    let key = key.get_mut(..text.len())?;
+    key.copy_from_slice(text);
+    key.make_ascii_lowercase();
+    table.get(&*key)
+}
+
 /// Whether JSON would take this text as an integer.
 fn is_integer(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     !digits.is_empty() && digits.len() <= 20 && digits.iter().all(u8::is_ascii_digit) && (digits[0] != b'0' || digits.len() == 1)
 }
+
+#[cfg(test)]
+mod testing;
