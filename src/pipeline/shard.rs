@@ -225,7 +225,7 @@ impl Shard {
             let Some(slot) = own.origin[field as usize] else { continue };
             let origins = chunk.origins();
             for (index, (first, origin)) in origins.iter().enumerate() {
-                let end = origins.get(index + 1).map_or(chunk.frames().len(), |(next, _)| *next as usize);
+                let end = origins.get(index + 1).map_or_else(|| chunk.frames().len(), |(next, _)| *next as usize);
                 if let Some(value) = origin.value(field) {
                     events.fill_run(*first as usize..end, slot, field.kind(), value.as_bytes());
                 }

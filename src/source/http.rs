@@ -255,7 +255,7 @@ mod tests {
             ("listen: '0.0.0.0:80'", "`auth` does not say who may send"),
             ("listen: 'unix:/run/x.sock'", "by TCP"),
             ("listen: 'udp://127.0.0.1:80'", "by TCP"),
-            ("{ listen: '127.0.0.1:80', path: logs }", "t.yaml:1:34: error: path: a path starts with `/`"),
+            ("{ listen: '127.0.0.1:80', path: logs }", "t.yaml:1:33: error: path: a path starts with `/`"),
             ("{ listen: '127.0.0.1:80', body_bytes_max: 1GiB }", "at most 64.0MiB"),
         ] {
             let error = read(text).err().unwrap();
