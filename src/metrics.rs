@@ -45,6 +45,8 @@ families! {
     FRAMES_CUT Counter "hydrant_frames_cut_total";
     /// Requests or connections refused, per component and reason.
     REFUSED Counter "hydrant_component_refused_total";
+    /// Messages whose envelope was dropped (`control`) or could not be taken off, per component and reason.
+    UNWRAP Counter "hydrant_unwrap_total";
     /// Datagrams that the kernel dropped before they could be read, per component.
     KERNEL_DROPS Counter "hydrant_udp_kernel_drops_total";
     /// Frames whose decoder found a flaw, per source and reason.

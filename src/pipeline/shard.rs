@@ -16,7 +16,7 @@ use crate::deliver::{DeadLetters, Destination, Options};
 use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
 use crate::error::Error;
-use crate::event::{Chunk, Events, Flaw, Kind, Slot};
+use crate::event::{Chunk, Events, Flaw, Kind, OriginField, Slot};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::plan::{Line, Plan};
@@ -232,6 +232,16 @@ impl Shard {
             for frame in 0..chunk.frames().len() {
                 if let Some(peer) = chunk.peer(frame) {
                     events.row_mut(chunk, frame).set_written(slot, Kind::Text, |out| out.extend_from_slice(peer.to_string().as_bytes()));
+                }
+            }
+        }
+        for field in OriginField::ALL {
+            let Some(slot) = own.origin[field as usize] else { continue };
+            let origins = chunk.origins();
+            for (index, (first, origin)) in origins.iter().enumerate() {
+                let end = origins.get(index + 1).map_or_else(|| chunk.frames().len(), |(next, _)| *next as usize);
+                if let Some(value) = origin.value(field) {
+                    events.fill_run(*first as usize..end, slot, field.kind(), value.as_bytes());
                 }
             }
         }
