@@ -43,10 +43,11 @@ pub struct TimeContext {
 /// Reads the header of `frame`. Never fails: what is not there stays empty.
 pub fn parse(frame: &[u8], context: TimeContext) -> Header {
     let (priority, at) = priority(frame);
-    if priority.is_some() && frame[at..].starts_with(b"1 ") {
-        if let Some(header) = rfc5424(frame, at + 2, context) {
-            return Header { priority, ..header };
-        }
+    if priority.is_some()
+        && frame[at..].starts_with(b"1 ")
+        && let Some(header) = rfc5424(frame, at + 2, context)
+    {
+        return Header { priority, ..header };
     }
     Header { priority, ..rfc3164(frame, at, context) }
 }
@@ -232,7 +233,7 @@ mod tests {
         let mut time = Vec::new();
         header.time_ms.iter().for_each(|ms| clock::write_rfc3339(*ms, &mut time));
         [
-            header.priority.map_or("-".into(), |p| p.to_string()),
+            header.priority.map_or_else(|| "-".into(), |p| p.to_string()),
             String::from_utf8(time).unwrap(),
             text(header.host),
             text(header.app),

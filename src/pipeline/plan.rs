@@ -249,7 +249,7 @@ impl Plan {
         let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes"]).read::<Top>());
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
-        let base = file.parent().unwrap_or(Path::new("."));
+        let base = file.parent().unwrap_or_else(|| Path::new("."));
         let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(|path| base.join(path)).collect();
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
