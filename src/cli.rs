@@ -51,6 +51,7 @@ enum Command {
 }
 
 /// Why a command failed.
+#[derive(Debug)]
 pub(crate) enum Failure {
     /// Files that people wrote.
     Configuration(Diagnostics),
