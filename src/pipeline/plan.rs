@@ -87,8 +87,10 @@ pub enum Acknowledge {
 pub struct Line {
     /// Slots of a row.
     pub width: usize,
-    /// The decoders that its frames may need, each with its rules; one unless the decoder is `auto`.
+    /// The decoders that its frames may need, each with its rules: one, or the whole table for `auto`.
     pub decoders: Vec<DecoderLine>,
+    /// Whether the decoder is found frame by frame.
+    pub is_auto: bool,
     /// Where events go.
     pub router: Router,
     /// Slots that the pipeline itself fills.
@@ -414,7 +416,8 @@ fn source_plan(
         let names: Vec<&str> = DECODERS.iter().map(|kind| kind.name()).chain(["auto"]).collect();
         compiler.diagnostics.push(unknown_name(&place("decoder"), "decoder", decoder, &names));
     }
-    let line = compiler.line(section, &name, &kinds, offset_ms);
+    let mut line = compiler.line(section, &name, &kinds, offset_ms);
+    line.iter_mut().for_each(|line| line.is_auto = decoder == "auto");
     Some(SourcePlan {
         name: name.into(),
         source,
@@ -486,7 +489,7 @@ impl Compiler<'_> {
             let context = Context { fields: fields.clone(), canonical, added: Vec::new(), rules, source: source.to_owned(), decoder };
             DecoderLine { compiled, detector, context }
         });
-        Some(Line { width: fields.width(), decoders: decoders.collect(), router, own })
+        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, router, own })
     }
 }
 
