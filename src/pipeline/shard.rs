@@ -74,6 +74,7 @@ struct SinkState {
     destination: Destination,
     routed: Cell,
     filtered: Cell,
+    sealed_early: Cell,
 }
 
 /// CPU time per stage, if it is measured.
@@ -141,6 +142,7 @@ impl Shard {
                 destination: Destination::start(options),
                 routed: registry.cell(&metrics::EVENTS_ROUTED, labels),
                 filtered: registry.cell(&metrics::EVENTS_FILTERED, labels),
+                sealed_early: registry.cell(&metrics::SEALED_EARLY, labels),
             });
         }
         let lines = plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, &plan, registry)).collect();
@@ -316,6 +318,7 @@ impl Shard {
             encoder.encode(Selection { chunk, events: &state.events, rows }, &mut sink.items);
             self.stages.end(3);
             let added = sink.batcher.add(chunk, &state.events, rows, &sink.items)?;
+            sink.sealed_early.add(added.sealed_early);
             for held in added.sealed {
                 sink.destination.send(held);
             }
@@ -334,9 +337,7 @@ impl Shard {
     /// A compressor's.
     pub fn seal_due(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
         for sink in &mut self.sinks {
-            if sink.batcher.due().is_some_and(|due| due <= now) {
-                sink.batcher.seal()?.into_iter().for_each(|held| sink.destination.send(held));
-            }
+            sink.batcher.seal_due(now)?.into_iter().for_each(|held| sink.destination.send(held));
         }
         Ok(self.sinks.iter().filter_map(|sink| sink.batcher.due()).min())
     }
@@ -347,7 +348,7 @@ impl Shard {
     /// A compressor's.
     pub fn finish(&mut self) -> Result<Vec<Destination>, Error> {
         for sink in &mut self.sinks {
-            sink.batcher.seal()?.into_iter().for_each(|held| sink.destination.send(held));
+            sink.batcher.seal_all()?.into_iter().for_each(|held| sink.destination.send(held));
         }
         Ok(self.sinks.iter().map(|sink| sink.destination.clone()).collect())
     }
