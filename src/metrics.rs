@@ -69,6 +69,8 @@ families! {
     EVENTS_DEAD Counter "hydrant_dead_letter_events_total";
     /// Events dropped by a written policy, per component and reason.
     EVENTS_DROPPED Counter "hydrant_component_discarded_events_total";
+    /// Batches sealed before their time, for another partition or for memory, per component.
+    SEALED_EARLY Counter "hydrant_batches_sealed_early_total";
     /// Attempts that failed and are tried again, per component.
     RETRIES Counter "hydrant_delivery_retries_total";
     /// 1 while a destination is held because a person has to act, per component.
