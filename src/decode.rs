@@ -13,9 +13,11 @@
 //! map, and its two lines in [`DECODERS`].
 
 mod auto;
+mod aws_network_firewall;
 mod aws_vpc_flow;
 mod aws_waf;
 mod document;
+mod eve;
 mod json;
 mod palo_alto;
 mod schema;
@@ -32,8 +34,14 @@ use crate::error::Diagnostics;
 use crate::event::{Chunk, Events, Fields, Flaw, Kind, Row, Slot, SlotId, Span, Value};
 
 /// Every decoder; `auto` tries them in this order: the most specific first, those that take nearly anything last.
-pub static DECODERS: &[&dyn DecoderKind] =
-    &[&aws_vpc_flow::AwsVpcFlow, &aws_waf::AwsWaf, &palo_alto::PaloAlto, &suricata_eve::SuricataEve, &json::Json];
+pub static DECODERS: &[&dyn DecoderKind] = &[
+    &aws_network_firewall::AwsNetworkFirewall,
+    &aws_vpc_flow::AwsVpcFlow,
+    &aws_waf::AwsWaf,
+    &palo_alto::PaloAlto,
+    &suricata_eve::SuricataEve,
+    &json::Json,
+];
 
 /// A format: how it is recognised and how a decoder for it is made.
 pub trait DecoderKind: Sync {
