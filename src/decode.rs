@@ -19,6 +19,7 @@ mod aws_waf;
 mod document;
 mod eve;
 mod json;
+mod modsecurity;
 mod palo_alto;
 mod schema;
 mod suricata_eve;
@@ -38,6 +39,7 @@ pub static DECODERS: &[&dyn DecoderKind] = &[
     &aws_network_firewall::AwsNetworkFirewall,
     &aws_vpc_flow::AwsVpcFlow,
     &aws_waf::AwsWaf,
+    &modsecurity::Modsecurity,
     &palo_alto::PaloAlto,
     &suricata_eve::SuricataEve,
     &json::Json,
