@@ -8,7 +8,7 @@ use hydrant::config::Section;
 use hydrant::{decode, frame, sink, source};
 
 /// Files of a stage that are no components: parts that components share.
-const PARTS: &[&str] = &["auto", "document", "pairs", "schema", "testing", "trial"];
+const PARTS: &[&str] = &["auto", "document", "eve", "pairs", "schema", "testing", "trial"];
 
 fn files(stage: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(stage);
