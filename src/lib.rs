@@ -34,4 +34,6 @@ pub mod journal;
 
 pub mod pipeline;
 
+pub mod admin;
+
 pub mod cli;

@@ -18,9 +18,10 @@ use crate::event::{Acknowledgement, Chunk, Sender, Span};
 use crate::frame::{Framer, FramerKind};
 use crate::limits::{CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
 use crate::metrics::{self, Cell, Registry};
+use crate::pipeline::health::Health;
 use crate::pipeline::mesh::{Handed, Port as MeshPort};
 use crate::pipeline::plan::{Acknowledge, SourcePlan};
-use crate::pipeline::shard::Shard;
+use crate::pipeline::shard::{Common, Shard};
 use crate::source::{Intake, Messages, Refused, Stream};
 use crate::task::{LocalFuture, Stop};
 
@@ -140,11 +141,13 @@ pub struct SourcePort {
     bytes: Cell,
     cut: Cell,
     kernel_drops: Cell,
+    health: Arc<Health>,
 }
 
 impl SourcePort {
     /// The port of a source.
-    pub fn new(gate: Rc<Gate>, plan: &SourcePlan, index: usize, registry: &Registry) -> Rc<Self> {
+    pub fn new(gate: Rc<Gate>, plan: &SourcePlan, index: usize, common: &Common) -> Rc<Self> {
+        let registry = &common.registry;
         let labels: &[(&str, &str)] = &[("component_id", &plan.name)];
         Rc::new(Self {
             gate,
@@ -156,6 +159,7 @@ impl SourcePort {
             bytes: registry.cell(&metrics::BYTES_RECEIVED, labels),
             cut: registry.cell(&metrics::FRAMES_CUT, labels),
             kernel_drops: registry.cell(&metrics::KERNEL_DROPS, labels),
+            health: common.health.clone(),
         })
     }
 
@@ -177,6 +181,10 @@ impl SourcePort {
 }
 
 impl Intake for Rc<SourcePort> {
+    fn opened(&self) {
+        self.health.note_opened();
+    }
+
     fn stream(&self, peer: Option<IpAddr>) -> Box<dyn Stream> {
         Box::new(FrameStream {
             port: self.clone(),
