@@ -9,6 +9,7 @@
 //! see [`Source::is_sharded`]), on the shard's thread. To add one: a file with a `SourceKind` and its two
 //! lines in [`SOURCES`].
 
+mod demo;
 mod syslog;
 
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ use crate::net::listen::Address;
 use crate::task::{LocalFuture, Stop};
 
 /// Every source.
-pub static SOURCES: &[&dyn SourceKind] = &[&syslog::Syslog];
+pub static SOURCES: &[&dyn SourceKind] = &[&demo::Demo, &syslog::Syslog];
 
 /// A kind of source.
 pub trait SourceKind: Sync {

@@ -91,8 +91,10 @@ pub enum Acknowledge {
 pub struct Line {
     /// Slots of a row.
     pub width: usize,
-    /// The decoders that its frames may need, each with its rules; one unless the decoder is `auto`.
+    /// The decoders that its frames may need, each with its rules: one, or the whole table for `auto`.
     pub decoders: Vec<DecoderLine>,
+    /// Whether the decoder is found frame by frame.
+    pub is_auto: bool,
     /// Where events go.
     pub router: Router,
     /// Slots that the pipeline itself fills.
@@ -256,7 +258,7 @@ impl Plan {
         let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes"]).read::<Top>());
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
-        let base = file.parent().unwrap_or(Path::new("."));
+        let base = file.parent().unwrap_or_else(|| Path::new("."));
         let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(|path| base.join(path)).collect();
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
@@ -428,7 +430,8 @@ fn source_plan(
         let names: Vec<&str> = DECODERS.iter().map(|kind| kind.name()).chain(["auto"]).collect();
         compiler.diagnostics.push(unknown_name(&place("decoder"), "decoder", decoder, &names));
     }
-    let line = compiler.line(section, &name, &kinds, offset_ms);
+    let mut line = compiler.line(section, &name, &kinds, offset_ms);
+    line.iter_mut().for_each(|line| line.is_auto = decoder == "auto");
     Some(SourcePlan {
         name: name.into(),
         kind,
@@ -501,7 +504,7 @@ impl Compiler<'_> {
             let context = Context { fields: fields.clone(), canonical, added: Vec::new(), rules, source: source.to_owned(), decoder };
             DecoderLine { compiled, detector, context }
         });
-        Some(Line { width: fields.width(), decoders: decoders.collect(), router, own })
+        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, router, own })
     }
 }
 

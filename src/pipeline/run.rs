@@ -78,7 +78,7 @@ impl Running {
                     failed.get_or_insert(error);
                 }
                 Err(_) => {
-                    failed.get_or_insert(Error::new(ErrorKind::Unexpected, "run a shard", "it panicked"));
+                    failed.get_or_insert_with(|| Error::new(ErrorKind::Unexpected, "run a shard", "it panicked"));
                 }
             }
         }

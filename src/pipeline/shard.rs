@@ -3,6 +3,7 @@
 //! Everything here belongs to one shard and is used from its thread only: no locks, no atomics but counters
 //! bumped once per chunk. [`Shard::process`] does not wait; what becomes full is handed to `deliver`.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use crate::batch::{Batcher, Items};
 use crate::budget::Budget;
 use crate::cursor::Journal;
-use crate::decode::Instance;
+use crate::decode::{Auto, Instance};
 use crate::deliver::{DeadLetters, Destination, Options};
 use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
@@ -60,6 +61,9 @@ pub struct Shard {
 
 struct LineState {
     decoders: Vec<DecoderState>,
+    auto: Option<Auto>,
+    /// Frames of the chunk and the decoder that reads them.
+    runs: Vec<(Range<usize>, usize)>,
     router: route::Scratch,
     events: Events,
     counters: LineCounters,
@@ -207,8 +211,15 @@ impl Shard {
         let state = &mut self.lines[index];
         let frames = chunk.frames().len();
         state.events.reset(chunk, line.width);
-        for decoder in &mut state.decoders {
-            decoder.instance.decode(chunk, 0..frames, &mut state.events);
+        state.runs.clear();
+        match &mut state.auto {
+            Some(auto) => auto.split(chunk, &mut state.runs),
+            None => state.runs.push((0..frames, 0)),
+        }
+        for (frames, decoder) in &state.runs {
+            if let Some(decoder) = state.decoders.get_mut(*decoder) {
+                decoder.instance.decode(chunk, frames.clone(), &mut state.events);
+            }
         }
         if simdutf8::basic::from_utf8(chunk.bytes()).is_err() {
             for frame in 0..frames {
@@ -226,16 +237,19 @@ impl Shard {
     }
 
     fn fill_own(&mut self, line: &Line, index: usize, chunk: &Chunk) {
-        let events = &mut self.lines[index].events;
+        let LineState { events, runs, .. } = &mut self.lines[index];
         let own = line.own;
-        let texts = [
-            (own.source, chunk.sender.source.to_string()),
-            (own.decoder, line.decoders.first().map_or(String::new(), |decoder| decoder.compiled.kind().name().to_owned())),
-            (own.kind, "event".to_owned()),
-        ];
-        for (slot, text) in texts {
+        for (slot, text) in [(own.source, &*chunk.sender.source), (own.kind, "event")] {
             if let Some(slot) = slot {
                 events.fill(slot, Kind::Text, text.as_bytes());
+            }
+        }
+        if let Some(slot) = own.decoder {
+            for (frames, decoder) in runs {
+                let name = line.decoders[*decoder].compiled.kind().name();
+                frames.for_each(|frame| {
+                    events.row_mut(chunk, frame).set_written(slot, Kind::Text, |out| out.extend_from_slice(name.as_bytes()))
+                });
             }
         }
         if let Some(slot) = own.peer {
@@ -257,10 +271,11 @@ impl Shard {
     fn detect(&mut self, line: &Line, index: usize, chunk: &Chunk) {
         self.hits.clear();
         let state = &mut self.lines[index];
-        let rows = state.events.len() as u32;
-        for (decoder, scratch) in line.decoders.iter().zip(&mut state.decoders) {
-            if !decoder.detector.is_empty() {
-                decoder.detector.detect(chunk, &state.events, 0..rows, &mut scratch.detector, &mut self.hits);
+        for (frames, decoder) in &state.runs {
+            let detector = &line.decoders[*decoder].detector;
+            if !detector.is_empty() {
+                let rows = frames.start as u32..frames.end as u32;
+                detector.detect(chunk, &state.events, rows, &mut state.decoders[*decoder].detector, &mut self.hits);
             }
         }
         let hits = std::mem::take(&mut self.hits);
@@ -339,22 +354,34 @@ impl Shard {
 
     fn encode(&mut self, index: usize, chunk: &Chunk) -> Result<(), Error> {
         let state = &mut self.lines[index];
-        let Some(decoder) = state.decoders.first_mut() else { return Ok(()) };
-        for ((sink, rows), encoder) in self.sinks.iter_mut().zip(&self.rows).zip(&mut decoder.encoders) {
-            if rows.is_empty() {
-                continue;
-            }
-            sink.items.clear(sink.batcher.batching().separator);
-            encoder.encode(Selection { chunk, events: &state.events, rows }, &mut sink.items);
-            self.stages.end(3);
-            let added = sink.batcher.add(chunk, &state.events, rows, &sink.items)?;
-            for held in added.sealed {
-                sink.destination.send(held);
-            }
-            self.stages.end(4);
-            for row in added.too_long {
-                let event = state.events.event(chunk, row as usize);
-                sink.destination.give_up(chunk, event, "longer than the destination takes")?;
+        for (number, sink) in self.sinks.iter_mut().enumerate() {
+            let rows = &self.rows[number];
+            for (decoder, states) in state.decoders.iter_mut().enumerate() {
+                let mut own = Vec::new();
+                // An event's encoder is that of its decoder; so is its alerts'.
+                let rows = if state.auto.is_some() {
+                    own.extend(rows.iter().copied().filter(|row| {
+                        let frame = state.events.event(chunk, *row as usize).frame as usize;
+                        let run = state.runs.partition_point(|(frames, _)| frames.end <= frame);
+                        state.runs.get(run).is_some_and(|(_, of)| *of == decoder)
+                    }));
+                    &own
+                } else {
+                    rows
+                };
+                if rows.is_empty() {
+                    continue;
+                }
+                sink.items.clear(sink.batcher.batching().separator);
+                states.encoders[number].encode(Selection { chunk, events: &state.events, rows }, &mut sink.items);
+                self.stages.end(3);
+                let added = sink.batcher.add(chunk, &state.events, rows, &sink.items)?;
+                added.sealed.into_iter().for_each(|held| sink.destination.send(held));
+                self.stages.end(4);
+                for row in added.too_long {
+                    let event = state.events.event(chunk, row as usize);
+                    sink.destination.give_up(chunk, event, "longer than the destination takes")?;
+                }
             }
         }
         Ok(())
@@ -409,6 +436,8 @@ impl LineState {
         let flaw = |flaw: Flaw| registry.cell(&metrics::DECODE_FLAWS, &[("component_id", name), ("reason", flaw.name())]);
         Self {
             decoders: line.decoders.iter().map(decoder).collect(),
+            auto: line.is_auto.then(Auto::default),
+            runs: Vec::new(),
             router: line.router.scratch(),
             events: Events::default(),
             counters: LineCounters {
