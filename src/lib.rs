@@ -35,4 +35,6 @@ pub mod journal;
 
 pub mod pipeline;
 
+pub mod admin;
+
 pub mod cli;

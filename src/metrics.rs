@@ -77,6 +77,10 @@ families! {
     HELD Gauge "hydrant_destination_held";
     /// Bytes accounted in the memory budget.
     BUDGET_USED Gauge "hydrant_memory_budget_used_bytes";
+    /// Size of the memory budget in bytes.
+    BUDGET_LIMIT Gauge "hydrant_memory_budget_limit_bytes";
+    /// Reloads of the configuration, per result: `ok`, or `refused` with the old plan kept.
+    RELOADS Counter "hydrant_config_reloads_total";
     /// Chunks that one shard handed to another.
     CHUNKS_HANDED_OVER Counter "hydrant_chunks_handed_over_total";
     /// CPU time of a stage in nanoseconds, when profiling is on, per stage.

@@ -3,7 +3,7 @@
 //! Reading opens nothing, so `validate` and the tests run exactly what `run` runs. All mistakes are named at
 //! once. A plan is immutable and shared by all shards.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +38,8 @@ pub struct Plan {
     pub rules: Rules,
     /// What works, but probably not as meant.
     pub warnings: Diagnostics,
+    /// The file as written, for a reload to be compared with. References to secrets are not resolved in it.
+    pub written: Section,
 }
 
 /// Settings of the process.
@@ -51,8 +53,8 @@ pub struct Settings {
     pub shards: usize,
     /// How long a stop waits for destinations.
     pub drain_timeout: Interval,
-    /// Address of the admin API.
-    pub admin: Option<Address>,
+    /// Address of the admin API; loopback.
+    pub admin: Option<SocketAddr>,
     /// Whether the CPU time of each stage is measured.
     pub profile: bool,
 }
@@ -61,6 +63,8 @@ pub struct Settings {
 pub struct SourcePlan {
     /// Name in the configuration.
     pub name: Arc<str>,
+    /// Its `type`.
+    pub kind: &'static str,
     /// The source.
     pub source: Arc<dyn Source>,
     /// Envelopes that are taken off its messages.
@@ -170,17 +174,20 @@ impl OwnSlots {
     }
 }
 
-/// A destination.
+/// A destination. Clones are the same.
+#[derive(Clone)]
 pub struct SinkPlan {
     /// Name in the configuration.
     pub name: Arc<str>,
+    /// Its `type`.
+    pub kind: &'static str,
     /// The sink.
-    pub sink: Box<dyn Sink>,
+    pub sink: Arc<dyn Sink>,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Top {
+pub(super) struct Top {
     /// Where dead letters and the journal are kept.
     #[serde(default = "default_data_dir")]
     data_dir: PathBuf,
@@ -229,7 +236,7 @@ enum JournalType {
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SourceCommon {
+pub(super) struct SourceCommon {
     /// The format of its frames.
     decoder: Option<String>,
     /// How its bytes become frames.
@@ -249,7 +256,7 @@ const SOURCE_KEYS: &[&str] = &["decoder", "framing", "unwrap", "frame_bytes_max"
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RouteConfig {
+pub(super) struct RouteConfig {
     /// VRL condition; without it the route takes everything.
     when: Option<String>,
     /// Names of sinks.
@@ -281,7 +288,7 @@ impl Plan {
             return Err(diagnostics);
         }
         let Some(settings) = settings else { return Err(diagnostics) };
-        Ok(Self { settings, sources, sinks, rules, warnings: diagnostics })
+        Ok(Self { settings, sources, sinks, rules, warnings: diagnostics, written: root })
     }
 }
 
@@ -289,7 +296,13 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
     let JournalConfig { r#type: JournalType::Memory } = top.journal;
     let admin = match top.admin.as_deref().map(str::parse::<Address>) {
         None => None,
-        Some(Ok(address)) if address.is_local() => Some(address),
+        Some(Ok(Address::Ip { socket, transport: Transport::Any | Transport::Tcp })) if socket.ip().to_canonical().is_loopback() => {
+            Some(socket)
+        }
+        Some(Ok(Address::Ip { transport: Transport::Udp, .. } | Address::Unix { .. })) => {
+            diagnostics.push(root.child("admin")?.error("the admin API speaks HTTP by TCP").help("127.0.0.1:8686"));
+            None
+        }
         Some(Ok(_)) => {
             let place = root.child("admin")?;
             diagnostics.push(place.error("the admin API has no authentication; it listens on loopback only").help("127.0.0.1:8686"));
@@ -320,7 +333,7 @@ fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
     for (name, section) in section.children() {
         let Some(kind) = diagnostics.absorb(section.component(SINKS, |kind| kind.name())) else { continue };
         if let Some(sink) = diagnostics.absorb(kind.read(&section.without(&["type"]))) {
-            sinks.push(SinkPlan { name: name.into(), sink });
+            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into() });
         }
     }
     if sinks.len() > DESTINATIONS_MAX {
@@ -396,13 +409,14 @@ fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> 
             section.node().entries().iter().filter_map(|(key, _)| key.text()).filter(|key| !SOURCE_KEYS.contains(key)).collect();
         let common = compiler.diagnostics.absorb(section.without(&own).read::<SourceCommon>());
         let (Some(source), Some(common)) = (source, common) else { continue };
-        sources.extend(source_plan(name, &section, source, &common, compiler));
+        sources.extend(source_plan(name, kind.name(), &section, source, &common, compiler));
     }
     sources
 }
 
 fn source_plan(
     name: String,
+    kind: &'static str,
     section: &Section,
     source: Arc<dyn Source>,
     common: &SourceCommon,
@@ -440,6 +454,7 @@ fn source_plan(
     };
     Some(SourcePlan {
         name: name.into(),
+        kind,
         source,
         unwrap,
         framer: framer?,
@@ -516,20 +531,20 @@ impl Compiler<'_> {
 }
 
 /// What a decoder calls its fields.
-struct Words {
-    schema: Schema,
+pub(super) struct Words {
+    pub(super) schema: Schema,
     natives: Option<Vec<&'static str>>,
 }
 
 impl Words {
-    fn new(kind: &'static dyn DecoderKind, diagnostics: &mut Diagnostics) -> Option<Self> {
+    pub(super) fn new(kind: &'static dyn DecoderKind, diagnostics: &mut Diagnostics) -> Option<Self> {
         let natives = kind.natives();
         let file = PathBuf::from(format!("rules/schema/{}.yaml", kind.name()));
         let schema = diagnostics.absorb(Schema::parse(&file, kind.schema(), natives.as_deref()))?;
         Some(Self { schema, natives })
     }
 
-    fn canonical(&self) -> Vec<String> {
+    pub(super) fn canonical(&self) -> Vec<String> {
         self.schema.ecs.keys().cloned().chain(ENVELOPE_FIELDS.iter().map(|name| (*name).to_owned())).collect()
     }
 }

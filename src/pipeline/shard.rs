@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use crate::batch::{Batcher, Items};
 use crate::budget::Budget;
 use crate::cursor::Journal;
@@ -19,24 +21,32 @@ use crate::error::Error;
 use crate::event::{Chunk, Events, Flaw, Kind, OriginField, Slot};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
+use crate::pipeline::health::Health;
 use crate::pipeline::plan::{Line, Plan};
+use crate::pipeline::tap::{Routed, Taps};
 use crate::route;
 use crate::sink::{Encoder, Selection};
 
 /// What all shards share.
 #[derive(Clone)]
 pub struct Common {
-    /// The configuration, compiled.
-    pub plan: Arc<Plan>,
+    /// The configuration, compiled; a reload sends a new one.
+    pub plan: watch::Receiver<Arc<Plan>>,
     /// The memory budget.
     pub budget: Arc<Budget>,
     /// The metrics.
     pub registry: Registry,
+    /// What is open and what has ended.
+    pub health: Arc<Health>,
+    /// Those who watch live events.
+    pub taps: Arc<Taps>,
 }
 
 /// One shard's stages.
 pub struct Shard {
     plan: Arc<Plan>,
+    plans: watch::Receiver<Arc<Plan>>,
+    taps: Arc<Taps>,
     journal: Rc<dyn Journal>,
     lines: Vec<LineState>,
     sinks: Vec<SinkState>,
@@ -127,7 +137,8 @@ impl Shard {
     /// # Errors
     /// Sinks whose certificates or files cannot be read.
     pub fn new(common: &Common, journal: Rc<dyn Journal>, seed: u128) -> Result<Self, Error> {
-        let plan = common.plan.clone();
+        let mut plans = common.plan.clone();
+        let plan = plans.borrow_and_update().clone();
         let registry = &common.registry;
         let mut sinks = Vec::new();
         for (index, sink) in plan.sinks.iter().enumerate() {
@@ -151,21 +162,28 @@ impl Shard {
                 sealed_early: registry.cell(&metrics::SEALED_EARLY, labels),
             });
         }
-        let lines = plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, &plan, registry)).collect();
-        let rule_hit = |rule: &SigmaRule| registry.cell(&metrics::RULE_HITS, &[("rule_id", &rule.id), ("rule", &rule.title)]);
         Ok(Self {
-            rule_hits: plan.rules.rules.iter().map(rule_hit).collect(),
+            rule_hits: rule_cells(&plan, registry),
             alerts: registry.cell(&metrics::ALERTS, &[]),
             stages: Stages::new(registry, plan.settings.profile),
             rows: vec![Vec::new(); sinks.len()],
             hits: Vec::new(),
             masks: Vec::new(),
             registry: registry.clone(),
+            lines: lines(&plan, registry),
             plan,
+            plans,
+            taps: common.taps.clone(),
             journal,
-            lines,
             sinks,
         })
+    }
+
+    /// Takes up the plan of a reload. What it changes is compiled; only working memory is made here.
+    fn take_up_plan(&mut self) {
+        self.plan = self.plans.borrow_and_update().clone();
+        self.lines = lines(&self.plan, &self.registry);
+        self.rule_hits = rule_cells(&self.plan, &self.registry);
     }
 
     /// Takes a journaled chunk through all stages. Gives the buffer back for reuse.
@@ -173,6 +191,9 @@ impl Shard {
     /// # Errors
     /// A compressor's, which are defects or the end of memory.
     pub fn process(&mut self, chunk: Chunk) -> Result<Vec<u8>, Error> {
+        if matches!(self.plans.has_changed(), Ok(true)) {
+            self.take_up_plan();
+        }
         let plan = self.plan.clone();
         let index = usize::from(chunk.sender.source_index);
         let Some(line) = plan.sources.get(index).map(|source| &source.line) else { return Ok(Vec::new()) };
@@ -183,6 +204,9 @@ impl Shard {
         self.stages.end(1);
         self.route(line, index, &chunk);
         self.stages.end(2);
+        if self.taps.is_watched() {
+            self.show(line, index, &chunk);
+        }
         self.encode(index, &chunk)?;
         Ok(chunk.into_buffers().0)
     }
@@ -334,6 +358,14 @@ impl Shard {
         }
     }
 
+    fn show(&self, line: &Line, index: usize, chunk: &Chunk) {
+        let sinks: Vec<&str> = self.plan.sinks.iter().map(|sink| &*sink.name).collect();
+        if let Some(decoder) = line.decoders.first() {
+            let events = &self.lines[index].events;
+            self.taps.show(Routed { chunk, events, masks: &self.masks, sinks: &sinks, context: &decoder.context });
+        }
+    }
+
     fn encode(&mut self, index: usize, chunk: &Chunk) -> Result<(), Error> {
         let LineState { decoders, runs, rows_of, events, .. } = &mut self.lines[index];
         for (number, sink) in self.sinks.iter_mut().enumerate() {
@@ -389,6 +421,15 @@ impl Shard {
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
+}
+
+fn lines(plan: &Plan, registry: &Registry) -> Vec<LineState> {
+    plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, plan, registry)).collect()
+}
+
+fn rule_cells(plan: &Plan, registry: &Registry) -> Vec<Cell> {
+    let cell = |rule: &SigmaRule| registry.cell(&metrics::RULE_HITS, &[("rule_id", &rule.id), ("rule", &rule.title)]);
+    plan.rules.rules.iter().map(cell).collect()
 }
 
 impl LineState {

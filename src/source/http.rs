@@ -26,7 +26,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 
 use super::{Intake, Messages, Refused, Source, SourceKind};
-use crate::config::{ByteSize, Section};
+use crate::config::{ByteSize, Section, schema_of};
 use crate::error::{Diagnostics, Error};
 use crate::event::Span;
 use crate::limits::INFLATED_BYTES_MAX;
@@ -57,6 +57,10 @@ impl SourceKind for Http {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Arc<dyn Source>, Diagnostics> {
