@@ -20,10 +20,12 @@ use std::time::Duration;
 use http_body_util::Full;
 use tokio::sync::Notify;
 
-pub use dead_letter::DeadLetters;
+pub use dead_letter::{DeadLetters, Letter};
 
 use crate::batch::{Batching, Held, Sealed};
 use crate::cursor::{Journal, Manifest};
+use crate::error::Error;
+use crate::event::{Chunk, Event};
 use crate::metrics::{self, Cell, Registry};
 use crate::net::http_client::{Answer, HttpClient};
 use crate::sink::{Client, Http, Step, Transport};
@@ -62,7 +64,7 @@ pub struct Options {
 }
 
 enum Way {
-    Http(Rc<dyn Http>, HttpClient),
+    Http(Rc<dyn Http>, Box<HttpClient>),
     Client(Rc<dyn Client>),
 }
 
@@ -110,7 +112,7 @@ impl Destination {
             held: cell(&metrics::HELD),
         };
         let way = match options.transport {
-            Transport::Http(http, client) => Way::Http(http, HttpClient::new(client)),
+            Transport::Http(http, client) => Way::Http(http, Box::new(HttpClient::new(client))),
             Transport::Client(client) => Way::Client(client),
         };
         let shared = Rc::new(Shared {
@@ -136,6 +138,22 @@ impl Destination {
     pub fn send(&self, held: Held) {
         self.0.queue.borrow_mut().push_back(held);
         self.0.queued.notify_one();
+    }
+
+    /// Writes an event to the dead letters that cannot be made an item of a batch.
+    ///
+    /// # Errors
+    /// The dead letters cannot be written.
+    pub fn give_up(&self, chunk: &Chunk, event: Event<'_>, why: &str) -> Result<(), Error> {
+        let frame = event.frame as usize;
+        let position = chunk.position.plus(frame);
+        let letter = Letter { position, arrival_ms: chunk.received_ms, peer: chunk.peer(frame), raw: event.raw(), why, attempts: 0 };
+        self.0.dead_letters.write(&self.0.name, &letter)?;
+        if event.alert.is_none() {
+            self.0.counters.dead.add(1);
+            self.0.journal.cursor(self.0.index).settle(chunk.position, 1);
+        }
+        Ok(())
     }
 
     /// Batches that are not done with.
@@ -189,7 +207,7 @@ async fn deliver(shared: &Shared, held: Held) {
     drop(reservation);
 }
 
-async fn seal(shared: &Shared, batch: &Sealed) -> Result<(), crate::error::Error> {
+async fn seal(shared: &Shared, batch: &Sealed) -> Result<(), Error> {
     shared.journal.cursor(shared.index).seal(Manifest { batch: batch.id, members: &batch.members }).await
 }
 
@@ -278,7 +296,7 @@ fn settle(shared: &Shared, batch: &Sealed) {
 }
 
 /// One item: to the dead letters. More: two halves, tried one after the other.
-fn reject(shared: &Shared, batch: &Sealed, why: &str, attempts: u32, parts: &mut Vec<Sealed>) -> Result<(), crate::error::Error> {
+fn reject(shared: &Shared, batch: &Sealed, why: &str, attempts: u32, parts: &mut Vec<Sealed>) -> Result<(), Error> {
     let count = batch.items.len() as u32;
     if count > 1 {
         let (low, high): (Vec<u32>, Vec<u32>) = (0..count).partition(|index| *index < count / 2);
@@ -287,7 +305,10 @@ fn reject(shared: &Shared, batch: &Sealed, why: &str, attempts: u32, parts: &mut
         return Ok(());
     }
     let plain = split::plain(batch)?;
-    shared.dead_letters.write(&shared.name, batch, 0, split::item(batch, 0, &plain, &shared.batching), why, attempts)?;
+    let position = batch.items.first().and_then(|item| Some(batch.members.get(item.member as usize)?.chunk.plus(item.frame as usize)));
+    let raw = split::item(batch, 0, &plain, &shared.batching);
+    let letter = Letter { position: position.unwrap_or_default(), arrival_ms: batch.oldest_ms, peer: batch.peer, raw, why, attempts };
+    shared.dead_letters.write(&shared.name, &letter)?;
     tracing::error!(destination = shared.name, why, "an event was refused and is in the dead letters");
     let is_alert = batch.items.first().is_some_and(|item| item.is_alert);
     shared.counters.dead.add(u64::from(!is_alert));
@@ -302,7 +323,7 @@ fn partly(
     rejected: &[(u32, String)],
     attempts: u32,
     parts: &mut Vec<Sealed>,
-) -> Result<(), crate::error::Error> {
+) -> Result<(), Error> {
     let mut left: Vec<u32> = retry.to_vec();
     for (index, why) in rejected {
         let alone = split::subset(batch, &[*index], &shared.batching)?;

@@ -6,10 +6,11 @@
 //!
 //! # How
 //!
-//! One pass marks the bytes that end or complicate a string, with vector instructions. A second walks the
-//! tokens, checks all of the grammar, and compares keys with the wanted ones only inside objects that a
-//! path leads through. UTF-8 is checked if any byte is above 0x7f. Both passes are linear, and neither
-//! allocates once the thread's scratch memory has grown.
+//! One pass marks the bytes that end or complicate a string, with vector instructions; it needs no padding
+//! behind the document. A second walks the tokens, checks all of the grammar, and compares keys with the
+//! wanted ones only inside objects that a path leads through. UTF-8 is checked if any byte is above 0x7f.
+//! Both passes are linear, and neither allocates once the thread's scratch memory has grown. Where two
+//! places compete for one slot, `resolve` looks again, also linear, with a few allocations.
 //!
 //! # Paths
 //!
@@ -56,8 +57,8 @@ use paths::Tree;
 use scan::{Scan, Scratch};
 use text::{Stop, Text};
 
-/// Marks of larger documents are not kept for the next one: 128 KiB of marks are a document of 1 MiB.
-const MARKS_KEPT_MAX: usize = 16 * 1024;
+/// Scratch memory beyond this many items is not kept for the next document: 16,384 words mark 1 MiB.
+const SCRATCH_KEPT_MAX: usize = 16 * 1024;
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
@@ -98,8 +99,8 @@ impl Paths {
         self
     }
 
-    /// Fills the wanted slots from the object at `span` of the row's buffer. Slots without a value stay as
-    /// they were. On a flaw, fields before it are filled; with [`Flaw::NotUtf8`] all are.
+    /// Fills the wanted slots, all missing before, from the object at `span` of the row's buffer. On a flaw,
+    /// fields before it are filled; with [`Flaw::NotUtf8`] all are.
     pub fn scan(&self, row: &mut Row<'_>, span: Span) -> Result<Scanned, Flaw> {
         let bytes = row.bytes().get(span.start as usize..span.end as usize).ok_or(Flaw::Malformed)?;
         with_scratch(|scratch| {
@@ -176,8 +177,10 @@ fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with(|cell| {
         let mut scratch = cell.take();
         let result = work(&mut scratch);
-        scratch.marks.truncate(MARKS_KEPT_MAX);
-        scratch.marks.shrink_to(MARKS_KEPT_MAX);
+        scratch.marks.truncate(SCRATCH_KEPT_MAX);
+        scratch.marks.shrink_to(SCRATCH_KEPT_MAX);
+        scratch.key.truncate(SCRATCH_KEPT_MAX);
+        scratch.key.shrink_to(SCRATCH_KEPT_MAX);
         cell.set(scratch);
         result
     })

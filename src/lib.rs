@@ -28,6 +28,11 @@ pub mod frame;
 pub mod route;
 pub mod sink;
 pub mod source;
+pub mod unwrap;
 
 pub mod deliver;
 pub mod journal;
+
+pub mod pipeline;
+
+pub mod cli;

@@ -99,6 +99,7 @@ pub trait Exchange {
 }
 
 /// What an exchange wants.
+#[expect(clippy::large_enum_variant, reason = "one exists at a time; a box would only cost an allocation a request")]
 #[derive(Debug)]
 pub enum Step {
     /// Send this and come back with the answer.

@@ -23,23 +23,25 @@
 //!
 //! `f!(...)` keeps its meaning: its failure makes the whole condition false, as do an `abort` and a panic.
 //!
-//! [`Condition::Native`] is the same condition for the matcher, a fifth to a twentieth of the cost. It is chosen when
+//! [`Condition::Native`] is the same condition for the matcher, which answers those of all rules and routes
+//! together and builds no values. It is chosen when
 //! the whole expression consists of `==`, `!=`, `<`, `<=`, `>`, `>=` between a field and a literal, `contains`,
 //! `starts_with`, `ends_with`, `match` with literals, `includes([literals], .field)`, `ip_cidr_contains` with
 //! literals, `exists`, `is_null`, boolean fields, `&&`, `||`, `!` and parentheses. It answers as VRL does
-//! for every value but these, which VRL cannot be asked to treat otherwise or treats by accident:
+//! (`443.0 == 443` holds, the text `443` is no number) but for three kinds of value:
 //!
-//! * text that is not UTF-8, under `match`: the expression sees the bytes, VRL replaces them by U+FFFD;
-//! * text with `U+0130` or `U+212A`, compared with `case_sensitive: false`: these two letters fold to ASCII,
-//!   and VRL folds them in three ways (`contains`, `starts_with`, its Unicode tables).
+//! * an IPv4 address written as IPv6 (`::ffff:10.1.2.3`) lies in IPv4 networks for the matcher, not for VRL;
+//! * text that is not UTF-8, under `match`: the expression sees the bytes, VRL shows it U+FFFD instead;
+//! * text with U+0130 or U+212A, compared with `case_sensitive: false`: the lower case of these two letters
+//!   is or begins with an ASCII letter, and VRL's functions do not agree with each other about them.
 //!
 //! A `Native` condition speaks of single fields. The caller refuses one that names the parent of other
 //! fields (`exists(.source)`), for which there is no slot.
 //!
 //! # Errors
-//! [`Diagnostics`] with VRL's message, the line in the file and the column inside the scalar. Never a panic:
-//! one inside VRL's functions (its `starts_with` cuts text that is not UTF-8 in the wrong place) is caught and
-//! counts as an error of the program.
+//! [`Diagnostics`] with VRL's message, the line in the file and the column inside the scalar. A panic inside
+//! VRL's functions (its `starts_with` without case cuts text that is not UTF-8 in the wrong place) is caught
+//! and counts as an error of the program; the process's panic hook still sees it.
 
 #[cfg(not(feature = "vrl"))]
 mod absent;

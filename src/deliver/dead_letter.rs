@@ -8,14 +8,32 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::batch::Sealed;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
+use crate::event::Position;
+
+/// An item that is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct Letter<'a> {
+    /// Where its event stands in the journal.
+    pub position: Position,
+    /// When the event arrived, ms since 1970 UTC.
+    pub arrival_ms: i64,
+    /// Who sent it.
+    pub peer: Option<IpAddr>,
+    /// The item as encoded for the destination, or the frame if it was never encoded.
+    pub raw: &'a [u8],
+    /// Why it is given up.
+    pub why: &'a str,
+    /// How often it was tried.
+    pub attempts: u32,
+}
 
 /// Where dead letters go.
 #[derive(Clone, Debug)]
@@ -29,24 +47,20 @@ impl DeadLetters {
         Self { folder: data_dir.join("dead_letters") }
     }
 
-    /// Writes the record of one item.
+    /// Writes a record.
     ///
     /// # Errors
     /// The file cannot be written or synced.
-    pub fn write(&self, destination: &str, batch: &Sealed, index: usize, item: &[u8], why: &str, attempts: u32) -> Result<(), Error> {
-        let position = batch.items.get(index).and_then(|item| {
-            let chunk = batch.members.get(item.member as usize)?.chunk;
-            Some(chunk.plus(item.frame as usize).to_string())
-        });
+    pub fn write(&self, destination: &str, letter: &Letter<'_>) -> Result<(), Error> {
         let record = serde_json::json!({
-            "attemptsMade": attempts,
-            "arrivalTimestamp": batch.oldest_ms,
+            "attemptsMade": letter.attempts,
+            "arrivalTimestamp": letter.arrival_ms,
             "errorCode": "Destination.Rejected",
-            "errorMessage": why,
+            "errorMessage": letter.why,
             "attemptEndingTimestamp": clock::now_ms(),
-            "rawData": STANDARD.encode(item),
-            "EventId": position,
-            "sender": batch.peer.map(|peer| peer.to_string()),
+            "rawData": STANDARD.encode(letter.raw),
+            "EventId": letter.position.to_string(),
+            "sender": letter.peer.map(|peer| peer.to_string()),
         });
         self.append(destination, &record)
             .map_err(|error| Error::new(ErrorKind::Storage, "write a dead letter", error.to_string()).with("folder", self.folder.display()))

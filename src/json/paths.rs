@@ -53,13 +53,13 @@ impl Node {
         if self.table.is_empty() {
             return NONE;
         }
-        let hash = hash(key);
+        let print = Print::of(key);
         let mask = self.table.len() - 1;
-        let mut at = hash as usize;
+        let mut at = print.hash();
         // Ends: the table is at most half full.
         loop {
             let Some(edge) = self.edges.get(usize::from(self.table[at & mask]).wrapping_sub(1)) else { return NONE };
-            if edge.hash == hash && *edge.key == *key {
+            if edge.print == print && (key.len() <= PRINTED || *edge.key == *key) {
                 return edge.node;
             }
             at += 1;
@@ -74,7 +74,7 @@ impl Node {
         let mask = (self.edges.len() * 2).next_power_of_two() - 1;
         self.table = vec![0; mask + 1];
         for (index, edge) in self.edges.iter().enumerate() {
-            let mut at = edge.hash as usize;
+            let mut at = edge.print.hash();
             while self.table[at & mask] != 0 {
                 at += 1;
             }
@@ -87,7 +87,7 @@ impl Node {
 #[derive(Clone, Debug)]
 pub(super) struct Edge {
     key: Box<[u8]>,
-    hash: u32,
+    print: Print,
     /// Keys of the path that are joined in `key`.
     joined: usize,
     pub(super) node: NodeId,
@@ -195,7 +195,7 @@ impl Tree {
             return edge.node;
         }
         let node = self.add();
-        let edge = Edge { key: key.as_bytes().into(), hash: hash(key.as_bytes()), joined, node };
+        let edge = Edge { key: key.as_bytes().into(), print: Print::of(key.as_bytes()), joined, node };
         self.nodes[from as usize].edges.push(edge);
         node
     }
@@ -219,20 +219,38 @@ impl Tree {
     }
 }
 
-/// Mixes length, start and end of a key: enough to tell the wanted keys of one object apart. Collisions
-/// cost a comparison, and only wanted keys are in a table, so a sender cannot fill it.
-#[inline(always)]
-fn hash(key: &[u8]) -> u32 {
-    let (first, last) = if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
-        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
-    } else if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
-        (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last)))
-    } else {
-        let byte = |index: usize| u64::from(key.get(index).copied().unwrap_or(0));
-        (byte(0) | byte(1) << 8 | byte(2) << 16, 0)
-    };
-    let mixed = (first ^ last.rotate_left(23) ^ key.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 32) as u32
+/// Start, end and length of a key: all of it up to [`PRINTED`] bytes, so that most comparisons need no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Print {
+    first: u64,
+    last: u64,
+    len: usize,
+}
+
+/// Longest key that its print holds whole.
+const PRINTED: usize = 16;
+
+impl Print {
+    #[inline(always)]
+    fn of(key: &[u8]) -> Self {
+        let (first, last) = if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
+            (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+        } else if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
+            (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last)))
+        } else {
+            let byte = |index: usize| u64::from(key.get(index).copied().unwrap_or(0));
+            (byte(0) | byte(1) << 8 | byte(2) << 16, 0)
+        };
+        Self { first, last, len: key.len() }
+    }
+
+    /// Where to look first. Collisions cost a comparison, and only wanted keys are in a table, so a sender
+    /// cannot fill it.
+    #[inline(always)]
+    fn hash(self) -> usize {
+        let mixed = (self.first ^ self.last.rotate_left(23) ^ self.len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

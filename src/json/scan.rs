@@ -5,6 +5,7 @@
 //! twice, a path in two spellings). It then says so, and `resolve` looks again.
 
 use super::paths::{NONE, Node, NodeId, ROOT, Tree};
+use super::simd::Word;
 use super::strings::unescape;
 use super::text::{Inside, Read, Stop, Text};
 use crate::event::{Kind, Row, Slot};
@@ -26,11 +27,11 @@ pub(super) struct Found {
 /// Memory of one thread that is used again for every document.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    pub(super) marks: Vec<u64>,
+    pub(super) marks: Vec<Word>,
     pub(super) found: Vec<Found>,
     visited: Vec<u32>,
     filled: Vec<(NodeId, u32)>,
-    key: Vec<u8>,
+    pub(super) key: Vec<u8>,
 }
 
 /// Where values go: slots of the row, at once or collected.

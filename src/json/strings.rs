@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 
-use super::simd::{self, BLOCK};
+use super::simd::{self, BLOCK, Word};
 
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -36,27 +36,49 @@ pub fn write_inside(bytes: &[u8], out: &mut Vec<u8>) {
 
 fn write_utf8(bytes: &[u8], out: &mut Vec<u8>) {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-    for block in blocks {
-        write_marked(block, simd::special(block).0, out);
+    let mut from = 0;
+    let mut marks = Word::default();
+    for (index, block) in blocks.iter().enumerate() {
+        simd::special(block, &mut marks);
+        from = write_marked(bytes, from, index * BLOCK, marks, out);
     }
     if !rest.is_empty() {
         let mut block = [b' '; BLOCK];
         block[..rest.len()].copy_from_slice(rest);
-        write_marked(rest, simd::special(&block).0, out);
+        simd::special(&block, &mut marks);
+        from = write_marked(bytes, from, blocks.len() * BLOCK, marks, out);
     }
+    copy(bytes, from, bytes.len(), out);
 }
 
-/// Appends at most [`BLOCK`] bytes, of which those marked need an escape.
-fn write_marked(bytes: &[u8], mut marks: u64, out: &mut Vec<u8>) {
-    let mut from = 0;
+/// Appends `bytes` from `from` to behind the last marked one, which are escaped; marks count from `block`.
+/// Returns where the rest starts.
+#[inline(always)]
+fn write_marked(bytes: &[u8], mut from: usize, block: usize, marks: Word, out: &mut Vec<u8>) -> usize {
+    let mut marks = simd::bits(marks);
     while marks != 0 {
-        let at = marks.trailing_zeros() as usize;
+        let at = block + marks.trailing_zeros() as usize;
         marks &= marks - 1;
-        out.extend_from_slice(&bytes[from..at]);
+        copy(bytes, from, at, out);
         write_escape(bytes[at], out);
         from = at + 1;
     }
-    out.extend_from_slice(&bytes[from..]);
+    from
+}
+
+/// Appends a part. Between two escapes there are mostly a few bytes: 16 are copied in one go, and those
+/// that are too many are taken back.
+#[inline(always)]
+fn copy(bytes: &[u8], from: usize, to: usize, out: &mut Vec<u8>) {
+    let len = to - from;
+    match bytes[from..].first_chunk::<16>() {
+        Some(part) if len <= part.len() => {
+            let end = out.len() + len;
+            out.extend_from_slice(part);
+            out.truncate(end);
+        }
+        _ => out.extend_from_slice(&bytes[from..to]),
+    }
 }
 
 fn write_escape(byte: u8, out: &mut Vec<u8>) {

@@ -117,6 +117,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Lets a test begin close to the wrap, and with stamps in place that a missed clearing would meet again.
+    #[cfg(test)]
+    pub(super) fn set_stamp(&mut self, stamp: u32) {
+        self.stamp = stamp;
+    }
+
     fn begin(&mut self) {
         if self.stamp == u32::MAX {
             self.stamp = 0;

@@ -69,7 +69,7 @@ fn likelihood(leaf: &Leaf, rivals: u32) -> f64 {
     let share = 1.0 / (f64::from(rivals) + 1.0);
     match leaf {
         Leaf::Text { op: TextOp::Equals, text, .. } => share.min(by_len(text.len(), [0.5, 0.3, 0.1, 0.02])),
-        Leaf::Text { text, .. } => by_len(text.len(), [0.4, 0.1, 0.03, 0.005]),
+        Leaf::Text { text, .. } => by_len(text.len(), [0.4, 0.1, 0.02, 0.001]),
         Leaf::Number { op: Order::Equal, .. } => share.min(0.3),
         Leaf::Number { .. } => 0.5,
         Leaf::Network(network) => 0.3 / f64::from(network.prefix_len()).max(1.0),

@@ -272,6 +272,84 @@ fn a_long_list_is_one_atom() {
     }
 }
 
+/// One by one, Teddy and DFA, DFA alone, NFA: chosen by the number of literals.
+#[test]
+fn every_search_finds_what_the_oracle_finds() {
+    let slot = slot_ids()[0];
+    let ops = [TextOp::Contains, TextOp::EndsWith, TextOp::StartsWith];
+    let word = |index: usize| format!("{}w{:04}.", ["", "x", "yx"][index % 3], index / 3);
+    for count in [3, 40, 400, 6_000] {
+        let mut builder = Builder::new();
+        for index in 0..count {
+            builder.add(Expr::Field(slot, text(ops[index / 3 % 3], &word(index), index % 5 == 0)));
+        }
+        let matcher = builder.build();
+        let (mut scratch, mut hits, mut expected) = (matcher.scratch(), Vec::new(), Vec::new());
+        let mut found = 0;
+        for value in 0..30 {
+            let index = value * 7919 % count;
+            // Teddy only looks at long text.
+            let padding = "-".repeat(value % 2 * 200);
+            let bytes = format!("{}{padding}/{}É{}", word(index), word((index + 4) % count).to_uppercase(), word((index + 8) % count));
+            let bytes = if value % 3 == 0 { format!("{padding}{bytes}") } else { bytes };
+            with_event(&[given(Kind::Text, &bytes)], |event| {
+                matcher.evaluate(event, &mut scratch, &mut hits);
+                matcher.full_scan(event, &mut expected);
+            });
+            assert_eq!(hits, expected, "{count} {bytes}");
+            found += hits.len();
+        }
+        assert!(found > 30, "{count}: {found}");
+    }
+}
+
+#[test]
+fn a_scratch_outlives_the_wrap_of_its_stamp() {
+    let slots = slot_ids();
+    let is_x = Expr::Field(slots[0], text(TextOp::Equals, "x", false));
+    let regex = Expr::Field(slots[1], Predicate::Regex(Regex::new("^a$").unwrap()));
+    let mut builder = Builder::new();
+    builder.add(is_x.clone());
+    builder.add(Expr::Not(Box::new(Expr::Field(slots[0], text(TextOp::Contains, "xyz", false)))));
+    builder.add(Expr::All(vec![is_x, regex]));
+    let matcher = builder.build();
+    assert_eq!(matcher.unindexed().collect::<Vec<_>>(), [ProgramId(1)]);
+    let (mut scratch, mut hits) = (matcher.scratch(), Vec::new());
+    // Stamps 1 to 3. At 2, "xyz" holds for the last time; at 3, the regex runs and two programs are candidates.
+    for value in ["xyz", "xyz", "x"] {
+        with_event(&[given(Kind::Text, value), given(Kind::Text, "b")], |event| matcher.evaluate(event, &mut scratch, &mut hits));
+    }
+    scratch.set_stamp(u32::MAX - 1);
+    // The last stamp, then 1 to 4 again.
+    let before = ("y", vec![1]);
+    for (value, expected) in [before, ("y", vec![1]), ("y", vec![1]), ("x", vec![0, 1, 2]), ("xyz", vec![])] {
+        with_event(&[given(Kind::Text, value), given(Kind::Text, "a")], |event| matcher.evaluate(event, &mut scratch, &mut hits));
+        assert_eq!(hits.iter().map(|hit| hit.0).collect::<Vec<_>>(), expected, "{value}");
+    }
+}
+
+#[test]
+fn nothing_is_written_for_constants_and_no_programs() {
+    assert!(!holds(Expr::Any(vec![]), &[given(Kind::Text, "x")]));
+    assert!(holds(Expr::All(vec![]), &[given(Kind::Missing, "")]));
+    let matcher = Builder::new().build();
+    let mut hits = vec![ProgramId(7)];
+    with_event(&[], |event| matcher.evaluate(event, &mut matcher.scratch(), &mut hits));
+    assert!(hits.is_empty() && matcher.program_count() == 0);
+}
+
+#[test]
+fn comparing_two_long_lists_ends() {
+    let list = |word: &str| Given { kind: Kind::Array, bytes: format!("[{}\"{word}\"]", "1,".repeat(2_000)).into_bytes(), in_arena: false };
+    let slots = slot_ids();
+    let same = |op| Expr::Fields { left: slots[0], op, right: slots[1], cased: true };
+    assert!(holds(same(TextOp::Equals), &[list("a"), list("a")]), "the first pair is equal");
+    assert!(
+        !holds(same(TextOp::StartsWith), &[given(Kind::Array, &format!("[{}2]", "3,".repeat(2_000))), list("b")]),
+        "2,001 x 2,001 pairs"
+    );
+}
+
 const PIECES: [&str; 34] = [
     "",
     "a",

@@ -24,7 +24,9 @@ pub(super) fn fold_char(character: char) -> char {
 pub(super) fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     out.clear();
     if text.is_ascii() {
-        out.extend(text.iter().map(u8::to_ascii_lowercase));
+        // Copied first and changed in place: both are vectorised, mapping byte by byte is not.
+        out.extend_from_slice(text);
+        out.make_ascii_lowercase();
         return;
     }
     for chunk in text.utf8_chunks() {

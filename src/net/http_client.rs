@@ -387,7 +387,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_failure_has_its_kind() {
-        let client = HttpClient::new(ClientOptions { request_timeout: Duration::from_millis(300), ..ClientOptions::default() });
+        let client = HttpClient::new(ClientOptions { request_timeout: Duration::from_millis(800), ..ClientOptions::default() });
         let kind = async |uri: &str| {
             let error = client.send(get(uri)).await.unwrap_err();
             (error.kind, error.retryable, error.may_have_arrived())

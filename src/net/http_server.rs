@@ -7,7 +7,7 @@
 //! Against hostile or broken clients:
 //! - the head: [`HTTP_HEADER_BYTES_MAX`] bytes and [`HTTP_HEADERS_MAX`] lines, else 431; `head_timeout` for all of
 //!   it, which is also how long a kept-alive connection may be idle, and how long a TLS handshake may take;
-//! - the body: caps before and after decompression, a timeout between pieces, and a lowest mean rate, so that
+//! - the body: caps before and after decompression, a share of the memory budget (else 503), a timeout between pieces, and a lowest mean rate, so that
 //!   one byte every few seconds ends as well;
 //! - the answer: a client that does not take it within `head_timeout` is cut off by the kernel
 //!   (TCP_USER_TIMEOUT);
@@ -38,24 +38,32 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::budget::{Budget, Reservation};
 use crate::limits::{CONNECTIONS_MAX, HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_READ_TIMEOUT_MS, INFLATED_BYTES_MAX, READ_BYTES};
 use crate::metrics::{Cell, REFUSED, Registry};
 use crate::net::certificate::Certificate;
-use crate::net::inflate::{Encoding, InflateError, Inflater};
+use crate::net::inflate::{Encoding, InflateError, Inflater, inflate};
 use crate::net::tls::{ServerTls, peer_certificate};
 
 /// Lowest mean rate of a body once the idle timeout is over. A 64 MiB body may take hours at this rate, but
 /// holding a connection costs the client real traffic.
 const BODY_RATE_MIN_BYTES_PER_S: f64 = 1024.0;
 
+/// Bodies up to this size are decompressed whole, which is faster; larger ones while they arrive, so that a bomb
+/// or a long body does not hold the shard.
+const WHOLE_BYTES_MAX: usize = 256 * 1024;
+
 /// When accepting fails because descriptors or memory are used up, the listener waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Requests in progress get this long to finish after the listener was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How often certificate files are looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A connection whose client vanished without a word is noticed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -142,11 +150,19 @@ where
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let mut reload_at = Instant::now() + RELOAD_INTERVAL;
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
+            () = sleep_until(reload_at), if server.options.tls.is_some() => {
+                reload_at = Instant::now() + RELOAD_INTERVAL;
+                if let Some(Err(error)) = server.options.tls.as_ref().map(|tls| tls.reload_if_changed()) {
+                    tracing::error!(%error, "a new certificate cannot be used; the old one stays");
+                }
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -236,7 +252,7 @@ fn tune(stream: &TcpStream, unacknowledged: Duration) -> std::io::Result<()> {
 }
 
 /// Bounds of one request body.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BodyLimits {
     /// Bytes as sent.
     pub wire_bytes_max: usize,
@@ -244,6 +260,9 @@ pub struct BodyLimits {
     pub inflated_bytes_max: usize,
     /// Time between two pieces, and before the mean rate counts.
     pub idle_timeout: Duration,
+    /// The process's budget for event bytes. Without it, as many large bodies as there are connections may
+    /// wait in memory at the same time.
+    pub budget: Option<Arc<Budget>>,
 }
 
 impl Default for BodyLimits {
@@ -252,17 +271,20 @@ impl Default for BodyLimits {
             wire_bytes_max: INFLATED_BYTES_MAX,
             inflated_bytes_max: INFLATED_BYTES_MAX,
             idle_timeout: Duration::from_millis(HTTP_READ_TIMEOUT_MS),
+            budget: None,
         }
     }
 }
 
 /// A body, whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct ReadBody {
     /// The bytes after decompression.
     pub bytes: Vec<u8>,
     /// How many were sent.
     pub wire_bytes: usize,
+    /// What the bytes hold of the budget, if there is one.
+    pub reservation: Option<Reservation>,
 }
 
 /// Why a body could not be read.
@@ -276,6 +298,8 @@ pub enum BodyError {
     UnsupportedEncoding,
     /// Too slow.
     Timeout,
+    /// The memory budget is used up.
+    Busy,
     /// The connection broke, or the chunked framing is wrong.
     Disconnected,
 }
@@ -289,6 +313,21 @@ impl BodyError {
             Self::Corrupt(_) | Self::Disconnected => StatusCode::BAD_REQUEST,
             Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl BodyError {
+    /// Its name in metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "body_too_large",
+            Self::Corrupt(_) => "body_corrupt",
+            Self::UnsupportedEncoding => "content_encoding",
+            Self::Timeout => "body_timeout",
+            Self::Busy => "busy",
+            Self::Disconnected => "disconnected",
         }
     }
 }
@@ -300,6 +339,7 @@ impl fmt::Display for BodyError {
             Self::Corrupt(error) => write!(f, "{error}"),
             Self::UnsupportedEncoding => f.write_str("the content encoding is not supported; use gzip, deflate, zstd or none"),
             Self::Timeout => f.write_str("the body came too slowly"),
+            Self::Busy => f.write_str("no memory left for this body at the moment; try again"),
             Self::Disconnected => f.write_str("the body ended before it was complete"),
         }
     }
@@ -328,12 +368,12 @@ where
 ///
 /// # Errors
 /// See [`BodyError`].
-pub async fn read_raw_body<B>(body: B, limits: &BodyLimits) -> Result<Vec<u8>, BodyError>
+pub async fn read_raw_body<B>(body: B, limits: &BodyLimits) -> Result<ReadBody, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let limits = BodyLimits { inflated_bytes_max: limits.wire_bytes_max, ..*limits };
-    Ok(read(Encoding::Identity, body, &limits).await?.bytes)
+    let limits = BodyLimits { inflated_bytes_max: limits.wire_bytes_max, ..limits.clone() };
+    read(Encoding::Identity, body, &limits).await
 }
 
 async fn read<B>(encoding: Encoding, mut body: B, limits: &BodyLimits) -> Result<ReadBody, BodyError>
@@ -347,7 +387,9 @@ where
     let inflate_error =
         |error| if matches!(error, InflateError::TooLarge { .. }) { BodyError::TooLarge } else { BodyError::Corrupt(error) };
     let start = Instant::now();
-    let mut inflater = Inflater::new(encoding, limits.inflated_bytes_max);
+    let mut reservation = limits.budget.as_ref().map(|budget| budget.take(0));
+    let mut whole = Vec::new();
+    let mut pieces: Option<Inflater> = None;
     let mut wire_bytes = 0;
     loop {
         let allowed = limits.idle_timeout + Duration::from_secs_f64(wire_bytes as f64 / BODY_RATE_MIN_BYTES_PER_S);
@@ -363,9 +405,37 @@ where
         if wire_bytes > limits.wire_bytes_max {
             return Err(BodyError::TooLarge);
         }
-        inflater.push(&data).map_err(inflate_error)?;
+        if let Some(inflater) = &mut pieces {
+            inflater.push(&data).map_err(inflate_error)?;
+        } else {
+            whole.extend_from_slice(&data);
+        }
+        if whole.len() > WHOLE_BYTES_MAX {
+            let mut inflater = Inflater::new(encoding, limits.inflated_bytes_max);
+            inflater.push(&std::mem::take(&mut whole)).map_err(inflate_error)?;
+            pieces = Some(inflater);
+        }
+        reserve(limits, &mut reservation, whole.len() + pieces.as_ref().map_or(0, Inflater::output_bytes))?;
     }
-    Ok(ReadBody { bytes: inflater.finish().map_err(inflate_error)?, wire_bytes })
+    let bytes = match pieces {
+        Some(inflater) => inflater.finish(),
+        None if encoding == Encoding::Identity && whole.len() <= limits.inflated_bytes_max => Ok(whole),
+        None => inflate(encoding, &whole, limits.inflated_bytes_max),
+    }
+    .map_err(inflate_error)?;
+    reserve(limits, &mut reservation, bytes.len())?;
+    Ok(ReadBody { bytes, wire_bytes, reservation })
+}
+
+/// Makes the reservation `bytes` large, if the budget has room for the growth.
+fn reserve(limits: &BodyLimits, reservation: &mut Option<Reservation>, bytes: usize) -> Result<(), BodyError> {
+    let (Some(budget), Some(reservation)) = (&limits.budget, reservation) else { return Ok(()) };
+    let growth = bytes.saturating_sub(reservation.bytes());
+    if growth > 0 && !budget.has_room(growth) {
+        return Err(BodyError::Busy);
+    }
+    reservation.resize(bytes);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -382,7 +452,7 @@ mod tests {
     use crate::net::listen;
 
     const LIMITS: BodyLimits =
-        BodyLimits { wire_bytes_max: 100_000, inflated_bytes_max: 200_000, idle_timeout: Duration::from_millis(150) };
+        BodyLimits { wire_bytes_max: 100_000, inflated_bytes_max: 200_000, idle_timeout: Duration::from_millis(150), budget: None };
 
     /// `GET /sleep` answers after 200 ms, `GET /large` with 8 MiB, everything else with its body or the reason.
     async fn handle(request: Request<Incoming>, info: Rc<ConnectionInfo>) -> Response<Full<Bytes>> {
@@ -466,6 +536,36 @@ mod tests {
             let empty = talk(server.address, &post("content-encoding: gzip\r\n", b"")).await;
             assert!(empty.starts_with("HTTP/1.1 200") && empty.contains("content-length: 0\r\n"), "{empty}");
         });
+    }
+
+    #[tokio::test]
+    async fn large_and_small_bodies_are_read_alike() {
+        let limits = BodyLimits { wire_bytes_max: 2 << 20, inflated_bytes_max: 4 << 20, ..BodyLimits::default() };
+        for size in [10_000, 2_000_000] {
+            let mut state = 1u32;
+            let noise = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8 & 0x3f
+            });
+            let plain: Vec<u8> = noise.take(size).collect();
+            let packed = gzip(&plain);
+            assert_eq!(packed.len() > WHOLE_BYTES_MAX, size > 1_000_000);
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
+            let body = read_body(&headers, Full::new(Bytes::from(packed.clone())), &limits).await.unwrap();
+            assert!(body.bytes == plain && body.wire_bytes == packed.len());
+            let exact = BodyLimits { inflated_bytes_max: plain.len() - 1, ..limits.clone() };
+            let body = Full::new(Bytes::from(packed.clone()));
+            assert_eq!(read_body(&headers, body, &exact).await.unwrap_err(), BodyError::TooLarge);
+            let budget = Budget::new(plain.len());
+            let tight = BodyLimits { budget: Some(budget.clone()), ..limits.clone() };
+            let first = read_body(&headers, Full::new(Bytes::from(packed.clone())), &tight).await.unwrap();
+            assert_eq!(budget.used_bytes(), plain.len());
+            let body = Full::new(Bytes::from(packed.clone()));
+            assert_eq!(read_body(&headers, body, &tight).await.unwrap_err(), BodyError::Busy);
+            drop(first);
+            assert_eq!(budget.used_bytes(), 0);
+        }
     }
 
     #[test]

@@ -69,7 +69,9 @@ impl SourceKind for Syslog {
             for text in texts {
                 match text.parse().or_else(|_| text.parse::<IpAddr>().map(ipnet::IpNet::from)) {
                     Ok(network) => list.push(network),
-                    Err(_) => diagnostics.push(child(key).error(format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address"))),
+                    Err(_) => {
+                        diagnostics.push(child(key).error(format!("`{text}` is neither a network such as `10.0.0.0/8` nor an address")))
+                    }
                 }
             }
             list
@@ -439,7 +441,7 @@ async fn receive_unix(socket: tokio::net::UnixDatagram, intake: Rc<dyn Intake>, 
             () = stop.wait() => return Ok(()),
         };
         let Ok(count) = count else { continue };
-        let messages = Messages { bytes: buffer[..count].to_vec(), spans: vec![Span::new(0, count)], peers: Vec::new() };
+        let messages = Messages { bytes: buffer[..count].to_vec(), spans: vec![Span::new(0, count)], ..Messages::default() };
         if intake.submit(messages).await.is_err() {
             return Ok(());
         }

@@ -172,12 +172,21 @@ impl Program {
     }
 
     /// The program over the slots of one decoder. `names` are the fields that there are: all canonical ones, and
-    /// those of `%native` and `%hydrant` whose parents a program may read. `slot` is asked for the slots of those
-    /// that the program touches, and of fields that it makes.
+    /// those of `%native` and `%hydrant` whose parents a program may read. `slot` is asked for the slots of all
+    /// that the program touches, and of fields that it makes: what it asks for is what the decoder must fill.
     pub fn bind(&self, names: &[&str], slot: &mut dyn FnMut(&str) -> SlotId) -> Bound {
+        let names: BTreeSet<&str> = names.iter().copied().collect();
         let known: BTreeSet<&str> = names.iter().copied().chain(self.writes.iter().map(String::as_str)).collect();
-        let roots = self.roots.iter().map(|(prefix, field)| {
-            let name = name_of(*prefix, field);
+        let mut roots: Vec<(PathPrefix, &[OwnedSegment])> = Vec::new();
+        let mut lifted: Vec<_> = self.roots.iter().map(|(prefix, field)| (*prefix, self.lift(*prefix, field, &names))).collect();
+        lifted.sort_by_key(|(_, field)| field.len());
+        for (prefix, field) in lifted {
+            if !roots.iter().any(|(other, root)| *other == prefix && field.starts_with(root)) {
+                roots.push((prefix, field));
+            }
+        }
+        let roots = roots.into_iter().map(|(prefix, field)| {
+            let name = name_of(prefix, field);
             let below = |other: &str| -> Option<OwnedValuePath> {
                 let rest = if field.is_empty() { other } else { other.strip_prefix(&*name)?.strip_prefix('.')? };
                 let segments = rest.split('.').map(OwnedSegment::field).collect();
@@ -185,11 +194,22 @@ impl Program {
             };
             let leaves: Vec<Leaf> =
                 known.iter().filter_map(|other| below(other).map(|path| Leaf { name: (*other).into(), path, slot: slot(other) })).collect();
-            let is_field = !field.is_empty() && (leaves.is_empty() || names.contains(&name.as_str()));
+            let is_field = !field.is_empty() && (leaves.is_empty() || names.contains(name.as_str()));
             let own = is_field.then(|| slot(&name));
-            Root { prefix: *prefix, field: field.clone(), name: name.into(), own, leaves }
+            Root { prefix, field: field.into(), name: name.into(), own, leaves }
         });
         Bound { roots: roots.collect() }
+    }
+
+    /// A path below a field (`.labels.team` where `labels` is one) belongs to that field, unless it is one
+    /// itself and only read.
+    fn lift<'f>(&self, prefix: PathPrefix, field: &'f [OwnedSegment], names: &BTreeSet<&str>) -> &'f [OwnedSegment] {
+        let name = name_of(prefix, field);
+        if names.contains(name.as_str()) && !self.writes.contains(&name) {
+            return field;
+        }
+        let shorter = (1..field.len()).filter_map(|end| field.get(..end));
+        shorter.into_iter().find(|part| names.contains(name_of(prefix, part).as_str())).unwrap_or(field)
     }
 
     /// Runs it as a condition: whether it ended with `true`.

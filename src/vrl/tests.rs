@@ -1,6 +1,7 @@
 //! Conditions and programs as a whole: lowered against VRL, lazy against full, limits and messages.
 
 mod conditions;
+mod programs;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -150,7 +150,7 @@ fn decide(predicate: &Predicate, value: Option<&Value>) -> bool {
         Predicate::Number { op: Order::Equal, number: Number::Integer(wanted) } => text(value).parse() == Ok(*wanted),
         Predicate::Boolean(wanted) => text(value).to_lowercase() == wanted.to_string(),
         Predicate::Cidr(network) => text(value).parse().is_ok_and(|address: std::net::IpAddr| network.contains(&address)),
-        Predicate::Number { .. } | Predicate::Time { .. } => panic!("no rule with events uses {predicate:?}"),
+        Predicate::Number { .. } | Predicate::Time { .. } | Predicate::Type(_) => panic!("no rule with events uses {predicate:?}"),
     }
 }
 

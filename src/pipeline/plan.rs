@@ -1,0 +1,595 @@
+//! The configuration, compiled: what every decoder has to fill, which rules run where, what goes to whom.
+//!
+//! Reading opens nothing, so `validate` and the tests run exactly what `run` runs. All mistakes are named at
+//! once. A plan is immutable and shared by all shards.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::budget;
+use crate::config::{ByteSize, Interval, Section};
+use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Schema};
+use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
+use crate::detect::{Detector, Rules, Vocabulary};
+use crate::encode::body::Context;
+use crate::error::{Diagnostic, Diagnostics, nearest};
+use crate::event::{Fields, OriginField, SlotId};
+use crate::frame::{self, FRAMERS, FramerKind};
+use crate::limits::{DESTINATIONS_MAX, FRAME_BYTES_MAX, SLOTS_MAX};
+use crate::net::listen::{Address, Transport};
+use crate::route::{Route, Router};
+use crate::sink::{SINKS, Sink};
+use crate::source::{SOURCES, Source};
+use crate::unwrap::{Layer, Layers};
+use crate::vrl::Condition;
+
+/// Everything that a start needs to know.
+pub struct Plan {
+    /// Settings of the process.
+    pub settings: Settings,
+    /// The sources with what happens to their events.
+    pub sources: Vec<SourcePlan>,
+    /// The destinations; a route's bit is the index here.
+    pub sinks: Vec<SinkPlan>,
+    /// The rules.
+    pub rules: Rules,
+    /// What works, but probably not as meant.
+    pub warnings: Diagnostics,
+}
+
+/// Settings of the process.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where dead letters (and the journal) are.
+    pub data_dir: PathBuf,
+    /// Budget for event bytes.
+    pub memory_bytes: usize,
+    /// Number of shards; by default one for each CPU that this process may use.
+    pub shards: usize,
+    /// How long a stop waits for destinations.
+    pub drain_timeout: Interval,
+    /// Address of the admin API.
+    pub admin: Option<Address>,
+    /// Whether the CPU time of each stage is measured.
+    pub profile: bool,
+}
+
+/// A source and its line.
+pub struct SourcePlan {
+    /// Name in the configuration.
+    pub name: Arc<str>,
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// Envelopes that are taken off its messages.
+    pub unwrap: Layers,
+    /// How its bytes become frames.
+    pub framer: &'static dyn FramerKind,
+    /// Whether the configuration names the framer; what a request says itself then does not count.
+    pub framer_is_configured: bool,
+    /// Longest frame.
+    pub frame_bytes_max: usize,
+    /// When its sender is told that an event has arrived.
+    pub acknowledge: Acknowledge,
+    /// What happens to its events.
+    pub line: Line,
+}
+
+/// When a sender is told that an event has arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Acknowledge {
+    /// When every destination has it.
+    Delivery,
+    /// When the journal has it.
+    #[default]
+    Receipt,
+}
+
+/// The stages of one source, compiled.
+pub struct Line {
+    /// Slots of a row.
+    pub width: usize,
+    /// The decoders that its frames may need, each with its rules: one, or the whole table for `auto`.
+    pub decoders: Vec<DecoderLine>,
+    /// Whether the decoder is found frame by frame.
+    pub is_auto: bool,
+    /// Where events go.
+    pub router: Router,
+    /// Slots that the pipeline itself fills.
+    pub own: OwnSlots,
+}
+
+/// One decoder of a line.
+pub struct DecoderLine {
+    /// The decoder.
+    pub compiled: Compiled,
+    /// Its rules.
+    pub detector: Detector,
+    /// What encoders need to know.
+    pub context: Context,
+}
+
+/// Slots under `%hydrant` that the pipeline fills.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnSlots {
+    /// `%hydrant.alert`
+    pub alert: Option<SlotId>,
+    /// `%hydrant.decoder`
+    pub decoder: Option<SlotId>,
+    /// `%hydrant.flaw`
+    pub flaw: Option<SlotId>,
+    /// `%hydrant.kind`: `alert` or `event`
+    pub kind: Option<SlotId>,
+    /// `%hydrant.level`: the highest level of the rules that matched
+    pub level: Option<SlotId>,
+    /// `%hydrant.peer`
+    pub peer: Option<SlotId>,
+    /// `%hydrant.rule_ids`
+    pub rule_ids: Option<SlotId>,
+    /// `%hydrant.source`
+    pub source: Option<SlotId>,
+    /// What is known of a frame beside its bytes, by [`OriginField`].
+    pub origin: [Option<SlotId>; OriginField::ALL.len()],
+}
+
+/// Names of [`OwnSlots`].
+pub const OWN_FIELDS: &[&str] = &[
+    "%hydrant.account",
+    "%hydrant.alert",
+    "%hydrant.attributes",
+    "%hydrant.decoder",
+    "%hydrant.flaw",
+    "%hydrant.kind",
+    "%hydrant.level",
+    "%hydrant.log_group",
+    "%hydrant.log_stream",
+    "%hydrant.path",
+    "%hydrant.peer",
+    "%hydrant.rule_ids",
+    "%hydrant.source",
+    "%hydrant.stream",
+];
+
+impl OwnSlots {
+    fn find(fields: &Fields) -> Self {
+        let find = |name: &str| fields.find(name);
+        Self {
+            alert: find("%hydrant.alert"),
+            decoder: find("%hydrant.decoder"),
+            flaw: find("%hydrant.flaw"),
+            kind: find("%hydrant.kind"),
+            level: find("%hydrant.level"),
+            peer: find("%hydrant.peer"),
+            rule_ids: find("%hydrant.rule_ids"),
+            source: find("%hydrant.source"),
+            origin: OriginField::ALL.map(|field| find(field.name())),
+        }
+    }
+}
+
+/// A destination.
+pub struct SinkPlan {
+    /// Name in the configuration.
+    pub name: Arc<str>,
+    /// The sink.
+    pub sink: Box<dyn Sink>,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Top {
+    /// Where dead letters and the journal are kept.
+    #[serde(default = "default_data_dir")]
+    data_dir: PathBuf,
+    /// The journal.
+    #[serde(default)]
+    journal: JournalConfig,
+    /// Number of shards.
+    shards: Option<usize>,
+    /// Budget for event bytes.
+    memory: Option<ByteSize>,
+    /// Rule files and folders.
+    #[serde(default)]
+    rules: Vec<PathBuf>,
+    /// How long a stop waits for destinations.
+    #[serde(default = "default_drain_timeout")]
+    drain_timeout: Interval,
+    /// Address of health, metrics and API; loopback only.
+    admin: Option<String>,
+    /// Whether the CPU time of each stage is measured.
+    #[serde(default)]
+    profile: bool,
+}
+
+fn default_data_dir() -> PathBuf {
+    "./data".into()
+}
+
+fn default_drain_timeout() -> Interval {
+    Interval(std::time::Duration::from_secs(30))
+}
+
+#[derive(Default, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct JournalConfig {
+    /// `memory`: acknowledged on receipt, lost if the process dies.
+    #[serde(default)]
+    r#type: JournalType,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum JournalType {
+    #[default]
+    Memory,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SourceCommon {
+    /// The format of its frames.
+    decoder: Option<String>,
+    /// How its bytes become frames.
+    framing: Option<String>,
+    /// Envelopes that are taken off whole messages (request bodies, records, datagrams).
+    unwrap: Option<Vec<Layer>>,
+    /// Longest frame; longer ones are cut and counted.
+    frame_bytes_max: Option<ByteSize>,
+    /// Offset from UTC of times that do not say theirs, such as `+02:00`.
+    utc_offset: Option<String>,
+    /// When the sender is told that an event has arrived.
+    #[serde(default)]
+    acknowledge: Acknowledge,
+}
+
+const SOURCE_KEYS: &[&str] = &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "acknowledge"];
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RouteConfig {
+    /// VRL condition; without it the route takes everything.
+    when: Option<String>,
+    /// Names of sinks.
+    to: Vec<String>,
+}
+
+impl Plan {
+    /// Reads and compiles a configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(file: &Path, text: &str) -> Result<Self, Diagnostics> {
+        let root = Section::parse(file, text)?;
+        let mut diagnostics = Diagnostics::new();
+        let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes"]).read::<Top>());
+        let sinks = read_sinks(&root, &mut diagnostics);
+        let routes = read_routes(&root, &sinks, &mut diagnostics);
+        let base = file.parent().unwrap_or_else(|| Path::new("."));
+        let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(|path| base.join(path)).collect();
+        let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
+        diagnostics.0.append(&mut found.0);
+        let mut compiler =
+            Compiler { sinks: &sinks, routes: &routes, rules: &rules.rules, rule_info: rule_info(&rules.rules), diagnostics };
+        let sources = read_sources(&root, &mut compiler);
+        let mut diagnostics = compiler.diagnostics;
+        check_listeners(&root, &sources, &mut diagnostics);
+        let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
+        if diagnostics.has_errors() {
+            return Err(diagnostics);
+        }
+        let Some(settings) = settings else { return Err(diagnostics) };
+        Ok(Self { settings, sources, sinks, rules, warnings: diagnostics })
+    }
+}
+
+fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<Settings> {
+    let JournalConfig { r#type: JournalType::Memory } = top.journal;
+    let admin = match top.admin.as_deref().map(str::parse::<Address>) {
+        None => None,
+        Some(Ok(address)) if address.is_local() => Some(address),
+        Some(Ok(_)) => {
+            let place = root.child("admin")?;
+            diagnostics.push(place.error("the admin API has no authentication; it listens on loopback only").help("127.0.0.1:8686"));
+            None
+        }
+        Some(Err(message)) => {
+            diagnostics.push(root.child("admin")?.error(message));
+            None
+        }
+    };
+    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Some(Settings {
+        data_dir: top.data_dir,
+        memory_bytes: top.memory.map_or_else(budget::default_limit_bytes, |size| size.0),
+        shards: top.shards.unwrap_or(available).max(1),
+        drain_timeout: top.drain_timeout,
+        admin,
+        profile: top.profile,
+    })
+}
+
+fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
+    let Some(section) = root.child("sinks") else {
+        diagnostics.push(root.error("there are no `sinks`").help("sinks: { out: { type: stdout } }"));
+        return Vec::new();
+    };
+    let mut sinks = Vec::new();
+    for (name, section) in section.children() {
+        let Some(kind) = diagnostics.absorb(section.component(SINKS, |kind| kind.name())) else { continue };
+        if let Some(sink) = diagnostics.absorb(kind.read(&section.without(&["type"]))) {
+            sinks.push(SinkPlan { name: name.into(), sink });
+        }
+    }
+    if sinks.len() > DESTINATIONS_MAX {
+        diagnostics.push(section.error(format!("{} sinks; at most {DESTINATIONS_MAX} are supported", sinks.len())));
+    }
+    sinks
+}
+
+fn read_routes(root: &Section, sinks: &[SinkPlan], diagnostics: &mut Diagnostics) -> Vec<Route> {
+    let everywhere = (0..sinks.len()).fold(0u64, |bits, index| bits | 1 << (index % DESTINATIONS_MAX));
+    let Some(section) = root.child("routes") else { return vec![Route { when: None, to: everywhere }] };
+    let declared: Vec<String> = root.child("sinks").map(|s| s.children().into_iter().map(|(name, _)| name).collect()).unwrap_or_default();
+    let mut routes = Vec::new();
+    for section in section.items() {
+        let Some(config) = diagnostics.absorb(section.read::<RouteConfig>()) else { continue };
+        let mut to = 0;
+        for name in &config.to {
+            match sinks.iter().position(|sink| *sink.name == **name) {
+                Some(index) => to |= 1 << (index % DESTINATIONS_MAX),
+                // A sink with mistakes of its own is reported there.
+                None if declared.contains(name) => {}
+                None => {
+                    let place = section.child("to").unwrap_or_else(|| section.clone());
+                    let mut diagnostic = place.error(format!("there is no sink `{name}`"));
+                    diagnostic.help = nearest(name, declared.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+                    diagnostics.push(diagnostic);
+                }
+            }
+        }
+        let when = config.when.as_deref().and_then(|source| {
+            let place = section.child("when")?;
+            diagnostics.absorb(Condition::compile(source, place.file(), place.node().line, place.path()))
+        });
+        routes.push(Route { when, to });
+    }
+    routes
+}
+
+/// What lines are compiled from.
+struct Compiler<'a> {
+    sinks: &'a [SinkPlan],
+    routes: &'a [Route],
+    rules: &'a [SigmaRule],
+    rule_info: Arc<[Box<str>]>,
+    diagnostics: Diagnostics,
+}
+
+/// One JSON object per rule, for alerts. The author stays with the rule: its licence may ask for that.
+fn rule_info(rules: &[SigmaRule]) -> Arc<[Box<str>]> {
+    let info = |rule: &SigmaRule| {
+        let object = serde_json::json!({
+            "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author, "hash": rule.hash,
+        });
+        object.to_string().into_boxed_str()
+    };
+    rules.iter().map(info).collect()
+}
+
+fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
+    let Some(section) = root.child("sources") else {
+        compiler
+            .diagnostics
+            .push(root.error("there are no `sources`").help("sources: { firewalls: { type: syslog, listen: \"0.0.0.0:5514\" } }"));
+        return Vec::new();
+    };
+    let mut sources = Vec::new();
+    for (name, section) in section.children() {
+        let Some(kind) = compiler.diagnostics.absorb(section.component(SOURCES, |kind| kind.name())) else { continue };
+        let mut component_keys = vec!["type"];
+        component_keys.extend_from_slice(SOURCE_KEYS);
+        let source = compiler.diagnostics.absorb(kind.read(&section.without(&component_keys)));
+        let own: Vec<&str> =
+            section.node().entries().iter().filter_map(|(key, _)| key.text()).filter(|key| !SOURCE_KEYS.contains(key)).collect();
+        let common = compiler.diagnostics.absorb(section.without(&own).read::<SourceCommon>());
+        let (Some(source), Some(common)) = (source, common) else { continue };
+        sources.extend(source_plan(name, &section, source, &common, compiler));
+    }
+    sources
+}
+
+fn source_plan(
+    name: String,
+    section: &Section,
+    source: Arc<dyn Source>,
+    common: &SourceCommon,
+    compiler: &mut Compiler<'_>,
+) -> Option<SourcePlan> {
+    let place = |key: &str| section.child(key).unwrap_or_else(|| section.clone());
+    let framing = common.framing.as_deref().unwrap_or_else(|| source.framing());
+    let framer = frame::find(framing).or_else(|| {
+        let names: Vec<&str> = FRAMERS.iter().map(|kind| kind.name()).collect();
+        compiler.diagnostics.push(unknown_name(&place("framing"), "framing", framing, &names));
+        None
+    });
+    let offset_ms = match common.utc_offset.as_deref().map(utc_offset_ms) {
+        None => 0,
+        Some(Some(offset)) => offset,
+        Some(None) => {
+            compiler.diagnostics.push(place("utc_offset").error("expected an offset such as `+02:00`"));
+            0
+        }
+    };
+    let decoder = common.decoder.as_deref().unwrap_or_else(|| source.decoder());
+    let kinds: Vec<&'static dyn DecoderKind> = match decoder {
+        "auto" => DECODERS.to_vec(),
+        name => DECODERS.iter().filter(|kind| kind.name() == name).copied().collect(),
+    };
+    if kinds.is_empty() {
+        let names: Vec<&str> = DECODERS.iter().map(|kind| kind.name()).chain(["auto"]).collect();
+        compiler.diagnostics.push(unknown_name(&place("decoder"), "decoder", decoder, &names));
+    }
+    let mut line = compiler.line(section, &name, &kinds, offset_ms);
+    line.iter_mut().for_each(|line| line.is_auto = decoder == "auto");
+    let unwrap = match &common.unwrap {
+        Some(layers) => layers.iter().copied().collect(),
+        None => source.unwrap().iter().filter_map(|name| Layer::find(name)).collect(),
+    };
+    Some(SourcePlan {
+        name: name.into(),
+        source,
+        unwrap,
+        framer: framer?,
+        framer_is_configured: common.framing.is_some(),
+        frame_bytes_max: common.frame_bytes_max.map_or(FRAME_BYTES_MAX, |size| size.0),
+        acknowledge: common.acknowledge,
+        line: line?,
+    })
+}
+
+fn unknown_name(place: &Section, what: &str, name: &str, names: &[&str]) -> Diagnostic {
+    let near = nearest(name, names.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
+    place.error(format!("there is no {what} `{name}`")).help(format!("{near}one of: {}", names.join(", ")))
+}
+
+fn utc_offset_ms(text: &str) -> Option<i64> {
+    let (sign, rest) = match text.split_at_checked(1)? {
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = rest.split_once(':')?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then_some(sign * (hours * 60 + minutes) * 60_000)
+}
+
+impl Compiler<'_> {
+    /// Compiles what happens to the events of one source.
+    fn line(&mut self, section: &Section, source: &str, kinds: &[&'static dyn DecoderKind], offset_ms: i64) -> Option<Line> {
+        let mut fields = Fields::default();
+        let mut words = Vec::new();
+        for kind in kinds {
+            words.push(Words::new(*kind, &mut self.diagnostics)?);
+        }
+        let detectors: Vec<Detector> = words
+            .iter()
+            .map(|words| {
+                let (detector, mut warnings) = Detector::new(self.rules, words, &mut fields);
+                self.diagnostics.0.append(&mut warnings.0);
+                detector
+            })
+            .collect();
+        if detectors.iter().any(|detector| !detector.is_empty()) {
+            fields.slot("%hydrant.rule_ids");
+        }
+        let mut canonical: Vec<String> = words.iter().flat_map(|words| words.canonical()).collect();
+        canonical.sort_unstable();
+        canonical.dedup();
+        let names: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
+        let router = Router::new(self.routes, &names, &|name| name.to_owned(), &mut fields);
+        for sink in self.sinks {
+            for name in sink.sink.wants(&canonical) {
+                fields.slot(&name);
+            }
+        }
+        let mut decoders = Vec::new();
+        for ((kind, words), detector) in kinds.iter().zip(&words).zip(detectors) {
+            let compiled = self.diagnostics.absorb(Compiled::new(*kind, &words.schema, &mut fields, offset_ms))?;
+            decoders.push((compiled, detector, words.canonical()));
+        }
+        if fields.width() > SLOTS_MAX {
+            self.diagnostics
+                .push(section.error(format!("rules and sinks want {} fields; at most {SLOTS_MAX} are supported", fields.width())));
+        }
+        let own = OwnSlots::find(&fields);
+        let decoders = decoders.into_iter().map(|(compiled, detector, canonical)| {
+            let decoder = compiled.kind().name();
+            let rules = self.rule_info.clone();
+            let context = Context { fields: fields.clone(), canonical, added: Vec::new(), rules, source: source.to_owned(), decoder };
+            DecoderLine { compiled, detector, context }
+        });
+        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, router, own })
+    }
+}
+
+/// What a decoder calls its fields.
+struct Words {
+    schema: Schema,
+    natives: Option<Vec<&'static str>>,
+}
+
+impl Words {
+    fn new(kind: &'static dyn DecoderKind, diagnostics: &mut Diagnostics) -> Option<Self> {
+        let natives = kind.natives();
+        let file = PathBuf::from(format!("rules/schema/{}.yaml", kind.name()));
+        let schema = diagnostics.absorb(Schema::parse(&file, kind.schema(), natives.as_deref()))?;
+        Some(Self { schema, natives })
+    }
+
+    fn canonical(&self) -> Vec<String> {
+        self.schema.ecs.keys().cloned().chain(ENVELOPE_FIELDS.iter().map(|name| (*name).to_owned())).collect()
+    }
+}
+
+impl Vocabulary for Words {
+    fn carries(&self, rule: &sigma::LogSource) -> bool {
+        let fits = |asked: &Option<String>, carried: &Option<String>| asked.is_none() || asked == carried;
+        let carries = |carried: &LogSource| {
+            fits(&rule.product, &carried.product) && fits(&rule.category, &carried.category) && fits(&rule.service, &carried.service)
+        };
+        self.schema.logsources.iter().any(carries)
+    }
+
+    fn resolve(&self, field: &str) -> Option<String> {
+        if let Some(name) = self.schema.sigma.get(field) {
+            return Some(name.clone());
+        }
+        if self.schema.ecs.contains_key(field) || ENVELOPE_FIELDS.contains(&field) {
+            return Some(field.to_owned());
+        }
+        let is_native = self.natives.as_ref().is_none_or(|natives| natives.contains(&field));
+        is_native.then(|| format!("%native.{field}"))
+    }
+
+    fn names(&self) -> Vec<&str> {
+        let natives = self.natives.iter().flatten().copied();
+        self.schema.sigma.keys().map(String::as_str).chain(self.schema.ecs.keys().map(String::as_str)).chain(natives).collect()
+    }
+}
+
+/// Two sources on one port.
+fn check_listeners(root: &Section, sources: &[SourcePlan], diagnostics: &mut Diagnostics) {
+    let mut seen: Vec<(&SourcePlan, Address)> = Vec::new();
+    for source in sources {
+        for address in source.source.listens_on() {
+            if let Some((other, _)) = seen.iter().find(|(_, other)| collide(&address, other)) {
+                let place = root.child("sources").and_then(|sources| sources.child(&source.name)).and_then(|source| source.child("listen"));
+                let message = format!("source `{}` listens here already", other.name);
+                diagnostics.push(place.unwrap_or_else(|| root.clone()).error(message));
+            }
+            seen.push((source, address));
+        }
+    }
+}
+
+fn collide(a: &Address, b: &Address) -> bool {
+    match (a, b) {
+        (Address::Ip { socket: a, transport: s }, Address::Ip { socket: b, transport: t }) => {
+            let is_any = |ip: IpAddr| ip.is_unspecified();
+            let same_ip = a.ip() == b.ip() || is_any(a.ip()) || is_any(b.ip());
+            let same_transport = *s == Transport::Any || *t == Transport::Any || s == t;
+            a.port() == b.port() && a.port() != 0 && same_ip && same_transport
+        }
+        _ => a == b,
+    }
+}
+
+impl Plan {
+    /// The highest level of some rules.
+    pub fn level(&self, rules: impl Iterator<Item = u32>) -> Option<Level> {
+        rules.filter_map(|rule| self.rules.rules.get(rule as usize)).map(|rule| rule.level).max()
+    }
+}

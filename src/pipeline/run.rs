@@ -1,0 +1,139 @@
+//! Starts the shards, stops them, drains.
+//!
+//! One thread for each shard with a current-thread runtime. A stop has two steps: sources end first and what
+//! they have is processed; then batches are sealed and destinations get the time that `drain_timeout` gives.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::budget::Budget;
+use crate::clock;
+use crate::cursor::Journal;
+use crate::error::{Error, ErrorKind};
+use crate::journal::Memory;
+use crate::metrics::Registry;
+use crate::pipeline::intake::{Gate, SourcePort};
+use crate::pipeline::mesh::{self, Port};
+use crate::pipeline::plan::Plan;
+use crate::pipeline::shard::{Common, Shard};
+use crate::task::{self, Stop};
+
+/// A running pipeline.
+pub struct Running {
+    threads: Vec<std::thread::JoinHandle<Result<usize, Error>>>,
+}
+
+/// Starts every shard. `stop` ends the sources; [`Running::join`] waits for the rest.
+///
+/// # Errors
+/// A thread that cannot be started.
+pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running, Error> {
+    let common = Common { budget: Budget::new(plan.settings.memory_bytes), plan, registry };
+    let epoch = clock::now_ms() as u64;
+    let next = Arc::new(AtomicU64::new(0));
+    let mut threads = Vec::new();
+    for (index, port) in mesh::mesh(common.plan.settings.shards).into_iter().enumerate() {
+        let (common, next, stop) = (common.clone(), next.clone(), stop.clone());
+        let run = move || {
+            let journal = Rc::new(Memory::new(epoch, next, common.plan.sinks.len()));
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no runtime").because(error))?;
+            let seed = u128::from(epoch) << 80 | (index as u128) << 72;
+            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed))
+        };
+        let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
+        threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
+    }
+    Ok(Running { threads })
+}
+
+impl Running {
+    /// Waits until every shard has ended; returns the number of batches that could not be delivered in time.
+    ///
+    /// # Errors
+    /// The first error of a shard.
+    pub fn join(self) -> Result<usize, Error> {
+        let mut undelivered = 0;
+        let mut failed = None;
+        for thread in self.threads {
+            match thread.join() {
+                Ok(Ok(count)) => undelivered += count,
+                Ok(Err(error)) => {
+                    failed.get_or_insert(error);
+                }
+                Err(_) => {
+                    failed.get_or_insert_with(|| Error::new(ErrorKind::Unexpected, "run a shard", "it panicked"));
+                }
+            }
+        }
+        failed.map_or(Ok(undelivered), Err)
+    }
+
+    /// Whether every shard has ended by itself: all sources were read to their end.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(std::thread::JoinHandle::is_finished)
+    }
+}
+
+async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, stop: Stop, seed: u128) -> Result<usize, Error> {
+    let (stopper, stop_now) = task::pair();
+    let stages = Shard::new(&common, journal.clone(), seed)?;
+    let gate = Gate::new(common.budget.clone(), journal as Rc<dyn Journal>, stages, port, stop_now);
+    let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
+    let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
+    let mut sources = JoinSet::new();
+    for (number, source) in common.plan.sources.iter().enumerate().filter(|(_, source)| index == 0 || source.source.is_sharded()) {
+        let port = SourcePort::new(gate.clone(), &common, number);
+        sources.spawn_local(source.source.clone().run(Rc::new(port), stop.clone()));
+    }
+    let mut failed = None;
+    while let Some(ended) = sources.join_next().await {
+        let result = ended.map_err(|error| Error::new(ErrorKind::Unexpected, "run a source", "it panicked").because(error));
+        if let Err(error) = result.and_then(|result| result) {
+            tracing::error!(%error, "a source ended");
+            failed.get_or_insert(error);
+        }
+    }
+    // A shard without sources of its own serves the others until they stop.
+    if failed.is_none() && common.plan.sources.iter().any(|source| !source.source.is_sharded()) && index > 0 {
+        stop.wait().await;
+    }
+    let undelivered = drain(&gate, common.plan.settings.drain_timeout.0).await?;
+    stopper.stop();
+    timer.abort();
+    mesh.abort();
+    failed.map_or(Ok(undelivered), Err)
+}
+
+/// What other shards still hand over after this one's sources have ended arrives within this time.
+const MESH_GRACE: Duration = Duration::from_millis(50);
+
+async fn drain(gate: &Gate, timeout: Duration) -> Result<usize, Error> {
+    tokio::time::sleep(MESH_GRACE).await;
+    let destinations = gate.with_shard(Shard::finish)?;
+    let drained = async {
+        for destination in &destinations {
+            destination.drained().await;
+        }
+    };
+    if tokio::time::timeout(timeout, drained).await.is_err() {
+        tracing::error!("destinations did not take everything before the stop");
+    }
+    Ok(destinations.iter().map(crate::deliver::Destination::pending).sum())
+}
+
+/// Seals batches whose interval is over.
+async fn seal_in_time(gate: Rc<Gate>) {
+    loop {
+        match gate.with_shard(|shard| shard.seal_due(Instant::now())) {
+            Ok(Some(due)) => tokio::time::sleep_until(due.into()).await,
+            Ok(None) => gate.opened.notified().await,
+            Err(error) => tracing::error!(%error, "a batch could not be sealed"),
+        }
+    }
+}

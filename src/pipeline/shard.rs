@@ -1,0 +1,415 @@
+//! One thread's work on a chunk: decode -> detect -> route -> encode -> batch -> deliver.
+//!
+//! Everything here belongs to one shard and is used from its thread only: no locks, no atomics but counters
+//! bumped once per chunk. [`Shard::process`] does not wait; what becomes full is handed to `deliver`.
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::batch::{Batcher, Items};
+use crate::budget::Budget;
+use crate::cursor::Journal;
+use crate::decode::{Auto, Instance};
+use crate::deliver::{DeadLetters, Destination, Options};
+use crate::detect::sigma::{Level, SigmaRule};
+use crate::detect::{self, Hit};
+use crate::error::Error;
+use crate::event::{Chunk, Events, Flaw, Kind, OriginField, Slot};
+use crate::limits::RULE_HITS_PER_EVENT_MAX;
+use crate::metrics::{self, Cell, Registry};
+use crate::pipeline::plan::{Line, Plan};
+use crate::route;
+use crate::sink::{Encoder, Selection};
+
+/// What all shards share.
+#[derive(Clone)]
+pub struct Common {
+    /// The configuration, compiled.
+    pub plan: Arc<Plan>,
+    /// The memory budget.
+    pub budget: Arc<Budget>,
+    /// The metrics.
+    pub registry: Registry,
+}
+
+/// One shard's stages.
+pub struct Shard {
+    plan: Arc<Plan>,
+    journal: Rc<dyn Journal>,
+    lines: Vec<LineState>,
+    sinks: Vec<SinkState>,
+    hits: Vec<Hit>,
+    rows: Vec<Vec<u32>>,
+    masks: Vec<u64>,
+    stages: Stages,
+    rule_hits: Vec<Cell>,
+    alerts: Cell,
+    registry: Registry,
+}
+
+struct LineState {
+    decoders: Vec<DecoderState>,
+    auto: Option<Auto>,
+    /// Frames of the chunk and the decoder that reads them.
+    runs: Vec<(Range<usize>, usize)>,
+    /// By decoder: the rows that its encoders get for one sink.
+    rows_of: Vec<Vec<u32>>,
+    router: route::Scratch,
+    events: Events,
+    counters: LineCounters,
+}
+
+struct DecoderState {
+    instance: Instance,
+    detector: detect::Scratch,
+    encoders: Vec<Box<dyn Encoder>>,
+}
+
+struct LineCounters {
+    received: Cell,
+    flaws: [Cell; 4],
+}
+
+const FLAWS: [Flaw; 4] = [Flaw::Malformed, Flaw::NotUtf8, Flaw::TooLarge, Flaw::Truncated];
+
+struct SinkState {
+    batcher: Batcher,
+    items: Items,
+    destination: Destination,
+    routed: Cell,
+    filtered: Cell,
+    sealed_early: Cell,
+}
+
+/// CPU time per stage, if it is measured.
+struct Stages {
+    cells: Option<[Cell; 5]>,
+    since_ns: u64,
+}
+
+const STAGES: [&str; 5] = ["decode", "detect", "route", "encode", "batch"];
+
+impl Stages {
+    fn new(registry: &Registry, enabled: bool) -> Self {
+        let cells = enabled.then(|| STAGES.map(|stage| registry.cell(&metrics::STAGE_CPU, &[("stage", stage)])));
+        Self { cells, since_ns: 0 }
+    }
+
+    fn begin(&mut self) {
+        if self.cells.is_some() {
+            self.since_ns = thread_cpu_ns();
+        }
+    }
+
+    /// Books the time since the last call to a stage.
+    fn end(&mut self, stage: usize) {
+        if let Some(cells) = &self.cells {
+            let now = thread_cpu_ns();
+            cells[stage].add(now - self.since_ns);
+            self.since_ns = now;
+        }
+    }
+}
+
+/// CPU time of this thread in nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec to the address, which is valid for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+impl Shard {
+    /// Builds the stages and starts the delivery workers on the current thread's `LocalSet`.
+    ///
+    /// # Errors
+    /// Sinks whose certificates or files cannot be read.
+    pub fn new(common: &Common, journal: Rc<dyn Journal>, seed: u128) -> Result<Self, Error> {
+        let plan = common.plan.clone();
+        let registry = &common.registry;
+        let mut sinks = Vec::new();
+        for (index, sink) in plan.sinks.iter().enumerate() {
+            let batching = sink.sink.batching();
+            let options = Options {
+                name: sink.name.to_string(),
+                index,
+                batching,
+                transport: sink.sink.transport()?,
+                journal: journal.clone(),
+                dead_letters: DeadLetters::new(&plan.settings.data_dir),
+                registry: registry.clone(),
+            };
+            let labels: &[(&str, &str)] = &[("component_id", &sink.name)];
+            sinks.push(SinkState {
+                batcher: Batcher::new(batching, common.budget.clone(), seed + ((index as u128) << 64))?,
+                items: Items::default(),
+                destination: Destination::start(options),
+                routed: registry.cell(&metrics::EVENTS_ROUTED, labels),
+                filtered: registry.cell(&metrics::EVENTS_FILTERED, labels),
+                sealed_early: registry.cell(&metrics::SEALED_EARLY, labels),
+            });
+        }
+        let lines = plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, &plan, registry)).collect();
+        let rule_hit = |rule: &SigmaRule| registry.cell(&metrics::RULE_HITS, &[("rule_id", &rule.id), ("rule", &rule.title)]);
+        Ok(Self {
+            rule_hits: plan.rules.rules.iter().map(rule_hit).collect(),
+            alerts: registry.cell(&metrics::ALERTS, &[]),
+            stages: Stages::new(registry, plan.settings.profile),
+            rows: vec![Vec::new(); sinks.len()],
+            hits: Vec::new(),
+            masks: Vec::new(),
+            registry: registry.clone(),
+            plan,
+            journal,
+            lines,
+            sinks,
+        })
+    }
+
+    /// Takes a journaled chunk through all stages. Gives the buffer back for reuse.
+    ///
+    /// # Errors
+    /// A compressor's, which are defects or the end of memory.
+    pub fn process(&mut self, chunk: Chunk) -> Result<Vec<u8>, Error> {
+        let plan = self.plan.clone();
+        let index = usize::from(chunk.sender.source_index);
+        let Some(line) = plan.sources.get(index).map(|source| &source.line) else { return Ok(Vec::new()) };
+        self.stages.begin();
+        self.decode(line, index, &chunk);
+        self.stages.end(0);
+        self.detect(line, index, &chunk);
+        self.stages.end(1);
+        self.route(line, index, &chunk);
+        self.stages.end(2);
+        self.encode(index, &chunk)?;
+        Ok(chunk.into_buffers().0)
+    }
+
+    fn decode(&mut self, line: &Line, index: usize, chunk: &Chunk) {
+        let state = &mut self.lines[index];
+        let frames = chunk.frames().len();
+        state.events.reset(chunk, line.width);
+        state.runs.clear();
+        match &mut state.auto {
+            Some(auto) => auto.split(chunk, &mut state.runs),
+            None => state.runs.push((0..frames, 0)),
+        }
+        for (frames, decoder) in &state.runs {
+            if let Some(decoder) = state.decoders.get_mut(*decoder) {
+                decoder.instance.decode(chunk, frames.clone(), &mut state.events);
+            }
+        }
+        if simdutf8::basic::from_utf8(chunk.bytes()).is_err() {
+            for frame in 0..frames {
+                if simdutf8::basic::from_utf8(chunk.frame(frame)).is_err() {
+                    state.events.row_mut(chunk, frame).set_flaw(Flaw::NotUtf8);
+                }
+            }
+        }
+        for (flaw, cell) in FLAWS.iter().zip(&state.counters.flaws) {
+            let count = (0..frames).filter(|frame| state.events.event(chunk, *frame).flaw == Some(*flaw)).count();
+            cell.add(count as u64);
+        }
+        state.counters.received.add(frames as u64);
+        self.fill_own(line, index, chunk);
+    }
+
+    fn fill_own(&mut self, line: &Line, index: usize, chunk: &Chunk) {
+        let LineState { events, runs, .. } = &mut self.lines[index];
+        let own = line.own;
+        for (slot, text) in [(own.source, &*chunk.sender.source), (own.kind, "event")] {
+            if let Some(slot) = slot {
+                events.fill(slot, Kind::Text, text.as_bytes());
+            }
+        }
+        if let Some(slot) = own.decoder {
+            for (frames, decoder) in runs {
+                let name = line.decoders[*decoder].compiled.kind().name();
+                frames.for_each(|frame| {
+                    events.row_mut(chunk, frame).set_written(slot, Kind::Text, |out| out.extend_from_slice(name.as_bytes()))
+                });
+            }
+        }
+        if let Some(slot) = own.peer {
+            for frame in 0..chunk.frames().len() {
+                if let Some(peer) = chunk.peer(frame) {
+                    events.row_mut(chunk, frame).set_written(slot, Kind::Text, |out| out.extend_from_slice(peer.to_string().as_bytes()));
+                }
+            }
+        }
+        for field in OriginField::ALL {
+            let Some(slot) = own.origin[field as usize] else { continue };
+            let origins = chunk.origins();
+            for (index, (first, origin)) in origins.iter().enumerate() {
+                let end = origins.get(index + 1).map_or_else(|| chunk.frames().len(), |(next, _)| *next as usize);
+                if let Some(value) = origin.value(field) {
+                    events.fill_run(*first as usize..end, slot, field.kind(), value.as_bytes());
+                }
+            }
+        }
+        if let Some(slot) = own.flaw {
+            for frame in 0..chunk.frames().len() {
+                if let Some(flaw) = events.event(chunk, frame).flaw {
+                    events.row_mut(chunk, frame).set_written(slot, Kind::Text, |out| out.extend_from_slice(flaw.name().as_bytes()));
+                }
+            }
+        }
+    }
+
+    fn detect(&mut self, line: &Line, index: usize, chunk: &Chunk) {
+        self.hits.clear();
+        let state = &mut self.lines[index];
+        for (frames, decoder) in &state.runs {
+            let detector = &line.decoders[*decoder].detector;
+            if !detector.is_empty() {
+                let rows = frames.start as u32..frames.end as u32;
+                detector.detect(chunk, &state.events, rows, &mut state.decoders[*decoder].detector, &mut self.hits);
+            }
+        }
+        let hits = std::mem::take(&mut self.hits);
+        for hits in hits.chunk_by(|a, b| a.row == b.row) {
+            self.tag(line, index, chunk, hits);
+        }
+        self.hits = hits;
+    }
+
+    /// Tags the event and adds the alerts of its rules. Rules of level `informational` only tag.
+    fn tag(&mut self, line: &Line, index: usize, chunk: &Chunk, hits: &[Hit]) {
+        let events = &mut self.lines[index].events;
+        let rules = &self.plan.rules.rules;
+        let Some(row) = hits.first().map(|hit| hit.row as usize) else { return };
+        let level = self.plan.level(hits.iter().map(|hit| hit.rule)).unwrap_or(Level::Informational);
+        let mut event = events.row_mut(chunk, row);
+        if let Some(slot) = line.own.rule_ids {
+            event.set_written(slot, Kind::Array, |out| {
+                for (count, hit) in hits.iter().take(RULE_HITS_PER_EVENT_MAX).enumerate() {
+                    out.push(if count == 0 { b'[' } else { b',' });
+                    crate::json::write_string(rules[hit.rule as usize].id.as_bytes(), out);
+                }
+                out.push(b']');
+            });
+        }
+        if let Some(slot) = line.own.level {
+            event.set_written(slot, Kind::Text, |out| out.extend_from_slice(level.as_str().as_bytes()));
+        }
+        if let Some(slot) = line.own.alert.filter(|_| level > Level::Informational) {
+            event.set(slot, Slot::new(Kind::True, 0, 0));
+        }
+        for hit in hits {
+            self.rule_hits[hit.rule as usize].add(1);
+            if rules[hit.rule as usize].level > Level::Informational {
+                self.alerts.add(1);
+                let alert = events.push_alert(row, hit.rule);
+                if let Some(slot) = line.own.kind {
+                    events.row_mut(chunk, alert).set_written(slot, Kind::Text, |out| out.extend_from_slice(b"alert"));
+                }
+            }
+        }
+    }
+
+    fn route(&mut self, line: &Line, index: usize, chunk: &Chunk) {
+        let state = &mut self.lines[index];
+        let frames = chunk.frames().len();
+        self.rows.iter_mut().for_each(Vec::clear);
+        self.masks.clear();
+        for row in 0..state.events.len() {
+            let to = line.router.route(state.events.event(chunk, row), &mut state.router);
+            self.masks.push(to);
+            let mut bits = to;
+            while bits != 0 {
+                let sink = bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                if let Some(rows) = self.rows.get_mut(sink) {
+                    rows.push(row as u32);
+                }
+            }
+        }
+        for (sink, (state, rows)) in self.sinks.iter().zip(&self.rows).enumerate() {
+            let count = rows.partition_point(|row| (*row as usize) < frames);
+            state.routed.add(count as u64);
+            state.filtered.add((frames - count) as u64);
+            self.journal.cursor(sink).expect(chunk.position, count as u32);
+        }
+    }
+
+    fn encode(&mut self, index: usize, chunk: &Chunk) -> Result<(), Error> {
+        let LineState { decoders, runs, rows_of, events, .. } = &mut self.lines[index];
+        for (number, sink) in self.sinks.iter_mut().enumerate() {
+            rows_of.iter_mut().for_each(Vec::clear);
+            // An event's encoder is that of its decoder; so is its alerts'.
+            for row in &self.rows[number] {
+                let frame = events.event(chunk, *row as usize).frame as usize;
+                let run = if runs.len() == 1 { 0 } else { runs.partition_point(|(frames, _)| frames.end <= frame) };
+                if let Some((_, decoder)) = runs.get(run) {
+                    rows_of[*decoder].push(*row);
+                }
+            }
+            for (decoder, rows) in decoders.iter_mut().zip(&*rows_of).filter(|(_, rows)| !rows.is_empty()) {
+                sink.items.clear(sink.batcher.batching().separator);
+                decoder.encoders[number].encode(Selection { chunk, events, rows }, &mut sink.items);
+                self.stages.end(3);
+                let added = sink.batcher.add(chunk, events, rows, &sink.items)?;
+                sink.sealed_early.add(added.sealed_early);
+                added.sealed.into_iter().for_each(|held| sink.destination.send(held));
+                self.stages.end(4);
+                for row in added.too_long {
+                    let event = events.event(chunk, row as usize);
+                    sink.destination.give_up(chunk, event, "longer than the destination takes")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals batches that are due; returns when the next one is.
+    ///
+    /// # Errors
+    /// A compressor's.
+    pub fn seal_due(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
+        for sink in &mut self.sinks {
+            sink.batcher.seal_due(now)?.into_iter().for_each(|held| sink.destination.send(held));
+        }
+        Ok(self.sinks.iter().filter_map(|sink| sink.batcher.due()).min())
+    }
+
+    /// Seals everything and returns the destinations, to be waited for.
+    ///
+    /// # Errors
+    /// A compressor's.
+    pub fn finish(&mut self) -> Result<Vec<Destination>, Error> {
+        for sink in &mut self.sinks {
+            sink.batcher.seal_all()?.into_iter().for_each(|held| sink.destination.send(held));
+        }
+        Ok(self.sinks.iter().map(|sink| sink.destination.clone()).collect())
+    }
+
+    /// The metrics that this shard counts into.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl LineState {
+    fn new(line: &Line, name: &str, plan: &Plan, registry: &Registry) -> Self {
+        let decoder = |decoder: &crate::pipeline::plan::DecoderLine| DecoderState {
+            instance: decoder.compiled.instance(),
+            detector: decoder.detector.scratch(),
+            encoders: plan.sinks.iter().map(|sink| sink.sink.encoder(&decoder.context)).collect(),
+        };
+        let flaw = |flaw: Flaw| registry.cell(&metrics::DECODE_FLAWS, &[("component_id", name), ("reason", flaw.name())]);
+        Self {
+            decoders: line.decoders.iter().map(decoder).collect(),
+            auto: line.is_auto.then(Auto::default),
+            runs: Vec::new(),
+            rows_of: vec![Vec::new(); line.decoders.len()],
+            router: line.router.scratch(),
+            events: Events::default(),
+            counters: LineCounters {
+                received: registry.cell(&metrics::EVENTS_RECEIVED, &[("component_id", name)]),
+                flaws: FLAWS.map(flaw),
+            },
+        }
+    }
+}
