@@ -161,3 +161,13 @@ fn print(data: &[u8]) -> Result<(), Failure> {
 fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{value}\n").as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_command_and_argument_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, clippy::panic, reason = "a test that cannot go on says so")]
 
+mod admin;
+mod commands;
 mod hec;
+mod mistakes;
 mod process;
 mod registry;
 mod slice;

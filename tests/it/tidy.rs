@@ -15,7 +15,8 @@ const LAYERS: &[(usize, &[&str])] = &[
     (6, &["decode", "detect", "frame", "route", "sink", "source"]),
     (7, &["journal", "deliver"]),
     (8, &["pipeline"]),
-    (9, &["cli"]),
+    (9, &["admin"]),
+    (10, &["cli"]),
 ];
 
 /// Imports inside one layer that are meant: `(from, to)`, with the reason.
