@@ -9,6 +9,7 @@
 //!
 //! A reader that closes stdout (`| head`) ends a command quietly, with 0. One file a command.
 
+mod bench;
 mod completion;
 mod decode;
 mod detect;
@@ -20,6 +21,7 @@ mod schema;
 mod table;
 mod tap;
 mod test;
+mod tune;
 mod validate;
 
 use std::io::Write as _;
@@ -46,8 +48,18 @@ struct Arguments {
 enum Command {
     /// Write a commented configuration to begin with.
     Init(init::Arguments),
+    /// Measure this machine with a benchmark profile.
+    Bench(bench::Arguments),
+    /// The benchmark's destination.
+    #[command(hide = true)]
+    BenchCounter(bench::CounterArguments),
+    /// The benchmark's sender.
+    #[command(hide = true)]
+    BenchGenerator,
     /// Run a configuration.
     Run(run::Arguments),
+    /// Find the settings that need the least CPU for a benchmark profile.
+    Tune(tune::Arguments),
     /// Check a configuration and its rules offline; every mistake at once.
     Validate(validate::Arguments),
     /// Show what raw lines are decoded to, by which decoder and why.
@@ -76,6 +88,7 @@ enum Output {
 }
 
 /// Why a command failed.
+#[derive(Debug)]
 pub(crate) enum Failure {
     /// Files that people wrote.
     Configuration(Diagnostics),
@@ -111,7 +124,11 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match arguments.command {
         Command::Init(arguments) => init::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchCounter(arguments) => bench::run_counter(&arguments),
+        Command::BenchGenerator => bench::run_generator(),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Detect(arguments) => detect::run(&arguments),

@@ -21,6 +21,9 @@ pub(super) struct Arguments {
     /// The configuration file.
     #[arg(short, long)]
     config: PathBuf,
+    /// Write all metrics to this file at the end (for `hydrant bench`).
+    #[arg(long, hide = true, value_name = "FILE")]
+    dump_metrics: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -30,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let registry = Registry::default();
     let (stopper, stop) = task::pair();
     let plan = Arc::new(plan);
-    let running = run::start(plan.clone(), registry, &stop)?;
+    let running = run::start(plan.clone(), registry.clone(), &stop)?;
     let admin = match plan.settings.admin.map(|address| admin::start(address, running.common())).transpose() {
         Ok(admin) => admin,
         Err(error) => {
@@ -63,7 +66,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(admin) = admin {
         admin.stop();
     }
-    match undelivered? {
+    let undelivered = undelivered?;
+    if let Some(path) = &arguments.dump_metrics {
+        std::fs::write(path, registry.render())
+            .map_err(|error| Error::new(ErrorKind::Storage, "dump metrics", "failed").with("file", path.display()).because(error))?;
+    }
+    match undelivered {
         0 => Ok(()),
         count => Err(Error::new(ErrorKind::Limit, "stop", format!("{count} batches were not delivered in time")).into()),
     }

@@ -179,6 +179,27 @@ fn a_reload_takes_up_rules_and_routes_and_keeps_the_old_plan_on_a_mistake() {
 }
 
 #[test]
+fn a_port_that_another_instance_has_ends_the_start() {
+    let instance = start();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("hydrant.yaml"), instance.config.replace("admin:", "# admin:")).unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_hydrant")).args(["run", "-c", "hydrant.yaml"]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("listen: another process listens at this address"));
+}
+
+#[test]
+fn every_source_that_listens_says_when_it_is_open() {
+    // A source that forgets would keep `/readyz` at 503 for ever, whatever its own tests say.
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/source");
+    for kind in hydrant::source::SOURCES {
+        let text = fs::read_to_string(folder.join(format!("{}.rs", kind.name()))).unwrap();
+        assert_eq!(text.contains("fn listens_on("), text.contains(".opened()"), "{}", kind.name());
+    }
+}
+
+#[test]
 fn an_admin_address_that_is_taken_ends_the_start() {
     let instance = start();
     let other = instance.config.replace(&format!(":{}\", decoder", instance.port), &format!(":{}\", decoder", free_port()));

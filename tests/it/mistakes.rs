@@ -37,7 +37,7 @@ fn a_wrong_unit() {
     let sinks = SINKS.replace("token: x", "token: x, buffer: { interval: 5 }");
     assert_eq!(
         said(&format!("{SOURCES}{sinks}")),
-        "hydrant.yaml:4:98: error: sinks.splunk.buffer.interval: `5` is not a time span; \
+        "hydrant.yaml:4:94: error: sinks.splunk.buffer.interval: `5` is not a time span; \
          expected a number with ms, s, m, h or d, such as `30s`"
     );
 }
@@ -47,7 +47,7 @@ fn a_missing_secret() {
     let sinks = SINKS.replace("token: x", "token: \"secret://env/HYDRANT_TEST_NO_SUCH_TOKEN\"");
     assert_eq!(
         said(&format!("{SOURCES}{sinks}")),
-        "hydrant.yaml:4:75: error: sinks.splunk.token: the environment variable HYDRANT_TEST_NO_SUCH_TOKEN of \
+        "hydrant.yaml:4:71: error: sinks.splunk.token: the environment variable HYDRANT_TEST_NO_SUCH_TOKEN of \
          secret://env/HYDRANT_TEST_NO_SUCH_TOKEN is not set"
     );
 }
@@ -78,7 +78,12 @@ fn a_rule_with_an_unknown_field() {
 #[cfg(feature = "vrl")]
 fn a_condition_that_does_not_compile() {
     let text = format!("{SOURCES}{SINKS}routes:\n  - {{ when: '.a == ', to: [splunk] }}\n");
-    assert_eq!(said(&text), "?");
+    assert_eq!(
+        said(&text),
+        "hydrant.yaml:6:19: error: routes[0].when: syntax error: unexpected end of program\n  help: expected one of: \
+         \"identifier\", \"string literal\", \"raw string literal\", \"integer literal\", \"float literal\", \"regex literal\", \
+         \"timestamp literal\", \"function call\", \"path literal\", \"null\", \"true\", \"false\", \"\\n\", \"!\", \"[\", \"{\", \"(\""
+    );
 }
 
 #[test]
@@ -109,7 +114,7 @@ fn a_wrong_scheme_of_a_secret_or_an_address_that_is_none() {
     let sinks = SINKS.replace("token: x", "token: \"secret://vault/splunk\"");
     assert_eq!(
         said(&format!("{SOURCES}{sinks}")),
-        "hydrant.yaml:4:75: error: sinks.splunk.token: secret://vault/splunk is not `secret://env/NAME` or `secret://file/PATH`"
+        "hydrant.yaml:4:71: error: sinks.splunk.token: secret://vault/splunk is not `secret://env/NAME` or `secret://file/PATH`"
     );
     let sinks = SINKS.replace("https://splunk:8088", "splunk:8088");
     assert_eq!(
@@ -119,8 +124,31 @@ fn a_wrong_scheme_of_a_secret_or_an_address_that_is_none() {
 }
 
 #[test]
-fn several_mistakes_are_named_at_once() {
+fn a_mistyped_top_level_key_is_known() {
+    let said = said(&format!("{}{SINKS}", SOURCES.replace("sources", "soruces")));
+    assert!(said.starts_with("hydrant.yaml:1:1: error: soruces: unknown key\n  help: did you mean `sources`? keys here: "), "{said}");
+}
+
+#[test]
+fn routes_that_deliver_nothing_and_empty_stages() {
+    let text = format!("{SOURCES}{SINKS}routes: {{ to: [splunk] }}\n");
+    let help = "\n  help: routes: [ { to: [NAME] } ]; without `routes` everything goes to every sink";
+    assert_eq!(said(&text), format!("hydrant.yaml:5:9: error: routes: expected a list of routes, found a map{help}"));
+    let text = format!("sources: {{}}\n{SINKS}");
+    assert!(said(&text).starts_with("hydrant.yaml:1:1: error: there are no `sources`"), "{}", said(&text));
+}
+
+#[test]
+fn several_mistakes_are_named_at_once_in_the_order_of_the_file() {
     let text =
         "data_dirr: x\nsources:\n  fw: { type: syslog, listen: \"5514\" }\nsinks:\n  a: { type: splunk_hec, endpoint: \"http://a\" }\n";
-    assert_eq!(said(text), "?");
+    let said = said(text);
+    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with(' ')).collect();
+    let expected = [
+        "hydrant.yaml:1:1: error: data_dirr: unknown key",
+        "hydrant.yaml:3:31: error: sources.fw.listen: `5514` is a port without an address; write `0.0.0.0:5514` for all \
+         interfaces or `127.0.0.1:5514` for this machine only",
+        "hydrant.yaml:5:6: error: sinks.a: the key `token` is missing",
+    ];
+    assert_eq!(lines, expected, "{said}");
 }
