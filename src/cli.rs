@@ -46,6 +46,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write a commented configuration to begin with.
+    Init(init::Arguments),
     /// Measure this machine with a benchmark profile.
     Bench(bench::Arguments),
     /// The benchmark's destination.
@@ -54,8 +56,6 @@ enum Command {
     /// The benchmark's sender.
     #[command(hide = true)]
     BenchGenerator,
-    /// Write a commented configuration to begin with.
-    Init(init::Arguments),
     /// Run a configuration.
     Run(run::Arguments),
     /// Find the settings that need the least CPU for a benchmark profile.
@@ -123,10 +123,10 @@ pub fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).unwrap_or_default();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match arguments.command {
+        Command::Init(arguments) => init::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchCounter(arguments) => bench::run_counter(&arguments),
         Command::BenchGenerator => bench::run_generator(),
-        Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
@@ -177,4 +177,14 @@ fn print(data: &[u8]) -> Result<(), Failure> {
 /// A JSON value as one line on stdout.
 fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{value}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_command_and_argument_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
 }

@@ -6,7 +6,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::cli::{Failure, Output, input, print, table};
+use crate::cli::input::Input;
+use crate::cli::{Failure, Output, print, table};
 use crate::clock;
 use crate::encode::template::write_value;
 use crate::json;
@@ -15,7 +16,7 @@ use crate::pipeline::offline::{Examined, Offline};
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    input: input::Arguments,
+    input: Input,
     /// How events are printed.
     #[arg(long, value_enum, default_value = "json")]
     output: Output,

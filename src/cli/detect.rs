@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cli::{Failure, Output, input, message, print, table, warn};
+use crate::cli::input::Input;
+use crate::cli::{Failure, Output, message, print, table, warn};
 use crate::detect::Rules;
 use crate::detect::sigma::Placeholders;
 use crate::pipeline::offline::Offline;
@@ -18,7 +19,7 @@ pub(super) struct Arguments {
     #[arg(long, required = true, num_args = 1)]
     rules: Vec<PathBuf>,
     #[command(flatten)]
-    input: input::Arguments,
+    input: Input,
     /// How matches are printed.
     #[arg(long, value_enum, default_value = "json")]
     output: Output,

@@ -18,7 +18,7 @@ use crate::pipeline::offline;
 
 /// Where raw lines come from and what they are.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct Input {
     /// A file; `-` is stdin.
     #[arg(default_value = "-")]
     file: PathBuf,
@@ -43,7 +43,7 @@ fn framing(name: &str) -> Result<String, String> {
     Err(format!("there is no framing `{name}`; {near}one of: {}", names().collect::<Vec<_>>().join(", ")))
 }
 
-impl Arguments {
+impl Input {
     /// Calls `each` with every chunk of the input and the number of its first frame, from 1.
     pub(super) fn chunks(&self, each: impl FnMut(Chunk, u64) -> Result<(), Failure>) -> Result<(), Failure> {
         if self.file == Path::new("-") {
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn frames_are_numbered_through_all_pieces_of_the_input() {
-        let arguments = Arguments { file: "-".into(), decoder: "auto".into(), framing: "newline".into() };
+        let arguments = Input { file: "-".into(), decoder: "auto".into(), framing: "newline".into() };
         let line = "x".repeat(100);
         let text = format!("{line}\n").repeat(5_000) + "last";
         let mut frames = Vec::new();

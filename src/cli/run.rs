@@ -66,11 +66,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(admin) = admin {
         admin.stop();
     }
+    let undelivered = undelivered?;
     if let Some(path) = &arguments.dump_metrics {
         std::fs::write(path, registry.render())
             .map_err(|error| Error::new(ErrorKind::Storage, "dump metrics", "failed").with("file", path.display()).because(error))?;
     }
-    match undelivered? {
+    match undelivered {
         0 => Ok(()),
         count => Err(Error::new(ErrorKind::Limit, "stop", format!("{count} batches were not delivered in time")).into()),
     }

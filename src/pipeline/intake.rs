@@ -220,8 +220,10 @@ pub struct SourcePort {
 }
 
 impl SourcePort {
-    /// The port of a source.
-    pub fn new(gate: Rc<Gate>, plan: &SourcePlan, index: usize, common: &Common) -> Rc<Self> {
+    /// The port of the source with this index in the plan.
+    pub fn new(gate: Rc<Gate>, common: &Common, index: usize) -> Rc<Self> {
+        let whole = common.plan.borrow();
+        let plan: &SourcePlan = &whole.sources[index];
         let registry = &common.registry;
         let labels: &[(&str, &str)] = &[("component_id", &plan.name)];
         Rc::new(Self {
@@ -232,7 +234,7 @@ impl SourcePort {
             framer_is_configured: plan.framer_is_configured,
             frame_bytes_max: plan.frame_bytes_max,
             acknowledge: plan.acknowledge,
-            state_dir: common.plan.borrow().settings.data_dir.join("sources").join(&*plan.name),
+            state_dir: whole.settings.data_dir.join("sources").join(&*plan.name),
             registry: registry.clone(),
             bytes: registry.cell(&metrics::BYTES_RECEIVED, labels),
             cut: registry.cell(&metrics::FRAMES_CUT, labels),

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::decode::{Compiled, DECODERS, DecoderKind, Instance};
+use crate::decode::{Compiled, DECODERS, DecoderKind, Instance, explain};
 use crate::detect::sigma::SigmaRule;
 use crate::detect::{self, Detector};
 use crate::encode::template::Template;
@@ -123,10 +123,10 @@ impl Offline {
 
     fn choose(&self, frame: &[u8]) -> (Option<usize>, &'static str) {
         if !self.is_auto {
-            return (Some(0), "it was asked for");
+            return (Some(0), "it was named");
         }
-        let sniffed = self.lines.iter().enumerate().find_map(|(index, line)| Some((index, line.kind.sniff(frame)?)));
-        sniffed.map_or((None, "no decoder recognises it"), |(index, why)| (Some(index), why))
+        let (name, why) = explain(frame);
+        (self.lines.iter().position(|line| line.kind.name() == name), why)
     }
 }
 

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::budget;
-use crate::config::{ByteSize, Interval, Section};
+use crate::config::{ByteSize, Content, Interval, Section};
 use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Schema};
 use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
 use crate::detect::{Detector, Rules, Vocabulary};
@@ -209,6 +210,16 @@ pub(super) struct Top {
     /// Whether the CPU time of each stage is measured.
     #[serde(default)]
     profile: bool,
+    // Read on their own; they are here to be known as keys.
+    #[serde(default, rename = "sources")]
+    #[schemars(skip)]
+    _sources: IgnoredAny,
+    #[serde(default, rename = "sinks")]
+    #[schemars(skip)]
+    _sinks: IgnoredAny,
+    #[serde(default, rename = "routes")]
+    #[schemars(skip)]
+    _routes: IgnoredAny,
 }
 
 fn default_data_dir() -> PathBuf {
@@ -271,7 +282,7 @@ impl Plan {
     pub fn read(file: &Path, text: &str) -> Result<Self, Diagnostics> {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
-        let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes"]).read::<Top>());
+        let top = diagnostics.absorb(root.read::<Top>());
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or_else(|| Path::new("."));
@@ -284,6 +295,8 @@ impl Plan {
         let mut diagnostics = compiler.diagnostics;
         check_listeners(&root, &sources, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
+        // In the order of the file, then those of rule files.
+        diagnostics.0.sort_by(|a, b| (a.file != file, &a.file, a.line, a.column).cmp(&(b.file != file, &b.file, b.line, b.column)));
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
@@ -325,7 +338,7 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
 }
 
 fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
-    let Some(section) = root.child("sinks") else {
+    let Some(section) = root.child("sinks").filter(|section| !section.node().entries().is_empty()) else {
         diagnostics.push(root.error("there are no `sinks`").help("sinks: { out: { type: stdout } }"));
         return Vec::new();
     };
@@ -347,6 +360,11 @@ fn read_routes(root: &Section, sinks: &[SinkPlan], diagnostics: &mut Diagnostics
     let Some(section) = root.child("routes") else { return vec![Route { when: None, to: everywhere }] };
     let declared: Vec<String> = root.child("sinks").map(|s| s.children().into_iter().map(|(name, _)| name).collect()).unwrap_or_default();
     let mut routes = Vec::new();
+    if section.items().is_empty() {
+        // Nothing would be delivered, which nobody means.
+        let message = format!("expected a list of routes, found {}", section.node().describe());
+        diagnostics.push(section.error(message).help("routes: [ { to: [NAME] } ]; without `routes` everything goes to every sink"));
+    }
     for section in section.items() {
         let Some(config) = diagnostics.absorb(section.read::<RouteConfig>()) else { continue };
         let mut to = 0;
@@ -365,11 +383,23 @@ fn read_routes(root: &Section, sinks: &[SinkPlan], diagnostics: &mut Diagnostics
         }
         let when = config.when.as_deref().and_then(|source| {
             let place = section.child("when")?;
-            diagnostics.absorb(Condition::compile(source, place.file(), place.node().line, place.path()))
+            let condition = Condition::compile(source, place.file(), place.node().line, place.path());
+            diagnostics.absorb(condition.map_err(|mistakes| in_file(mistakes, &place)))
         });
         routes.push(Route { when, to });
     }
     routes
+}
+
+/// Columns inside a value of one line to columns of the file.
+fn in_file(mut mistakes: Diagnostics, place: &Section) -> Diagnostics {
+    if let Content::Scalar { text, plain } = &place.node().content
+        && !text.contains('\n')
+    {
+        let before = place.node().column - 1 + usize::from(!plain);
+        mistakes.0.iter_mut().for_each(|mistake| mistake.column += before);
+    }
+    mistakes
 }
 
 /// What lines are compiled from.
@@ -393,7 +423,7 @@ fn rule_info(rules: &[SigmaRule]) -> Arc<[Box<str>]> {
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
-    let Some(section) = root.child("sources") else {
+    let Some(section) = root.child("sources").filter(|section| !section.node().entries().is_empty()) else {
         compiler
             .diagnostics
             .push(root.error("there are no `sources`").help("sources: { firewalls: { type: syslog, listen: \"0.0.0.0:5514\" } }"));

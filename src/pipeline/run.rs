@@ -18,6 +18,7 @@ use crate::cursor::Journal;
 use crate::error::{Error, ErrorKind};
 use crate::journal::Memory;
 use crate::metrics::Registry;
+use crate::net::listen::{self, Address};
 use crate::pipeline::health::Health;
 use crate::pipeline::intake::{Gate, SourcePort};
 use crate::pipeline::mesh::{self, Port};
@@ -37,6 +38,12 @@ pub struct Running {
 /// # Errors
 /// A thread that cannot be started.
 pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running, Error> {
+    // Shards share their ports, so that nothing else would tell of another Hydrant at the same one.
+    for address in plan.sources.iter().flat_map(|source| source.source.listens_on()) {
+        if let Address::Ip { socket, transport } = address {
+            listen::ensure_free(socket, transport)?;
+        }
+    }
     let shards = plan.settings.shards;
     let sources = plan.sources.iter().map(|source| if source.source.is_sharded() { shards } else { 1 }).sum();
     let (health, taps) = (Health::new(sources, shards, stop.clone()), Arc::default());
@@ -110,7 +117,7 @@ async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, st
     let mut sources = JoinSet::new();
     let plan = common.plan.borrow().clone();
     for (number, source) in plan.sources.iter().enumerate().filter(|(_, source)| index == 0 || source.source.is_sharded()) {
-        let port = SourcePort::new(gate.clone(), source, number, &common);
+        let port = SourcePort::new(gate.clone(), &common, number);
         if source.source.listens_on().is_empty() {
             common.health.note_opened();
         }

@@ -360,9 +360,15 @@ impl Shard {
 
     fn show(&self, line: &Line, index: usize, chunk: &Chunk) {
         let sinks: Vec<&str> = self.plan.sinks.iter().map(|sink| &*sink.name).collect();
-        if let Some(decoder) = line.decoders.first() {
-            let events = &self.lines[index].events;
-            self.taps.show(Routed { chunk, events, masks: &self.masks, sinks: &sinks, context: &decoder.context });
+        let state = &self.lines[index];
+        let decoder = |frame: usize| {
+            let run = state.runs.partition_point(|(frames, _)| frames.end <= frame);
+            let decoder = state.runs.get(run).and_then(|(_, decoder)| line.decoders.get(*decoder));
+            decoder.map_or("", |decoder| decoder.compiled.kind().name())
+        };
+        if let Some(first) = line.decoders.first() {
+            let (events, context) = (&state.events, &first.context);
+            self.taps.show(Routed { chunk, events, masks: &self.masks, sinks: &sinks, context, decoder: &decoder });
         }
     }
 

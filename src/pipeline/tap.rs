@@ -4,7 +4,7 @@
 //! [`ROWS_PER_S`] rows a second, through a bounded queue; what does not fit is skipped and counted in the next
 //! line (`skipped`). A shard never waits here: if another shard is at it, the chunk is not looked at.
 //!
-//! A line is an object: `source`, `@timestamp`, `received`, `peer`, `position`, `to` (names of sinks), `rule` (if
+//! A line is an object: `source`, `decoder`, `@timestamp`, `received`, `peer`, `position`, `to` (names of sinks), `rule` (if
 //! it is an alert), `flaw`, `fields` (those that the plan fills, no more), `raw`, and `raw_base64` if the bytes
 //! are not UTF-8.
 
@@ -74,6 +74,8 @@ pub struct Routed<'a> {
     pub sinks: &'a [&'a str],
     /// The fields of the source's plan.
     pub context: &'a Context,
+    /// Name of the decoder of a frame.
+    pub decoder: &'a dyn Fn(usize) -> &'static str,
 }
 
 impl Taps {
@@ -149,6 +151,7 @@ impl Routed<'_> {
             json::write_string(value.as_bytes(), out);
         };
         text("{\"source\":", &self.chunk.sender.source, out);
+        text(",\"decoder\":", (self.decoder)(frame), out);
         for (key, ms) in [("@timestamp", event.time_ms), ("received", self.chunk.received_ms)] {
             out.extend_from_slice(format!(",\"{key}\":\"").as_bytes());
             clock::write_rfc3339(ms, out);
@@ -215,7 +218,14 @@ mod tests {
         let mut events = Events::default();
         events.reset(&chunk, 1);
         events.fill(slot, Kind::Number, b"7");
-        taps.show(Routed { chunk: &chunk, events: &events, masks: &vec![mask; frames], sinks: &["one", "two"], context: &context });
+        taps.show(Routed {
+            chunk: &chunk,
+            events: &events,
+            masks: &vec![mask; frames],
+            sinks: &["one", "two"],
+            context: &context,
+            decoder: &|_| "json",
+        });
     }
 
     #[test]
@@ -227,7 +237,7 @@ mod tests {
         show(&taps, 1, 0b01);
         show(&taps, 1, 0b10);
         let line = two.try_recv().unwrap();
-        let expected = "{\"source\":\"fw\",\"@timestamp\":\"1970-01-01T00:00:00.000Z\",\"received\":\"1970-01-01T00:00:00.000Z\",\
+        let expected = "{\"source\":\"fw\",\"decoder\":\"json\",\"@timestamp\":\"1970-01-01T00:00:00.000Z\",\"received\":\"1970-01-01T00:00:00.000Z\",\
                         \"position\":\"0:0\",\"to\":[\"two\"],\"fields\":{\"a\":7},\"raw\":\"x\"}\n";
         assert_eq!(line, expected);
         assert!(two.try_recv().is_err() && other.try_recv().is_err());

@@ -150,8 +150,9 @@ impl Config {
         let Address::Ip { socket, .. } = self.listen else { return Ok(()) };
         let tls = self.tls.clone().map(ServerTls::load).transpose()?.map(Arc::new);
         let options = ServerOptions { tls, counters: intake.server_counters(), ..ServerOptions::default() };
+        let events = intake.clone();
         let handler = move |request: Request<Incoming>, info: Rc<ConnectionInfo>| {
-            let (source, intake) = (self.clone(), intake.clone());
+            let (source, intake) = (self.clone(), events.clone());
             async move {
                 match source.take(request, info.peer.ip().to_canonical(), &*intake).await {
                     Ok(()) => Response::new(Full::default()),
@@ -162,7 +163,9 @@ impl Config {
                 }
             }
         };
-        http_server::serve(listen::tcp(socket)?, options, handler, async move { stop.wait().await }).await;
+        let listener = listen::tcp(socket)?;
+        intake.opened();
+        http_server::serve(listener, options, handler, async move { stop.wait().await }).await;
         Ok(())
     }
 

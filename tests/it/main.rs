@@ -10,9 +10,12 @@
     reason = "a test that cannot go on says so, and need not be fast"
 )]
 
+mod admin;
 mod client;
+mod commands;
 mod hec;
 mod http;
+mod mistakes;
 mod process;
 mod registry;
 mod slice;
