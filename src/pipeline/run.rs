@@ -26,6 +26,14 @@ use crate::pipeline::plan::Plan;
 use crate::pipeline::shard::{Common, Shard};
 use crate::task::{self, Stop};
 
+/// Where the ids of this start's batches begin: names of objects follow from them, and machines that start in
+/// the same millisecond write to the same bucket, so the time is not enough. The low 80 bits are left for
+/// shard, destination and count.
+fn batch_seed() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    u128::from(RandomState::new().hash_one(clock::now_ms()) >> 16) << 80
+}
+
 /// A running pipeline.
 pub struct Running {
     threads: Vec<std::thread::JoinHandle<Result<usize, Error>>>,
@@ -52,6 +60,7 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let common = Common { budget, plan, registry, health, taps };
     let epoch = clock::now_ms() as u64;
     let next = Arc::new(AtomicU64::new(0));
+    let seed = batch_seed();
     let mut threads = Vec::new();
     for (index, port) in mesh::mesh(shards).into_iter().enumerate() {
         let (common, next, stop) = (common.clone(), next.clone(), stop.clone());
@@ -61,8 +70,7 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
             let journal = Rc::new(Memory::new(epoch, next, sinks));
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no runtime").because(error))?;
-            let seed = u128::from(epoch) << 80 | (index as u128) << 72;
-            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed))
+            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed | (index as u128) << 72))
         };
         let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
         threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
