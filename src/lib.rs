@@ -24,6 +24,7 @@ pub mod vrl;
 pub mod batch;
 pub mod decode;
 pub mod detect;
+pub mod enrich;
 pub mod frame;
 pub mod route;
 pub mod sink;

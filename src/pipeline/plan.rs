@@ -1,12 +1,15 @@
 //! The configuration, compiled: what every decoder has to fill, which rules run where, what goes to whom.
 //!
-//! Reading opens nothing, so `validate` and the tests run exactly what `run` runs. All mistakes are named at
-//! once. A plan is immutable and shared by all shards.
+//! Reading opens nothing but the files that the configuration names (rules, tables), so `validate` and the tests
+//! run exactly what `run` runs. All mistakes are named at once. A plan is immutable and shared by all shards.
+
+mod additions;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use additions::EnricherPlan;
 use serde::Deserialize;
 
 use crate::budget;
@@ -25,12 +28,16 @@ use crate::sink::{SINKS, Sink};
 use crate::source::{SOURCES, Source};
 use crate::vrl::Condition;
 
+use additions::Additions;
+
 /// Everything that a start needs to know.
 pub struct Plan {
     /// Settings of the process.
     pub settings: Settings,
     /// The sources with what happens to their events.
     pub sources: Vec<SourcePlan>,
+    /// The enrichments.
+    pub enrichers: Vec<EnricherPlan>,
     /// The destinations; a route's bit is the index here.
     pub sinks: Vec<SinkPlan>,
     /// The rules.
@@ -89,6 +96,10 @@ pub struct Line {
     pub width: usize,
     /// The decoders that its frames may need, each with its rules; one unless the decoder is `auto`.
     pub decoders: Vec<DecoderLine>,
+    /// The slots of its rows.
+    pub fields: Fields,
+    /// Indices of the enrichers that add to its events, in their order.
+    pub enrichers: Vec<usize>,
     /// Where events go.
     pub router: Router,
     /// Slots that the pipeline itself fills.
@@ -246,24 +257,34 @@ impl Plan {
     pub fn read(file: &Path, text: &str) -> Result<Self, Diagnostics> {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
-        let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes"]).read::<Top>());
+        let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes", "enrichments"]).read::<Top>());
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or(Path::new("."));
         let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(|path| base.join(path)).collect();
+        let enrichers = additions::read(&root, base, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
-        let mut compiler =
-            Compiler { sinks: &sinks, routes: &routes, rules: &rules.rules, rule_info: rule_info(&rules.rules), diagnostics };
+        let mut compiler = Compiler {
+            sinks: &sinks,
+            routes: &routes,
+            rules: &rules.rules,
+            rule_info: rule_info(&rules.rules),
+            enrichers: &enrichers,
+            unknown_keys: additions::keys(&enrichers),
+            canonical: Vec::new(),
+            diagnostics,
+        };
         let sources = read_sources(&root, &mut compiler);
-        let mut diagnostics = compiler.diagnostics;
+        let Compiler { unknown_keys, canonical, mut diagnostics, .. } = compiler;
+        additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
         let Some(settings) = settings else { return Err(diagnostics) };
-        Ok(Self { settings, sources, sinks, rules, warnings: diagnostics })
+        Ok(Self { settings, sources, enrichers, sinks, rules, warnings: diagnostics })
     }
 }
 
@@ -347,6 +368,11 @@ struct Compiler<'a> {
     routes: &'a [Route],
     rules: &'a [SigmaRule],
     rule_info: Arc<[Box<str>]>,
+    enrichers: &'a [EnricherPlan],
+    /// Keys of enrichers that no source so far can have, by index.
+    unknown_keys: Vec<(usize, String)>,
+    /// Canonical names of the sources so far.
+    canonical: Vec<String>,
     diagnostics: Diagnostics,
 }
 
@@ -449,27 +475,23 @@ impl Compiler<'_> {
         for kind in kinds {
             words.push(Words::new(*kind, &mut self.diagnostics)?);
         }
-        let detectors: Vec<Detector> = words
-            .iter()
-            .map(|words| {
-                let (detector, mut warnings) = Detector::new(self.rules, words, &mut fields);
-                self.diagnostics.0.append(&mut warnings.0);
-                detector
-            })
-            .collect();
-        if detectors.iter().any(|detector| !detector.is_empty()) {
-            fields.slot("%hydrant.rule_ids");
-        }
-        let mut canonical: Vec<String> = words.iter().flat_map(|words| words.canonical()).collect();
-        canonical.sort_unstable();
-        canonical.dedup();
-        let names: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
-        let router = Router::new(self.routes, &names, &|name| name.to_owned(), &mut fields);
+        let additions = Additions::new(self.enrichers, &words, &[]);
+        additions.cross_off(&mut self.unknown_keys);
+        let added = additions.names();
+        words.iter_mut().for_each(|words| words.added.clone_from(&added));
+        let detectors = self.detectors(&words, &mut fields);
+        let mut names: Vec<String> = words.iter().flat_map(Words::canonical).chain(added.iter().cloned()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let known: Vec<&str> = names.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
+        let router = Router::new(self.routes, &known, &|name| name.to_owned(), &mut fields);
         for sink in self.sinks {
-            for name in sink.sink.wants(&canonical) {
+            let written = added.iter().filter(|_| sink.sink.writes_added()).cloned();
+            sink.sink.wants(&names).into_iter().chain(written).for_each(|name| {
                 fields.slot(&name);
-            }
+            });
         }
+        let enrichers = additions.wanted(&mut fields);
         let mut decoders = Vec::new();
         for ((kind, words), detector) in kinds.iter().zip(&words).zip(detectors) {
             let compiled = self.diagnostics.absorb(Compiled::new(*kind, &words.schema, &mut fields, offset_ms))?;
@@ -479,14 +501,28 @@ impl Compiler<'_> {
             self.diagnostics
                 .push(section.error(format!("rules and sinks want {} fields; at most {SLOTS_MAX} are supported", fields.width())));
         }
+        self.canonical.append(&mut names);
         let own = OwnSlots::find(&fields);
         let decoders = decoders.into_iter().map(|(compiled, detector, canonical)| {
             let decoder = compiled.kind().name();
-            let rules = self.rule_info.clone();
-            let context = Context { fields: fields.clone(), canonical, added: Vec::new(), rules, source: source.to_owned(), decoder };
+            let (rules, added) = (self.rule_info.clone(), added.clone());
+            let context = Context { fields: fields.clone(), canonical, added, rules, source: source.to_owned(), decoder };
             DecoderLine { compiled, detector, context }
         });
-        Some(Line { width: fields.width(), decoders: decoders.collect(), router, own })
+        Some(Line { width: fields.width(), decoders: decoders.collect(), fields, enrichers, router, own })
+    }
+
+    fn detectors(&mut self, words: &[Words], fields: &mut Fields) -> Vec<Detector> {
+        let detector = |words: &Words| {
+            let (detector, mut warnings) = Detector::new(self.rules, words, fields);
+            self.diagnostics.0.append(&mut warnings.0);
+            detector
+        };
+        let detectors: Vec<Detector> = words.iter().map(detector).collect();
+        if detectors.iter().any(|detector| !detector.is_empty()) {
+            fields.slot("%hydrant.rule_ids");
+        }
+        detectors
     }
 }
 
@@ -494,6 +530,8 @@ impl Compiler<'_> {
 struct Words {
     schema: Schema,
     natives: Option<Vec<&'static str>>,
+    /// What transforms and enrichment may add.
+    added: Vec<String>,
 }
 
 impl Words {
@@ -501,7 +539,12 @@ impl Words {
         let natives = kind.natives();
         let file = PathBuf::from(format!("rules/schema/{}.yaml", kind.name()));
         let schema = diagnostics.absorb(Schema::parse(&file, kind.schema(), natives.as_deref()))?;
-        Some(Self { schema, natives })
+        Some(Self { schema, natives, added: Vec::new() })
+    }
+
+    /// Whether events can have a canonical field before anything is added.
+    fn can_fill(&self, name: &str) -> bool {
+        self.natives.is_none() || self.schema.ecs.contains_key(name) || ENVELOPE_FIELDS.contains(&name)
     }
 
     fn canonical(&self) -> Vec<String> {
@@ -522,7 +565,8 @@ impl Vocabulary for Words {
         if let Some(name) = self.schema.sigma.get(field) {
             return Some(name.clone());
         }
-        if self.schema.ecs.contains_key(field) || ENVELOPE_FIELDS.contains(&field) {
+        let is_added = self.added.iter().any(|name| name == field);
+        if is_added || self.schema.ecs.contains_key(field) || ENVELOPE_FIELDS.contains(&field) {
             return Some(field.to_owned());
         }
         let is_native = self.natives.as_ref().is_none_or(|natives| natives.contains(&field));
@@ -531,7 +575,8 @@ impl Vocabulary for Words {
 
     fn names(&self) -> Vec<&str> {
         let natives = self.natives.iter().flatten().copied();
-        self.schema.sigma.keys().map(String::as_str).chain(self.schema.ecs.keys().map(String::as_str)).chain(natives).collect()
+        let canonical = self.schema.ecs.keys().chain(&self.added).map(String::as_str);
+        self.schema.sigma.keys().map(String::as_str).chain(canonical).chain(natives).collect()
     }
 }
 

@@ -1,7 +1,10 @@
-//! One thread's work on a chunk: decode -> detect -> route -> encode -> batch -> deliver.
+//! One thread's work on a chunk: decode -> enrich -> detect -> route -> encode -> batch -> deliver.
 //!
 //! Everything here belongs to one shard and is used from its thread only: no locks, no atomics but counters
 //! bumped once per chunk. [`Shard::process`] does not wait; what becomes full is handed to `deliver`.
+
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use crate::decode::Instance;
 use crate::deliver::{DeadLetters, Destination, Options};
 use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
+use crate::enrich::Bound;
 use crate::error::Error;
 use crate::event::{Chunk, Events, Flaw, Kind, Slot};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
@@ -50,6 +54,7 @@ pub struct Shard {
 
 struct LineState {
     decoders: Vec<DecoderState>,
+    enrichers: Vec<(Box<dyn Bound>, Cell)>,
     router: route::Scratch,
     events: Events,
     counters: LineCounters,
@@ -78,11 +83,11 @@ struct SinkState {
 
 /// CPU time per stage, if it is measured.
 struct Stages {
-    cells: Option<[Cell; 5]>,
+    cells: Option<[Cell; STAGES.len()]>,
     since_ns: u64,
 }
 
-const STAGES: [&str; 5] = ["decode", "detect", "route", "encode", "batch"];
+const STAGES: [&str; 6] = ["decode", "enrich", "detect", "route", "encode", "batch"];
 
 impl Stages {
     fn new(registry: &Registry, enabled: bool) -> Self {
@@ -165,18 +170,24 @@ impl Shard {
     /// # Errors
     /// A compressor's, which are defects or the end of memory.
     pub fn process(&mut self, chunk: Chunk) -> Result<Vec<u8>, Error> {
-        let plan = self.plan.clone();
         let index = usize::from(chunk.sender.source_index);
-        let Some(line) = plan.sources.get(index).map(|source| &source.line) else { return Ok(Vec::new()) };
-        self.stages.begin();
-        self.decode(line, index, &chunk);
-        self.stages.end(0);
-        self.detect(line, index, &chunk);
-        self.stages.end(1);
-        self.route(line, index, &chunk);
-        self.stages.end(2);
-        self.encode(index, &chunk)?;
+        self.work(index, &chunk)?;
         Ok(chunk.into_buffers().0)
+    }
+
+    fn work(&mut self, index: usize, chunk: &Chunk) -> Result<(), Error> {
+        let plan = self.plan.clone();
+        let Some(line) = plan.sources.get(index).map(|source| &source.line) else { return Ok(()) };
+        self.stages.begin();
+        self.decode(line, index, chunk);
+        self.stages.end(0);
+        self.enrich(index, chunk);
+        self.stages.end(1);
+        self.detect(line, index, chunk);
+        self.stages.end(2);
+        self.route(line, index, chunk);
+        self.stages.end(3);
+        self.encode(index, chunk)
     }
 
     fn decode(&mut self, line: &Line, index: usize, chunk: &Chunk) {
@@ -227,6 +238,13 @@ impl Shard {
                     events.row_mut(chunk, frame).set_written(slot, Kind::Text, |out| out.extend_from_slice(flaw.name().as_bytes()));
                 }
             }
+        }
+    }
+
+    fn enrich(&mut self, index: usize, chunk: &Chunk) {
+        let state = &mut self.lines[index];
+        for (enricher, errors) in &mut state.enrichers {
+            errors.add(enricher.enrich(chunk, 0..chunk.frames().len(), &mut state.events));
         }
     }
 
@@ -314,12 +332,12 @@ impl Shard {
             }
             sink.items.clear(sink.batcher.batching().separator);
             encoder.encode(Selection { chunk, events: &state.events, rows }, &mut sink.items);
-            self.stages.end(3);
+            self.stages.end(4);
             let added = sink.batcher.add(chunk, &state.events, rows, &sink.items)?;
             for held in added.sealed {
                 sink.destination.send(held);
             }
-            self.stages.end(4);
+            self.stages.end(5);
             for row in added.too_long {
                 let event = state.events.event(chunk, row as usize);
                 sink.destination.give_up(chunk, event, "longer than the destination takes")?;
@@ -365,9 +383,14 @@ impl LineState {
             detector: decoder.detector.scratch(),
             encoders: plan.sinks.iter().map(|sink| sink.sink.encoder(&decoder.context)).collect(),
         };
+        let enricher = |index: &usize| {
+            let plan = plan.enrichers.get(*index)?;
+            Some((plan.enricher.bind(&line.fields), registry.cell(&metrics::ENRICHMENT_ERRORS, &[("component_id", &plan.name)])))
+        };
         let flaw = |flaw: Flaw| registry.cell(&metrics::DECODE_FLAWS, &[("component_id", name), ("reason", flaw.name())]);
         Self {
             decoders: line.decoders.iter().map(decoder).collect(),
+            enrichers: line.enrichers.iter().filter_map(enricher).collect(),
             router: line.router.scratch(),
             events: Events::default(),
             counters: LineCounters {
