@@ -29,6 +29,7 @@ pub mod frame;
 pub mod route;
 pub mod sink;
 pub mod source;
+pub mod transform;
 
 pub mod deliver;
 pub mod journal;

@@ -5,6 +5,7 @@
 
 mod additions;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::net::listen::{Address, Transport};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
 use crate::source::{SOURCES, Source};
+use crate::transform::{self, Transform, Transforms};
 use crate::vrl::Condition;
 
 use additions::Additions;
@@ -100,6 +102,8 @@ pub struct Line {
     pub fields: Fields,
     /// Indices of the enrichers that add to its events, in their order.
     pub enrichers: Vec<usize>,
+    /// What changes or drops its events.
+    pub transforms: Transforms,
     /// Where events go.
     pub router: Router,
     /// Slots that the pipeline itself fills.
@@ -147,6 +151,7 @@ pub const OWN_FIELDS: &[&str] = &[
     "%hydrant.peer",
     "%hydrant.rule_ids",
     "%hydrant.source",
+    transform::ERROR_FIELD,
 ];
 
 impl OwnSlots {
@@ -257,12 +262,13 @@ impl Plan {
     pub fn read(file: &Path, text: &str) -> Result<Self, Diagnostics> {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
-        let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes", "enrichments"]).read::<Top>());
+        let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes", "enrichments", "transforms"]).read::<Top>());
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or(Path::new("."));
         let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(|path| base.join(path)).collect();
         let enrichers = additions::read(&root, base, &mut diagnostics);
+        let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
         let mut compiler = Compiler {
@@ -270,6 +276,8 @@ impl Plan {
             routes: &routes,
             rules: &rules.rules,
             rule_info: rule_info(&rules.rules),
+            root: &root,
+            transforms: &transforms,
             enrichers: &enrichers,
             unknown_keys: additions::keys(&enrichers),
             canonical: Vec::new(),
@@ -368,6 +376,8 @@ struct Compiler<'a> {
     routes: &'a [Route],
     rules: &'a [SigmaRule],
     rule_info: Arc<[Box<str>]>,
+    root: &'a Section,
+    transforms: &'a [Transform],
     enrichers: &'a [EnricherPlan],
     /// Keys of enrichers that no source so far can have, by index.
     unknown_keys: Vec<(usize, String)>,
@@ -467,7 +477,7 @@ fn utc_offset_ms(text: &str) -> Option<i64> {
     ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then_some(sign * (hours * 60 + minutes) * 60_000)
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
     /// Compiles what happens to the events of one source.
     fn line(&mut self, section: &Section, source: &str, kinds: &[&'static dyn DecoderKind], offset_ms: i64) -> Option<Line> {
         let mut fields = Fields::default();
@@ -475,14 +485,12 @@ impl Compiler<'_> {
         for kind in kinds {
             words.push(Words::new(*kind, &mut self.diagnostics)?);
         }
-        let additions = Additions::new(self.enrichers, &words, &[]);
-        additions.cross_off(&mut self.unknown_keys);
-        let added = additions.names();
-        words.iter_mut().for_each(|words| words.added.clone_from(&added));
+        let canonical: BTreeSet<String> = words.iter().flat_map(Words::canonical).collect();
+        let before: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
+        let mut transforms = Transforms::new(self.transforms, &before, &mut fields);
+        let (additions, added) = self.additions(&mut words, &canonical);
         let detectors = self.detectors(&words, &mut fields);
-        let mut names: Vec<String> = words.iter().flat_map(Words::canonical).chain(added.iter().cloned()).collect();
-        names.sort_unstable();
-        names.dedup();
+        let names: Vec<String> = canonical.iter().chain(&added).cloned().collect::<BTreeSet<_>>().into_iter().collect();
         let known: Vec<&str> = names.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
         let router = Router::new(self.routes, &known, &|name| name.to_owned(), &mut fields);
         for sink in self.sinks {
@@ -501,7 +509,8 @@ impl Compiler<'_> {
             self.diagnostics
                 .push(section.error(format!("rules and sinks want {} fields; at most {SLOTS_MAX} are supported", fields.width())));
         }
-        self.canonical.append(&mut names);
+        self.canonical.extend(names);
+        transforms.finish(&fields);
         let own = OwnSlots::find(&fields);
         let decoders = decoders.into_iter().map(|(compiled, detector, canonical)| {
             let decoder = compiled.kind().name();
@@ -509,7 +518,25 @@ impl Compiler<'_> {
             let context = Context { fields: fields.clone(), canonical, added, rules, source: source.to_owned(), decoder };
             DecoderLine { compiled, detector, context }
         });
-        Some(Line { width: fields.width(), decoders: decoders.collect(), fields, enrichers, router, own })
+        Some(Line { width: fields.width(), decoders: decoders.collect(), fields, transforms, enrichers, router, own })
+    }
+
+    /// What can be added to the events of one source, and the names that output writes as added: everything
+    /// that enrichment adds, and what programs write that no decoder fills.
+    fn additions(&mut self, words: &mut [Words], canonical: &BTreeSet<String>) -> (Additions<'a>, Vec<String>) {
+        let written = additions::written(self.transforms);
+        let additions = Additions::new(self.enrichers, words, &written);
+        additions.cross_off(&mut self.unknown_keys);
+        let mut names = additions.names();
+        let too_late: Vec<String> =
+            names.iter().filter(|name| !written.contains(name) && !words.iter().any(|words| words.can_fill(name))).cloned().collect();
+        additions::warn_of_order(self.transforms, &too_late, self.root, &mut self.diagnostics);
+        let is_ours = |name: &&String| !canonical.contains(*name) && !name.starts_with(['%', '@']);
+        names.extend(written.iter().filter(is_ours).cloned());
+        names.sort_unstable();
+        names.dedup();
+        words.iter_mut().for_each(|words| words.added.clone_from(&names));
+        (additions, names)
     }
 
     fn detectors(&mut self, words: &[Words], fields: &mut Fields) -> Vec<Detector> {

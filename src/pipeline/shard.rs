@@ -1,4 +1,4 @@
-//! One thread's work on a chunk: decode -> enrich -> detect -> route -> encode -> batch -> deliver.
+//! One thread's work on a chunk: decode -> transform -> enrich -> detect -> route -> encode -> batch -> deliver.
 //!
 //! Everything here belongs to one shard and is used from its thread only: no locks, no atomics but counters
 //! bumped once per chunk. [`Shard::process`] does not wait; what becomes full is handed to `deliver`.
@@ -25,6 +25,7 @@ use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::plan::{Line, Plan};
 use crate::route;
 use crate::sink::{Encoder, Selection};
+use crate::transform;
 
 /// What all shards share.
 #[derive(Clone)]
@@ -54,6 +55,7 @@ pub struct Shard {
 
 struct LineState {
     decoders: Vec<DecoderState>,
+    transforms: TransformState,
     enrichers: Vec<(Box<dyn Bound>, Cell)>,
     router: route::Scratch,
     events: Events,
@@ -64,6 +66,14 @@ struct DecoderState {
     instance: Instance,
     detector: detect::Scratch,
     encoders: Vec<Box<dyn Encoder>>,
+}
+
+struct TransformState {
+    scratch: transform::Scratch,
+    /// Of the current chunk; its dropped rows are left out from here on.
+    counts: transform::Counts,
+    dropped: Cell,
+    errors: [Cell; transform::REASONS.len()],
 }
 
 struct LineCounters {
@@ -87,7 +97,7 @@ struct Stages {
     since_ns: u64,
 }
 
-const STAGES: [&str; 6] = ["decode", "enrich", "detect", "route", "encode", "batch"];
+const STAGES: [&str; 7] = ["decode", "transform", "enrich", "detect", "route", "encode", "batch"];
 
 impl Stages {
     fn new(registry: &Registry, enabled: bool) -> Self {
@@ -181,12 +191,14 @@ impl Shard {
         self.stages.begin();
         self.decode(line, index, chunk);
         self.stages.end(0);
-        self.enrich(index, chunk);
+        self.transform(line, index, chunk);
         self.stages.end(1);
-        self.detect(line, index, chunk);
+        self.enrich(index, chunk);
         self.stages.end(2);
-        self.route(line, index, chunk);
+        self.detect(line, index, chunk);
         self.stages.end(3);
+        self.route(line, index, chunk);
+        self.stages.end(4);
         self.encode(index, chunk)
     }
 
@@ -241,6 +253,16 @@ impl Shard {
         }
     }
 
+    fn transform(&mut self, line: &Line, index: usize, chunk: &Chunk) {
+        if line.transforms.is_empty() {
+            return;
+        }
+        let LineState { transforms, events, .. } = &mut self.lines[index];
+        line.transforms.run(chunk, events, &mut transforms.scratch, &mut transforms.counts);
+        transforms.dropped.add(transforms.counts.dropped.len() as u64);
+        transforms.errors.iter().zip(transforms.counts.errors).for_each(|(cell, count)| cell.add(count));
+    }
+
     fn enrich(&mut self, index: usize, chunk: &Chunk) {
         let state = &mut self.lines[index];
         for (enricher, errors) in &mut state.enrichers {
@@ -254,7 +276,9 @@ impl Shard {
         let rows = state.events.len() as u32;
         for (decoder, scratch) in line.decoders.iter().zip(&mut state.decoders) {
             if !decoder.detector.is_empty() {
-                decoder.detector.detect(chunk, &state.events, 0..rows, &mut scratch.detector, &mut self.hits);
+                let dropped = &state.transforms.counts.dropped;
+                let kept = (0..rows).filter(|row| dropped.is_empty() || dropped.binary_search(row).is_err());
+                decoder.detector.detect(chunk, &state.events, kept, &mut scratch.detector, &mut self.hits);
             }
         }
         let hits = std::mem::take(&mut self.hits);
@@ -303,7 +327,12 @@ impl Shard {
         let frames = chunk.frames().len();
         self.rows.iter_mut().for_each(Vec::clear);
         self.masks.clear();
+        let dropped = &state.transforms.counts.dropped;
         for row in 0..state.events.len() {
+            if !dropped.is_empty() && dropped.binary_search(&(row as u32)).is_ok() {
+                self.masks.push(0);
+                continue;
+            }
             let to = line.router.route(state.events.event(chunk, row), &mut state.router);
             self.masks.push(to);
             let mut bits = to;
@@ -318,7 +347,7 @@ impl Shard {
         for (sink, (state, rows)) in self.sinks.iter().zip(&self.rows).enumerate() {
             let count = rows.partition_point(|row| (*row as usize) < frames);
             state.routed.add(count as u64);
-            state.filtered.add((frames - count) as u64);
+            state.filtered.add((frames - dropped.len() - count) as u64);
             self.journal.cursor(sink).expect(chunk.position, count as u32);
         }
     }
@@ -332,12 +361,12 @@ impl Shard {
             }
             sink.items.clear(sink.batcher.batching().separator);
             encoder.encode(Selection { chunk, events: &state.events, rows }, &mut sink.items);
-            self.stages.end(4);
+            self.stages.end(5);
             let added = sink.batcher.add(chunk, &state.events, rows, &sink.items)?;
             for held in added.sealed {
                 sink.destination.send(held);
             }
-            self.stages.end(5);
+            self.stages.end(6);
             for row in added.too_long {
                 let event = state.events.event(chunk, row as usize);
                 sink.destination.give_up(chunk, event, "longer than the destination takes")?;
@@ -390,6 +419,13 @@ impl LineState {
         let flaw = |flaw: Flaw| registry.cell(&metrics::DECODE_FLAWS, &[("component_id", name), ("reason", flaw.name())]);
         Self {
             decoders: line.decoders.iter().map(decoder).collect(),
+            transforms: TransformState {
+                scratch: line.transforms.scratch(),
+                counts: transform::Counts::default(),
+                dropped: registry.cell(&metrics::EVENTS_DROPPED, &[("component_id", name), ("reason", "transform")]),
+                errors: transform::REASONS
+                    .map(|reason| registry.cell(&metrics::TRANSFORM_ERRORS, &[("component_id", name), ("reason", reason)])),
+            },
             enrichers: line.enrichers.iter().filter_map(enricher).collect(),
             router: line.router.scratch(),
             events: Events::default(),

@@ -1,14 +1,18 @@
-//! What enrichment adds to the events of a source: which look-ups they can have a key for, and which of those
-//! anybody wants.
+//! What transforms and enrichment add to the events of a source: which fields programs write, which look-ups
+//! events can have a key for, and which of those anybody wants.
 
 use std::path::Path;
 use std::sync::Arc;
+
+use serde::Deserialize;
 
 use super::Words;
 use crate::config::Section;
 use crate::enrich::{ENRICHERS, Enricher, Lookup, Refresh};
 use crate::error::{Diagnostics, nearest};
 use crate::event::Fields;
+use crate::transform::{OnAbort, Transform};
+use crate::vrl::{Condition, Program};
 
 /// An enrichment.
 pub struct EnricherPlan {
@@ -30,6 +34,79 @@ pub(super) fn read(root: &Section, base: &Path, diagnostics: &mut Diagnostics) -
         enrichers.push(EnricherPlan { name: name.into(), enricher: enricher.into() });
     }
     enrichers
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TransformConfig {
+    /// VRL condition; without it the program runs for every event.
+    when: Option<String>,
+    /// VRL program.
+    program: String,
+    /// What its `abort` means: `drop` or `keep`.
+    #[serde(default)]
+    on_abort: OnAbort,
+}
+
+/// Reads and compiles the transforms.
+pub(super) fn read_transforms(root: &Section, diagnostics: &mut Diagnostics) -> Vec<Transform> {
+    let Some(section) = root.child("transforms") else { return Vec::new() };
+    if section.items().is_empty() && !section.node().is_null() {
+        diagnostics.push(section.error("expected a list").help("transforms: [ { program: '.labels.team = \"net\"' } ]"));
+    }
+    let mut transforms = Vec::new();
+    for section in section.items() {
+        let Some(config) = diagnostics.absorb(section.read::<TransformConfig>()) else { continue };
+        let when = config.when.as_deref().map(|source| {
+            let place = section.child("when").unwrap_or_else(|| section.clone());
+            diagnostics.absorb(Condition::compile(source, place.file(), place.node().line, place.path()))
+        });
+        let place = section.child("program").unwrap_or_else(|| section.clone());
+        let program = diagnostics.absorb(Program::compile(&config.program, place.file(), place.node().line, place.path()));
+        let Some(program) = program else { continue };
+        if program.writes_whole() {
+            let message = "it may write any field; those that nothing else names are not kept";
+            diagnostics.push(place.error(message).warning().help("assign the fields that are needed by name: `.labels.team = ...`"));
+        }
+        // A condition that does not compile is an error already.
+        let when = match when {
+            Some(None) => continue,
+            Some(Some(when)) => Some(when),
+            None => None,
+        };
+        transforms.push(Transform { when, program, on_abort: config.on_abort });
+    }
+    transforms
+}
+
+/// The fields that transforms write, each once.
+pub(super) fn written(transforms: &[Transform]) -> Vec<String> {
+    let mut names: Vec<String> = transforms.iter().flat_map(|transform| transform.program.writes().iter().cloned()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Warns of fields that transforms read although only enrichment, which runs later, can fill them.
+pub(super) fn warn_of_order(transforms: &[Transform], too_late: &[String], root: &Section, diagnostics: &mut Diagnostics) {
+    let items = root.child("transforms").map(|section| section.items()).unwrap_or_default();
+    for (transform, place) in transforms.iter().zip(items) {
+        let mut reads: Vec<&String> = transform.program.reads().iter().collect();
+        match &transform.when {
+            Some(Condition::Native(condition)) => condition.for_each_field(&mut |name| reads.push(name)),
+            Some(Condition::Program(program)) => reads.extend(program.reads()),
+            None => {}
+        }
+        reads.sort_unstable();
+        reads.dedup();
+        for name in reads.into_iter().filter(|name| too_late.contains(name)) {
+            let message = format!("transforms run before enrichment: `{name}` is not there yet");
+            let diagnostic = place.error(message).warning();
+            if !diagnostics.0.contains(&diagnostic) {
+                diagnostics.push(diagnostic);
+            }
+        }
+    }
 }
 
 /// The look-ups that the events of one source can have a key for.

@@ -187,3 +187,87 @@ fn a_changed_file_is_used_from_the_next_chunk_on_and_a_broken_one_is_not() {
     bench.work();
     assert_eq!(bench.field("source.owner"), ["carol", "-", "mallory", "bob"]);
 }
+
+#[cfg(feature = "vrl")]
+mod with_transforms {
+    use super::*;
+
+    const TRANSFORMS: &str = "transforms:
+  - { when: '.event.action == \"deny\"', program: '.labels.team = \"net\"; .rule.name = \"changed\"' }
+  - { when: '.source.ip == \"192.0.2.1\"', program: 'abort' }
+  - { when: '.source.ip == \"10.9.9.9\"', program: '.source.ip = \"10.1.2.3\"; .x = to_int!(.event.action)' }
+  - { when: '.source.ip == \"10.1.2.4\"', program: '.source.ip = \"10.1.2.3\"' }
+";
+
+    fn lines() -> Vec<String> {
+        [("10.1.2.3", "deny"), ("192.0.2.1", "deny"), ("10.9.9.9", "allow"), ("10.1.2.4", "deny")]
+            .map(|(src, action)| line(src, action))
+            .to_vec()
+    }
+
+    #[test]
+    fn programs_run_before_enrichment_and_rules_and_what_they_drop_is_counted_once() {
+        let rule = "title: Net\nid: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f\nlevel: high\nlogsource: { product: paloalto }\n\
+                    detection: { s: { labels.team: net }, condition: s }\n";
+        let routes = "routes: [ { when: '.labels.team == \"net\" || exists(%hydrant.transform_error)', to: [out] } ]\n";
+        let files = [TABLE_FILES, &[("rule.yml", rule)]].concat();
+        let bench = Bench::new(&format!("{SINK}{SOURCE}{TABLES}{TRANSFORMS}{routes}rules: [rule.yml]\n"), &files, &lines());
+        assert_eq!(bench.warnings(), "");
+        assert_eq!(bench.field("labels.team"), ["net", "net", "-", "net", "net", "net"], "two alerts; the dropped event has none");
+        assert_eq!(bench.field("source.owner"), ["alice", "-", "-", "alice", "alice", "alice"], "the look-up uses the written key");
+        assert_eq!(bench.field("%hydrant.transform_error"), ["-", "-", "error", "-", "-", "-"]);
+        assert_eq!(bench.shard.rows[0], [0, 2, 3, 4, 5]);
+        assert_eq!(bench.count(&metrics::EVENTS_DROPPED, "reason", "transform"), 1);
+        assert_eq!(bench.count(&metrics::EVENTS_FILTERED, "component_id", "out"), 0);
+        assert_eq!(bench.count(&metrics::EVENTS_ROUTED, "component_id", "out"), 3);
+        assert_eq!(bench.count(&metrics::TRANSFORM_ERRORS, "reason", "error"), 1);
+        let bodies = bench.bodies();
+        assert_eq!(bodies[0]["event"]["labels"]["team"], "net");
+        assert_eq!(bodies[0]["event"]["rule"]["name"], "changed");
+        assert_eq!(bodies[1]["event"]["source"]["ip"], "10.9.9.9", "a failed program changed nothing");
+    }
+
+    #[test]
+    fn raw_bodies_carry_new_fields_only() {
+        let sink = SINK.replace("form: json", "form: raw");
+        let bench = Bench::new(&format!("{sink}{SOURCE}{TRANSFORMS}"), &[], &lines());
+        let bodies = bench.bodies();
+        assert_eq!(bodies.len(), 3);
+        assert_eq!(bodies[0]["event"]["message"], lines()[0]);
+        assert_eq!(bodies[0]["event"]["hydrant"]["added"], serde_json::json!({"labels": {"team": "net"}}));
+        assert_eq!(bodies[1]["event"], lines()[2]);
+    }
+
+    #[test]
+    fn all_mistakes_are_named_at_once_and_what_cannot_work_is_warned_of() {
+        let transforms = "transforms:
+  - { when: '.event.action ==', program: '.a = 1' }
+  - { program: '%native.src = 1', on_abort: dorp }
+  - program: |
+      .a = 1
+      .b = nonsense(.a)
+  - { programm: '.a = 1' }
+";
+        let text = mistakes(&format!("{SINK}{SOURCE}{transforms}enrichments: {{ x: {{ type: tabel }} }}\n"), &[]);
+        for part in [
+            "c.yaml:4:17: error: transforms[0].when: syntax error",
+            "c.yaml:5:45: error: transforms[1].on_abort: `dorp` is not a value of this key\n  help: did you mean `drop`?",
+            "c.yaml:8:6: error: transforms[2].program: ",
+            "c.yaml:9:7: error: transforms[3].programm: unknown key\n  help: did you mean `program`?",
+            "enrichments.x.type: there is no type `tabel`",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        let late = "transforms: [ { when: 'exists(.source.zone)', program: '. = merge(., {\"y\": .source.owner})' } ]\n";
+        let bench = Bench::new(&format!("{SINK}{SOURCE}{TABLES}{late}"), TABLE_FILES, &lines());
+        let warnings = bench.warnings();
+        for part in [
+            "transforms[0]: transforms run before enrichment: `source.owner` is not there yet",
+            "transforms[0]: transforms run before enrichment: `source.zone` is not there yet",
+            "transforms[0].program: it may write any field; those that nothing else names are not kept",
+        ] {
+            assert!(warnings.contains(part), "{part}\n{warnings}");
+        }
+        assert_eq!(bench.count(&metrics::TRANSFORM_ERRORS, "reason", "unknown_field"), 0, "the condition never holds");
+    }
+}
