@@ -122,7 +122,7 @@ impl Configured {
                 bytes.push(b'\n');
             }
             let spans = vec![Span::new(0, bytes.len())];
-            if intake.submit(Messages { bytes, spans, peers: Vec::new() }).await.is_err() {
+            if intake.submit(Messages { bytes, spans, ..Messages::default() }).await.is_err() {
                 break;
             }
         }

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, clippy::panic, reason = "a test that cannot go on says so")]
 
+mod client;
 mod hec;
+mod http;
 mod process;
 mod registry;
 mod slice;
