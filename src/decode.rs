@@ -13,11 +13,13 @@
 //! map, and its two lines in [`DECODERS`].
 
 mod auto;
+mod aws_vpc_flow;
 mod aws_waf;
 mod document;
 mod json;
 mod palo_alto;
 mod schema;
+mod suricata_eve;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -30,7 +32,8 @@ use crate::error::Diagnostics;
 use crate::event::{Chunk, Events, Fields, Flaw, Kind, Row, Slot, SlotId, Span, Value};
 
 /// Every decoder; `auto` tries them in this order: the most specific first, those that take nearly anything last.
-pub static DECODERS: &[&dyn DecoderKind] = &[&aws_waf::AwsWaf, &palo_alto::PaloAlto, &json::Json];
+pub static DECODERS: &[&dyn DecoderKind] =
+    &[&aws_vpc_flow::AwsVpcFlow, &aws_waf::AwsWaf, &palo_alto::PaloAlto, &suricata_eve::SuricataEve, &json::Json];
 
 /// A format: how it is recognised and how a decoder for it is made.
 pub trait DecoderKind: Sync {
@@ -523,7 +526,7 @@ pub(super) mod testing {
         };
         for line in lines.iter().map(|line| line.as_bytes()) {
             let mut broken: Vec<Vec<u8>> = (0..line.len()).map(|end| line[..end].to_vec()).collect();
-            for _ in 0..500 {
+            for _ in 0..300 {
                 let mut bytes = line.to_vec();
                 for _ in 0..=random(4) {
                     let at = random(bytes.len());
