@@ -13,10 +13,13 @@
 //! map, and its two lines in [`DECODERS`].
 
 mod auto;
+mod aws_network_firewall;
 mod aws_vpc_flow;
 mod aws_waf;
 mod document;
+mod eve;
 mod json;
+mod modsecurity;
 mod palo_alto;
 mod schema;
 mod suricata_eve;
@@ -32,8 +35,15 @@ use crate::error::Diagnostics;
 use crate::event::{Chunk, Events, Fields, Flaw, Kind, Row, Slot, SlotId, Span, Value};
 
 /// Every decoder; `auto` tries them in this order: the most specific first, those that take nearly anything last.
-pub static DECODERS: &[&dyn DecoderKind] =
-    &[&aws_vpc_flow::AwsVpcFlow, &aws_waf::AwsWaf, &palo_alto::PaloAlto, &suricata_eve::SuricataEve, &json::Json];
+pub static DECODERS: &[&dyn DecoderKind] = &[
+    &aws_network_firewall::AwsNetworkFirewall,
+    &aws_vpc_flow::AwsVpcFlow,
+    &aws_waf::AwsWaf,
+    &modsecurity::Modsecurity,
+    &palo_alto::PaloAlto,
+    &suricata_eve::SuricataEve,
+    &json::Json,
+];
 
 /// A format: how it is recognised and how a decoder for it is made.
 pub trait DecoderKind: Sync {

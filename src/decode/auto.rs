@@ -109,10 +109,15 @@ mod tests {
 
     #[test]
     fn made_traffic_is_recognised_alone_and_behind_any_other() {
-        let kinds = [(Kind::AwsWaf, "aws_waf"), (Kind::AwsVpcFlow, "aws_vpc_flow"), (Kind::PaloAlto, "palo_alto")];
+        let kinds = [
+            (Kind::AwsWaf, "aws_waf"),
+            (Kind::AwsVpcFlow, "aws_vpc_flow"),
+            (Kind::AwsNetworkFirewall, "aws_network_firewall"),
+            (Kind::PaloAlto, "palo_alto"),
+        ];
         let mut lines = Vec::new();
         for number in 0..400_usize {
-            let (kind, expected) = kinds[number % 3];
+            let (kind, expected) = kinds[number % 4];
             let mut line = Vec::new();
             Traffic::new(kind, number as u64).next(1_795_248_000_000, &mut line);
             assert_eq!(explain(&line).0, expected, "{}", String::from_utf8_lossy(&line));
