@@ -5,5 +5,6 @@
 mod hec;
 mod process;
 mod registry;
+mod rules;
 mod slice;
 mod tidy;
