@@ -7,7 +7,9 @@
 //! | 2 | the arguments are wrong |
 //! | 78 | a configuration or rule file is wrong (`EX_CONFIG`) |
 
+mod bench;
 mod run;
+mod tune;
 mod validate;
 
 use std::io::Write as _;
@@ -32,13 +34,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure this machine with a benchmark profile.
+    Bench(bench::Arguments),
+    /// The benchmark's destination.
+    #[command(hide = true)]
+    BenchCounter(bench::CounterArguments),
+    /// The benchmark's sender.
+    #[command(hide = true)]
+    BenchGenerator,
     /// Run a configuration.
     Run(run::Arguments),
+    /// Find the settings that need the least CPU for a benchmark profile.
+    Tune(tune::Arguments),
     /// Check a configuration and its rules offline; every mistake at once.
     Validate(validate::Arguments),
 }
 
 /// Why a command failed.
+#[derive(Debug)]
 pub(crate) enum Failure {
     /// Files that people wrote.
     Configuration(Diagnostics),
@@ -64,7 +77,11 @@ pub fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).unwrap_or_default();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match arguments.command {
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchCounter(arguments) => bench::run_counter(&arguments),
+        Command::BenchGenerator => bench::run_generator(),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
     };
     match result {

@@ -28,6 +28,7 @@ pub mod frame;
 pub mod route;
 pub mod sink;
 pub mod source;
+pub mod unwrap;
 
 pub mod deliver;
 pub mod journal;

@@ -45,6 +45,8 @@ families! {
     FRAMES_CUT Counter "hydrant_frames_cut_total";
     /// Requests or connections refused, per component and reason.
     REFUSED Counter "hydrant_component_refused_total";
+    /// Messages whose envelope was dropped (`control`) or could not be taken off, per component and reason.
+    UNWRAP Counter "hydrant_unwrap_total";
     /// Datagrams that the kernel dropped before they could be read, per component.
     KERNEL_DROPS Counter "hydrant_udp_kernel_drops_total";
     /// Frames whose decoder found a flaw, per source and reason.
@@ -67,6 +69,8 @@ families! {
     EVENTS_DEAD Counter "hydrant_dead_letter_events_total";
     /// Events dropped by a written policy, per component and reason.
     EVENTS_DROPPED Counter "hydrant_component_discarded_events_total";
+    /// Batches sealed before their time, for another partition or for memory, per component.
+    SEALED_EARLY Counter "hydrant_batches_sealed_early_total";
     /// Attempts that failed and are tried again, per component.
     RETRIES Counter "hydrant_delivery_retries_total";
     /// 1 while a destination is held because a person has to act, per component.

@@ -17,6 +17,9 @@ pub(super) struct Arguments {
     /// The configuration file.
     #[arg(short, long)]
     config: PathBuf,
+    /// Write all metrics to this file at the end (for `hydrant bench`).
+    #[arg(long, hide = true, value_name = "FILE")]
+    dump_metrics: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -27,7 +30,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     make_data_dir(&plan.settings.data_dir)?;
     let registry = Registry::default();
     let (stopper, stop) = task::pair();
-    let running = run::start(Arc::new(plan), registry, &stop)?;
+    let running = run::start(Arc::new(plan), registry.clone(), &stop)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start", "no runtime").because(error))?;
     runtime.block_on(async {
@@ -42,7 +45,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Ok::<_, Error>(())
     })?;
     stopper.stop();
-    match running.join()? {
+    let undelivered = running.join()?;
+    if let Some(path) = &arguments.dump_metrics {
+        std::fs::write(path, registry.render())
+            .map_err(|error| Error::new(ErrorKind::Storage, "dump metrics", "failed").with("file", path.display()).because(error))?;
+    }
+    match undelivered {
         0 => Ok(()),
         count => Err(Error::new(ErrorKind::Limit, "stop", format!("{count} batches were not delivered in time")).into()),
     }

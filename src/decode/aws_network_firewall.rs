@@ -99,7 +99,7 @@ impl DecoderKind for AwsNetworkFirewall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::testing::{RECEIVED_MS, check, decode, never_filled, torture};
+    use crate::decode::trial::{RECEIVED_MS, check, decode, never_filled, torture};
     use crate::event::Flaw;
     use crate::traffic::{Kind as Product, Traffic};
 
@@ -180,9 +180,9 @@ mod tests {
     fn ports_written_as_text_become_numbers() {
         let mut fields = crate::event::Fields::default();
         let slot = fields.slot("source.port");
-        let schema = crate::decode::testing::schema(&AwsNetworkFirewall);
+        let schema = crate::decode::trial::schema(&AwsNetworkFirewall);
         let compiled = crate::decode::Compiled::new(&AwsNetworkFirewall, &schema, &mut fields, 0).unwrap();
-        let chunk = crate::decode::testing::chunk(&[TLS_ERROR.as_bytes()], 1);
+        let chunk = crate::decode::trial::chunk(&[TLS_ERROR.as_bytes()], 1);
         let mut events = crate::event::Events::default();
         events.reset(&chunk, fields.width());
         compiled.instance().decode(&chunk, 0..1, &mut events);

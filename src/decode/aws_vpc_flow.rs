@@ -280,7 +280,7 @@ fn seconds_to_ms(value: Value<'_>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::testing::{RECEIVED_MS, check, decode, decode_all, never_filled, torture};
+    use crate::decode::trial::{RECEIVED_MS, check, decode, decode_all, never_filled, torture};
     use crate::traffic::{Kind as Product, Traffic};
 
     const NODATA: &str = "2 111122223333 eni-06daa2181541306b3 - - - - - - - 1795247940 1795248000 - NODATA";

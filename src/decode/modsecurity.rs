@@ -311,7 +311,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::decode::testing::{RECEIVED_MS, check, decode, never_filled, torture};
+    use crate::decode::trial::{RECEIVED_MS, check, decode, never_filled, torture};
     use crate::event::Flaw;
 
     const DETECTED: &str = r#"{"transaction":{"time":"21/Nov/2026:10:00:00.000001 +0200","transaction_id":"awIMQ326yGxRS6VDCB3n5wAAAEA","remote_address":"2001:db8::9","remote_port":57968,"local_address":"2001:db8::1","local_port":80},"request":{"request_line":"POST /a b?x=\"y\" z HTTP/1.0","headers":{"host":"h.example","user-agent":"curl/7.88.1"},"body":["x=1\u00e9"]},"response":{"protocol":"HTTP/1.1","status":200,"headers":{},"body":"<html>"},"audit_data":{"messages":["Warning. Pattern match \"^[\\\\d.:]+$\" at REQUEST_HEADERS:Host. [file \"/crs/REQUEST-920.conf\"] [line \"736\"] [id \"920350\"] [msg \"Host header is a numeric IP address\"] [data \"[id \\\"1\\\"] [tag \\\"x\\\"]\"] [severity \"WARNING\"] [tag \"attack-protocol\"]"],"producer":["ModSecurity for Apache/2.9.7"],"server":"Apache","engine_mode":"DETECTION_ONLY"}}"#;
@@ -486,6 +486,7 @@ mod tests {
 
     /// Needs the audit log of a real ModSecurity 2.9 under attack that developers share beside the repository.
     #[test]
+    #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
     fn a_real_audit_log_agrees_with_a_full_parse() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/samples/modsec-crs-wapiti-sqlmap.audit.json.log");
         let Ok(log) = std::fs::read(&file) else {

@@ -80,7 +80,7 @@ impl DecoderKind for SuricataEve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::testing::{RECEIVED_MS, check, decode, never_filled, torture};
+    use crate::decode::trial::{RECEIVED_MS, check, decode, never_filled, torture};
     use crate::event::Flaw;
 
     const REPLY: &str = r#"{"timestamp":"2026-11-21T10:00:01.000001+0200","flow_id":7,"event_type":"alert","src_ip":"198.51.100.23","src_port":80,"dest_ip":"10.20.30.40","dest_port":49152,"proto":"TCP","alert":{"action":"blocked","gid":1,"signature_id":2019284,"rev":3,"signature":"ET ATTACK_RESPONSE \"id\" output","category":"Successful Administrator Privilege Gain","severity":2},"direction":"to_client","verdict":{"action":"drop","reject-target":"to_client","reject":["tcp-reset"]}}"#;

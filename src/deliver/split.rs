@@ -60,6 +60,7 @@ pub(super) fn subset(batch: &Sealed, indices: &[u32], batching: &Batching) -> Re
     let first = indices.first().map_or(0, |index| u128::from(*index) + 1);
     Ok(Sealed {
         id: batch.id ^ (first << 96) ^ ((indices.len() as u128) << 64),
+        partition: batch.partition.clone(),
         body: Bytes::from(body),
         codec: batch.codec,
         plain_bytes: plain_bytes + batching.tail.len(),

@@ -38,7 +38,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::budget::{Budget, Reservation};
@@ -61,6 +61,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Requests in progress get this long to finish after the listener was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How often certificate files are looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A connection whose client vanished without a word is noticed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -147,11 +150,19 @@ where
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let mut reload_at = Instant::now() + RELOAD_INTERVAL;
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
+            () = sleep_until(reload_at), if server.options.tls.is_some() => {
+                reload_at = Instant::now() + RELOAD_INTERVAL;
+                if let Some(Err(error)) = server.options.tls.as_ref().map(|tls| tls.reload_if_changed()) {
+                    tracing::error!(%error, "a new certificate cannot be used; the old one stays");
+                }
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -307,6 +318,20 @@ impl BodyError {
     }
 }
 
+impl BodyError {
+    /// Its name in metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "body_too_large",
+            Self::Corrupt(_) => "body_corrupt",
+            Self::UnsupportedEncoding => "content_encoding",
+            Self::Timeout => "body_timeout",
+            Self::Busy => "busy",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -343,12 +368,12 @@ where
 ///
 /// # Errors
 /// See [`BodyError`].
-pub async fn read_raw_body<B>(body: B, limits: &BodyLimits) -> Result<Vec<u8>, BodyError>
+pub async fn read_raw_body<B>(body: B, limits: &BodyLimits) -> Result<ReadBody, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let limits = BodyLimits { inflated_bytes_max: limits.wire_bytes_max, ..limits.clone() };
-    Ok(read(Encoding::Identity, body, &limits).await?.bytes)
+    read(Encoding::Identity, body, &limits).await
 }
 
 async fn read<B>(encoding: Encoding, mut body: B, limits: &BodyLimits) -> Result<ReadBody, BodyError>

@@ -16,13 +16,14 @@ use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
 use crate::error::{Diagnostic, Diagnostics, nearest};
-use crate::event::{Fields, SlotId};
+use crate::event::{Fields, OriginField, SlotId};
 use crate::frame::{self, FRAMERS, FramerKind};
 use crate::limits::{DESTINATIONS_MAX, FRAME_BYTES_MAX, SLOTS_MAX};
 use crate::net::listen::{Address, Transport};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
 use crate::source::{SOURCES, Source};
+use crate::unwrap::{Layer, Layers};
 use crate::vrl::Condition;
 
 /// Everything that a start needs to know.
@@ -62,8 +63,12 @@ pub struct SourcePlan {
     pub name: Arc<str>,
     /// The source.
     pub source: Arc<dyn Source>,
+    /// Envelopes that are taken off its messages.
+    pub unwrap: Layers,
     /// How its bytes become frames.
     pub framer: &'static dyn FramerKind,
+    /// Whether the configuration names the framer; what a request says itself then does not count.
+    pub framer_is_configured: bool,
     /// Longest frame.
     pub frame_bytes_max: usize,
     /// When its sender is told that an event has arrived.
@@ -126,18 +131,26 @@ pub struct OwnSlots {
     pub rule_ids: Option<SlotId>,
     /// `%hydrant.source`
     pub source: Option<SlotId>,
+    /// What is known of a frame beside its bytes, by [`OriginField`].
+    pub origin: [Option<SlotId>; OriginField::ALL.len()],
 }
 
 /// Names of [`OwnSlots`].
 pub const OWN_FIELDS: &[&str] = &[
+    "%hydrant.account",
     "%hydrant.alert",
+    "%hydrant.attributes",
     "%hydrant.decoder",
     "%hydrant.flaw",
     "%hydrant.kind",
     "%hydrant.level",
+    "%hydrant.log_group",
+    "%hydrant.log_stream",
+    "%hydrant.path",
     "%hydrant.peer",
     "%hydrant.rule_ids",
     "%hydrant.source",
+    "%hydrant.stream",
 ];
 
 impl OwnSlots {
@@ -152,6 +165,7 @@ impl OwnSlots {
             peer: find("%hydrant.peer"),
             rule_ids: find("%hydrant.rule_ids"),
             source: find("%hydrant.source"),
+            origin: OriginField::ALL.map(|field| find(field.name())),
         }
     }
 }
@@ -220,6 +234,8 @@ struct SourceCommon {
     decoder: Option<String>,
     /// How its bytes become frames.
     framing: Option<String>,
+    /// Envelopes that are taken off whole messages (request bodies, records, datagrams).
+    unwrap: Option<Vec<Layer>>,
     /// Longest frame; longer ones are cut and counted.
     frame_bytes_max: Option<ByteSize>,
     /// Offset from UTC of times that do not say theirs, such as `+02:00`.
@@ -229,7 +245,7 @@ struct SourceCommon {
     acknowledge: Acknowledge,
 }
 
-const SOURCE_KEYS: &[&str] = &["decoder", "framing", "frame_bytes_max", "utc_offset", "acknowledge"];
+const SOURCE_KEYS: &[&str] = &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "acknowledge"];
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -420,10 +436,16 @@ fn source_plan(
     }
     let mut line = compiler.line(section, &name, &kinds, offset_ms);
     line.iter_mut().for_each(|line| line.is_auto = decoder == "auto");
+    let unwrap = match &common.unwrap {
+        Some(layers) => layers.iter().copied().collect(),
+        None => source.unwrap().iter().filter_map(|name| Layer::find(name)).collect(),
+    };
     Some(SourcePlan {
         name: name.into(),
         source,
+        unwrap,
         framer: framer?,
+        framer_is_configured: common.framing.is_some(),
         frame_bytes_max: common.frame_bytes_max.map_or(FRAME_BYTES_MAX, |size| size.0),
         acknowledge: common.acknowledge,
         line: line?,

@@ -88,7 +88,7 @@ async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, st
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
     let mut sources = JoinSet::new();
     for (number, source) in common.plan.sources.iter().enumerate().filter(|(_, source)| index == 0 || source.source.is_sharded()) {
-        let port = SourcePort::new(gate.clone(), source, number, &common.registry);
+        let port = SourcePort::new(gate.clone(), &common, number);
         sources.spawn_local(source.source.clone().run(Rc::new(port), stop.clone()));
     }
     let mut failed = None;

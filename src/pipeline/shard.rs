@@ -16,7 +16,7 @@ use crate::deliver::{DeadLetters, Destination, Options};
 use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
 use crate::error::Error;
-use crate::event::{Chunk, Events, Flaw, Kind, Slot};
+use crate::event::{Chunk, Events, Flaw, Kind, OriginField, Slot};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::plan::{Line, Plan};
@@ -54,6 +54,8 @@ struct LineState {
     auto: Option<Auto>,
     /// Frames of the chunk and the decoder that reads them.
     runs: Vec<(Range<usize>, usize)>,
+    /// By decoder: the rows that its encoders get for one sink.
+    rows_of: Vec<Vec<u32>>,
     router: route::Scratch,
     events: Events,
     counters: LineCounters,
@@ -78,6 +80,7 @@ struct SinkState {
     destination: Destination,
     routed: Cell,
     filtered: Cell,
+    sealed_early: Cell,
 }
 
 /// CPU time per stage, if it is measured.
@@ -145,6 +148,7 @@ impl Shard {
                 destination: Destination::start(options),
                 routed: registry.cell(&metrics::EVENTS_ROUTED, labels),
                 filtered: registry.cell(&metrics::EVENTS_FILTERED, labels),
+                sealed_early: registry.cell(&metrics::SEALED_EARLY, labels),
             });
         }
         let lines = plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, &plan, registry)).collect();
@@ -235,6 +239,16 @@ impl Shard {
                 }
             }
         }
+        for field in OriginField::ALL {
+            let Some(slot) = own.origin[field as usize] else { continue };
+            let origins = chunk.origins();
+            for (index, (first, origin)) in origins.iter().enumerate() {
+                let end = origins.get(index + 1).map_or_else(|| chunk.frames().len(), |(next, _)| *next as usize);
+                if let Some(value) = origin.value(field) {
+                    events.fill_run(*first as usize..end, slot, field.kind(), value.as_bytes());
+                }
+            }
+        }
         if let Some(slot) = own.flaw {
             for frame in 0..chunk.frames().len() {
                 if let Some(flaw) = events.event(chunk, frame).flaw {
@@ -321,33 +335,27 @@ impl Shard {
     }
 
     fn encode(&mut self, index: usize, chunk: &Chunk) -> Result<(), Error> {
-        let state = &mut self.lines[index];
+        let LineState { decoders, runs, rows_of, events, .. } = &mut self.lines[index];
         for (number, sink) in self.sinks.iter_mut().enumerate() {
-            let rows = &self.rows[number];
-            for (decoder, states) in state.decoders.iter_mut().enumerate() {
-                let mut own = Vec::new();
-                // An event's encoder is that of its decoder; so is its alerts'.
-                let rows = if state.auto.is_some() {
-                    own.extend(rows.iter().copied().filter(|row| {
-                        let frame = state.events.event(chunk, *row as usize).frame as usize;
-                        let run = state.runs.partition_point(|(frames, _)| frames.end <= frame);
-                        state.runs.get(run).is_some_and(|(_, of)| *of == decoder)
-                    }));
-                    &own
-                } else {
-                    rows
-                };
-                if rows.is_empty() {
-                    continue;
+            rows_of.iter_mut().for_each(Vec::clear);
+            // An event's encoder is that of its decoder; so is its alerts'.
+            for row in &self.rows[number] {
+                let frame = events.event(chunk, *row as usize).frame as usize;
+                let run = if runs.len() == 1 { 0 } else { runs.partition_point(|(frames, _)| frames.end <= frame) };
+                if let Some((_, decoder)) = runs.get(run) {
+                    rows_of[*decoder].push(*row);
                 }
+            }
+            for (decoder, rows) in decoders.iter_mut().zip(&*rows_of).filter(|(_, rows)| !rows.is_empty()) {
                 sink.items.clear(sink.batcher.batching().separator);
-                states.encoders[number].encode(Selection { chunk, events: &state.events, rows }, &mut sink.items);
+                decoder.encoders[number].encode(Selection { chunk, events, rows }, &mut sink.items);
                 self.stages.end(3);
-                let added = sink.batcher.add(chunk, &state.events, rows, &sink.items)?;
+                let added = sink.batcher.add(chunk, events, rows, &sink.items)?;
+                sink.sealed_early.add(added.sealed_early);
                 added.sealed.into_iter().for_each(|held| sink.destination.send(held));
                 self.stages.end(4);
                 for row in added.too_long {
-                    let event = state.events.event(chunk, row as usize);
+                    let event = events.event(chunk, row as usize);
                     sink.destination.give_up(chunk, event, "longer than the destination takes")?;
                 }
             }
@@ -361,9 +369,7 @@ impl Shard {
     /// A compressor's.
     pub fn seal_due(&mut self, now: Instant) -> Result<Option<Instant>, Error> {
         for sink in &mut self.sinks {
-            if sink.batcher.due().is_some_and(|due| due <= now) {
-                sink.batcher.seal()?.into_iter().for_each(|held| sink.destination.send(held));
-            }
+            sink.batcher.seal_due(now)?.into_iter().for_each(|held| sink.destination.send(held));
         }
         Ok(self.sinks.iter().filter_map(|sink| sink.batcher.due()).min())
     }
@@ -374,7 +380,7 @@ impl Shard {
     /// A compressor's.
     pub fn finish(&mut self) -> Result<Vec<Destination>, Error> {
         for sink in &mut self.sinks {
-            sink.batcher.seal()?.into_iter().for_each(|held| sink.destination.send(held));
+            sink.batcher.seal_all()?.into_iter().for_each(|held| sink.destination.send(held));
         }
         Ok(self.sinks.iter().map(|sink| sink.destination.clone()).collect())
     }
@@ -397,6 +403,7 @@ impl LineState {
             decoders: line.decoders.iter().map(decoder).collect(),
             auto: line.is_auto.then(Auto::default),
             runs: Vec::new(),
+            rows_of: vec![Vec::new(); line.decoders.len()],
             router: line.router.scratch(),
             events: Events::default(),
             counters: LineCounters {

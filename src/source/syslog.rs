@@ -441,7 +441,7 @@ async fn receive_unix(socket: tokio::net::UnixDatagram, intake: Rc<dyn Intake>, 
             () = stop.wait() => return Ok(()),
         };
         let Ok(count) = count else { continue };
-        let messages = Messages { bytes: buffer[..count].to_vec(), spans: vec![Span::new(0, count)], peers: Vec::new() };
+        let messages = Messages { bytes: buffer[..count].to_vec(), spans: vec![Span::new(0, count)], ..Messages::default() };
         if intake.submit(messages).await.is_err() {
             return Ok(());
         }
