@@ -18,7 +18,7 @@ use crate::budget;
 use crate::config::{ByteSize, Content, Interval, Section};
 use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Schema};
 use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
-use crate::detect::{Detector, Rules, Vocabulary};
+use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Fields, OriginField, SlotId};
@@ -215,7 +215,7 @@ pub(super) struct Top {
     shards: Option<usize>,
     /// Budget for event bytes.
     memory: Option<ByteSize>,
-    /// Rule files and folders.
+    /// Rule files and folders; `builtin` is the pack that comes with the program.
     #[serde(default)]
     rules: Vec<PathBuf>,
     /// How long a stop waits for destinations.
@@ -308,7 +308,9 @@ impl Plan {
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or_else(|| Path::new("."));
-        let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(|path| base.join(path)).collect();
+        // The pack is a word, not a path beside the configuration.
+        let place = |path: &PathBuf| if path.as_os_str() == BUILTIN { path.clone() } else { base.join(path) };
+        let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(place).collect();
         let enrichers = additions::read(&root, base, &mut diagnostics);
         let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
