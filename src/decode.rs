@@ -13,6 +13,7 @@
 //! map, and its two lines in [`DECODERS`].
 
 mod cef;
+mod cisco_asa;
 mod fortigate;
 mod key_value;
 mod leef;
@@ -37,6 +38,7 @@ pub static DECODERS: &[&dyn DecoderKind] = &[
     &leef::Leef,
     &palo_alto::PaloAlto,
     &fortigate::Fortigate,
+    &cisco_asa::CiscoAsa,
     &netfilter::Netfilter,
     // The last two take what nothing else does.
     &key_value::KeyValue,
