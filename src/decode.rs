@@ -19,6 +19,7 @@ mod aws_waf;
 mod cef;
 mod document;
 mod eve;
+mod cisco_asa;
 mod fortigate;
 mod json;
 mod key_value;
@@ -52,6 +53,7 @@ pub static DECODERS: &[&dyn DecoderKind] = &[
     &suricata_eve::SuricataEve,
     &palo_alto::PaloAlto,
     &fortigate::Fortigate,
+    &cisco_asa::CiscoAsa,
     &netfilter::Netfilter,
     // The last three take what nothing else does.
     &json::Json,
