@@ -77,7 +77,7 @@ fn events(slots: &Slots, rules: usize) -> (Chunk, Events) {
         }));
         frames.push(Span::new(start, bytes.len()));
     }
-    let sender = Arc::new(Sender { source: "bench".into(), source_index: 0, peer: None });
+    let sender = Arc::new(Sender { source: "bench".into(), source_index: 0 });
     let chunk = Chunk::new(bytes, frames, sender, 0);
     let mut events = Events::default();
     events.reset(&chunk, 4);

@@ -12,20 +12,52 @@
 //! Owned by the shard's thread; called once per chunk. To add one: a file with a `DecoderKind`, its schema
 //! map, and its two lines in [`DECODERS`].
 
+mod auto;
+mod aws_network_firewall;
+mod aws_vpc_flow;
+mod aws_waf;
+mod cef;
+mod document;
+mod eve;
+mod fortigate;
+mod json;
+mod key_value;
+mod leef;
+mod modsecurity;
+mod netfilter;
+mod pairs;
 mod palo_alto;
 mod schema;
+mod suricata_eve;
+mod syslog;
 
 use std::collections::HashMap;
 use std::ops::Range;
 
+pub use auto::{Auto, explain};
 pub use schema::{LogSource, Meaning, Origin, Schema};
 
 use crate::envelope::{self, TimeContext};
 use crate::error::Diagnostics;
 use crate::event::{Chunk, Events, Fields, Flaw, Kind, Row, Slot, SlotId, Span, Value};
 
-/// Every decoder; `auto` tries them in this order.
-pub static DECODERS: &[&dyn DecoderKind] = &[&palo_alto::PaloAlto];
+/// Every decoder; `auto` tries them in this order: the most specific first, those that take nearly anything last.
+pub static DECODERS: &[&dyn DecoderKind] = &[
+    &cef::Cef,
+    &leef::Leef,
+    &aws_network_firewall::AwsNetworkFirewall,
+    &aws_vpc_flow::AwsVpcFlow,
+    &aws_waf::AwsWaf,
+    &modsecurity::Modsecurity,
+    &suricata_eve::SuricataEve,
+    &palo_alto::PaloAlto,
+    &fortigate::Fortigate,
+    &netfilter::Netfilter,
+    // The last three take what nothing else does.
+    &json::Json,
+    &key_value::KeyValue,
+    &syslog::Syslog,
+];
 
 /// A format: how it is recognised and how a decoder for it is made.
 pub trait DecoderKind: Sync {
@@ -39,6 +71,21 @@ pub trait DecoderKind: Sync {
     fn natives(&self) -> Option<Vec<&'static str>>;
     /// Why this frame (syslog header included) is this format, if it is.
     fn sniff(&self, frame: &[u8]) -> Option<&'static str>;
+    /// Natives that the event's own time is read from; they are filled whether anybody wants them or not.
+    fn time_natives(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// Natives that the decoder needs to make another native.
+    fn made_from(&self, _native: &str) -> &'static [&'static str] {
+        &[]
+    }
+    /// What is wrong with the options of a source, if anything.
+    ///
+    /// # Errors
+    /// The mistake, for people.
+    fn check(&self, _options: &Options) -> Result<(), String> {
+        Ok(())
+    }
     /// A decoder that fills the wanted natives.
     fn build(&self, wanted: Wanted) -> Box<dyn Decoder>;
 }
@@ -58,6 +105,15 @@ pub struct Wanted {
     pub envelope: EnvelopeSlots,
     /// Offset from UTC of times that do not say theirs, in ms.
     pub offset_ms: i64,
+    /// What the source says about its format.
+    pub options: Options,
+}
+
+/// What a source may say about its format.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Field order of `aws_vpc_flow`, as in the flow log's own definition: `${version} ${srcaddr} ...`.
+    pub vpc_flow_format: Option<String>,
 }
 
 impl Wanted {
@@ -147,11 +203,33 @@ fn moved(span: Span, by: usize) -> Span {
 
 /// Reads one message, the syslog header already taken off.
 pub trait MessageDecoder: Send {
+    /// The next message is that of frame `index`, for decoders that remember something of its sender.
+    fn begin(&mut self, _chunk: &Chunk, _index: usize) {}
+
     /// Fills the row from `message`, a span of the chunk's buffer.
     ///
     /// # Errors
     /// What is wrong; slots filled before stay.
     fn message(&mut self, message: Span, row: &mut Row<'_>) -> Result<(), Flaw>;
+
+    /// Whether the last message was exactly one valid JSON object on one line without our reserved key.
+    fn is_strict_object(&self) -> bool {
+        false
+    }
+
+    /// The same for formats to which a part of the header matters. `header` has been filled in already; its
+    /// spans count from `start`, the offset of the frame.
+    ///
+    /// # Errors
+    /// As [`MessageDecoder::message`].
+    fn headed(&mut self, _header: &envelope::Header, _start: usize, message: Span, row: &mut Row<'_>) -> Result<(), Flaw> {
+        self.message(message, row)
+    }
+}
+
+/// The message of a frame, behind its syslog header if it has one. For [`DecoderKind::sniff`].
+fn body(frame: &[u8]) -> &[u8] {
+    if envelope::begins(frame) { envelope::parse(frame, TimeContext::default()).message.of(frame) } else { frame }
 }
 
 /// A decoder from a [`MessageDecoder`]: takes the syslog header off first.
@@ -169,21 +247,23 @@ impl<D: MessageDecoder> Decoder for WithEnvelope<D> {
     fn decode(&mut self, chunk: &Chunk, frames: Range<usize>, events: &mut Events) {
         let context = TimeContext { received_ms: chunk.received_ms, offset_ms: self.offset_ms };
         for index in frames {
+            self.decoder.begin(chunk, index);
             let frame = chunk.frames()[index];
             let mut row = events.row_mut(chunk, index);
-            let mut message = frame;
-            if frame.of(chunk.bytes()).first() == Some(&b'<') {
-                let header = envelope::parse(frame.of(chunk.bytes()), context);
-                self.slots.fill(frame.start as usize, &header, &mut row);
-                if let Some(ms) = header.time_ms {
-                    row.set_time_ms(ms);
-                }
-                message = moved(header.message, frame.start as usize);
-            } else if let Some(slot) = self.slots.message {
-                row.set_text(slot, frame);
+            let start = frame.start as usize;
+            let bytes = frame.of(chunk.bytes());
+            let header = match envelope::begins(bytes) {
+                true => envelope::parse(bytes, context),
+                false => envelope::Header { message: Span::new(0, bytes.len()), ..envelope::Header::default() },
+            };
+            self.slots.fill(start, &header, &mut row);
+            if let Some(ms) = header.time_ms {
+                row.set_time_ms(ms);
             }
-            if let Err(flaw) = self.decoder.message(message, &mut row) {
+            if let Err(flaw) = self.decoder.headed(&header, start, moved(header.message, start), &mut row) {
                 row.set_flaw(flaw);
+            } else if header.message.len() == frame.len() && self.decoder.is_strict_object() {
+                row.set_strict_object();
             }
         }
     }
@@ -205,8 +285,9 @@ enum Step {
     Constant(SlotId, String),
     /// The first of these that the event has.
     FirstOf(SlotId, Vec<SlotId>),
-    /// A table of texts, keyed by lower-case text.
-    Table { target: SlotId, from: SlotId, table: HashMap<Vec<u8>, String>, otherwise: Option<String> },
+    /// A table of texts, keyed by the lower-case text of a text, number or boolean; the first field whose text is
+    /// in it decides.
+    Table { target: SlotId, from: Vec<SlotId>, table: HashMap<Vec<u8>, String>, otherwise: Option<String> },
 }
 
 impl Compiled {
@@ -227,8 +308,28 @@ impl Compiled {
                 compiled.bind(&name, slot);
             }
         }
+        for native in kind.time_natives() {
+            compiled.native_slot(native, fields);
+        }
+        let mut made = 0;
+        while let Some((native, _)) = compiled.wanted.natives.get(made) {
+            for input in kind.made_from(native) {
+                compiled.native_slot(input, fields);
+            }
+            made += 1;
+        }
         compiled.wanted.envelope = EnvelopeSlots::find(fields);
         Ok(compiled)
+    }
+
+    /// Takes over what the source says about its format.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub fn with_options(mut self, options: Options) -> Result<Self, String> {
+        self.kind.check(&options)?;
+        self.wanted.options = options;
+        Ok(self)
     }
 
     /// Lets `slot` be filled from a native; one that is filled already is copied by a step.
@@ -256,7 +357,7 @@ impl Compiled {
                 self.steps.push(Step::FirstOf(slot, slots));
             }
             Meaning::Table { from, table, otherwise } => {
-                let from = self.native_slot(from, fields);
+                let from = from.iter().map(|native| self.native_slot(native, fields)).collect();
                 let table = table.iter().map(|(key, value)| (key.to_ascii_lowercase().into_bytes(), value.clone())).collect();
                 self.steps.push(Step::Table { target: slot, from, table, otherwise: otherwise.clone() });
             }
@@ -318,15 +419,18 @@ impl Step {
                 }
             }
             Self::Table { target, from, table, otherwise } => {
-                let Value::Text(text) = row.value(*from) else { return };
-                // Keys of tables are short; longer values cannot be in it.
-                let mut key = [0; 64];
-                let known = key.get_mut(..text.len()).and_then(|key| {
-                    key.copy_from_slice(text);
-                    key.make_ascii_lowercase();
-                    table.get(&*key)
+                let text = |slot: &SlotId| match row.value(*slot) {
+                    Value::Text(text) | Value::Number(text) => Some(text),
+                    Value::Boolean(true) => Some(&b"true"[..]),
+                    Value::Boolean(false) => Some(&b"false"[..]),
+                    _ => None,
+                };
+                let any = from.iter().any(|slot| text(slot).is_some());
+                let known = from.iter().find_map(|slot| {
+                    let text = text(slot)?;
+                    look_up(table, text)
                 });
-                if let Some(value) = known.or(otherwise.as_ref()) {
+                if let Some(value) = known.or(otherwise.as_ref()).filter(|_| any) {
                     row.set_written(*target, Kind::Text, |out| out.extend_from_slice(value.as_bytes()));
                 }
             }
@@ -334,8 +438,23 @@ impl Step {
     }
 }
 
+/// What a table has for a text in any case.
+fn look_up<'t>(table: &'t HashMap<Vec<u8>, String>, text: &[u8]) -> Option<&'t String> {
+    // Keys of tables are short; longer values cannot be in it.
+    let mut key = [0; 64];
+    let key = key.get_mut(..text.len())?;
+    key.copy_from_slice(text);
+    key.make_ascii_lowercase();
+    table.get(&*key)
+}
+
 /// Whether JSON would take this text as an integer.
 fn is_integer(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     !digits.is_empty() && digits.len() <= 20 && digits.iter().all(u8::is_ascii_digit) && (digits[0] != b'0' || digits.len() == 1)
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod trial;

@@ -64,7 +64,7 @@ pub struct Options {
 }
 
 enum Way {
-    Http(Rc<dyn Http>, HttpClient),
+    Http(Rc<dyn Http>, Box<HttpClient>),
     Client(Rc<dyn Client>),
 }
 
@@ -112,7 +112,7 @@ impl Destination {
             held: cell(&metrics::HELD),
         };
         let way = match options.transport {
-            Transport::Http(http, client) => Way::Http(http, HttpClient::new(client)),
+            Transport::Http(http, client) => Way::Http(http, Box::new(HttpClient::new(client))),
             Transport::Client(client) => Way::Client(client),
         };
         let shared = Rc::new(Shared {

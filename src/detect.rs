@@ -8,6 +8,7 @@
 //! Never: I/O after loading, allocation per event, deciding what happens to a hit. Immutable and shared by
 //! all shards; each shard has its own [`Scratch`].
 
+pub mod cases;
 pub mod sigma;
 
 use std::path::{Path, PathBuf};
@@ -182,4 +183,69 @@ fn unknown_field(rule: &SigmaRule, name: &str, vocabulary: &dyn Vocabulary) -> D
     let mut diagnostic = Diagnostic::error(&rule.file, rule.line, 0, "detection", message).warning();
     diagnostic.help = nearest(name, vocabulary.names()).map(|near| format!("did you mean `{near}`?"));
     diagnostic
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::{Kind, Sender, Span};
+
+    struct Anything;
+
+    impl Vocabulary for Anything {
+        fn carries(&self, logsource: &sigma::LogSource) -> bool {
+            logsource.product.as_deref() == Some("test")
+        }
+
+        fn resolve(&self, field: &str) -> Option<String> {
+            (field != "nowhere").then(|| field.to_owned())
+        }
+
+        fn names(&self) -> Vec<&str> {
+            vec!["somewhere"]
+        }
+    }
+
+    fn hits(detection: &str, value: &str) -> (usize, usize) {
+        let text = format!(
+            "title: t\nid: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f\nlogsource: {{ product: test }}\ndetection:\n  s:\n    {detection}\n  condition: s\n"
+        );
+        let loaded = sigma::load(Path::new("t.yml"), &text, &Placeholders::new());
+        assert!(!loaded.diagnostics.has_errors(), "{}", loaded.diagnostics);
+        let mut fields = Fields::default();
+        let (detector, _) = Detector::new(&loaded.rules, &Anything, &mut fields);
+        let sender = Arc::new(Sender { source: "t".into(), source_index: 0 });
+        let chunk = Chunk::new(value.as_bytes().to_vec(), vec![Span::new(0, value.len())], sender, 0);
+        let mut events = Events::default();
+        events.reset(&chunk, fields.width());
+        for (slot, _) in fields.iter() {
+            events.row_mut(&chunk, 0).set_written(slot, Kind::Text, |out| out.extend_from_slice(value.as_bytes()));
+        }
+        let (mut indexed, mut scanned) = (Vec::new(), Vec::new());
+        detector.detect(&chunk, &events, 0..1, &mut detector.scratch(), &mut indexed);
+        detector.full_scan(&chunk, &events, 0..1, &mut scanned);
+        (indexed.len(), scanned.len())
+    }
+
+    #[test]
+    fn flags_of_a_regex_reach_the_index() {
+        assert_eq!(hits("f|re|i: 'select .* from'", "SELECT a FROM b"), (1, 1));
+        assert_eq!(hits("f|re: 'select .* from'", "SELECT a FROM b"), (0, 0));
+        assert_eq!(hits("f|re|m: '^b$'", "a\nb"), (1, 1));
+        assert_eq!(hits("f|re|s: 'a.b'", "a\nb"), (1, 1));
+        assert_eq!(hits("f|re|i: 'x|union'", "UNION"), (1, 1));
+    }
+
+    #[test]
+    fn a_rule_with_a_field_that_never_comes_is_reported_with_the_nearest_name() {
+        let text = "title: t\nid: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f\nlogsource: { product: test }\ndetection:\n  s: { nowhere: x }\n  condition: s\n";
+        let loaded = sigma::load(Path::new("t.yml"), text, &Placeholders::new());
+        let (detector, diagnostics) = Detector::new(&loaded.rules, &Anything, &mut Fields::default());
+        assert!(detector.is_empty());
+        let expected =
+            "t.yml:1: warning: detection: rule `t`: events of this log source have no field `nowhere`\n  help: did you mean `somewhere`?";
+        assert_eq!(diagnostics.to_string(), expected);
+    }
 }

@@ -40,13 +40,25 @@ pub struct TimeContext {
     pub offset_ms: i64,
 }
 
+/// Whether `frame` may begin with a header: with a PRI, or, as in files that syslog daemons write, with an
+/// RFC 3164 or RFC 3339 time. Cheap; a format that begins in another way is never taken for a header.
+pub fn begins(frame: &[u8]) -> bool {
+    match frame {
+        [b'<', ..] => true,
+        [a @ b'A'..=b'Z', b, c, b' ', ..] => clock::month(&[*a, *b, *c]).is_some(),
+        [b'0'..=b'9', _, _, _, b'-', _, _, b'-', _, _, b'T', ..] => true,
+        _ => false,
+    }
+}
+
 /// Reads the header of `frame`. Never fails: what is not there stays empty.
 pub fn parse(frame: &[u8], context: TimeContext) -> Header {
     let (priority, at) = priority(frame);
-    if priority.is_some() && frame[at..].starts_with(b"1 ") {
-        if let Some(header) = rfc5424(frame, at + 2, context) {
-            return Header { priority, ..header };
-        }
+    if priority.is_some()
+        && frame[at..].starts_with(b"1 ")
+        && let Some(header) = rfc5424(frame, at + 2, context)
+    {
+        return Header { priority, ..header };
     }
     Header { priority, ..rfc3164(frame, at, context) }
 }
@@ -232,7 +244,7 @@ mod tests {
         let mut time = Vec::new();
         header.time_ms.iter().for_each(|ms| clock::write_rfc3339(*ms, &mut time));
         [
-            header.priority.map_or("-".into(), |p| p.to_string()),
+            header.priority.map_or_else(|| "-".into(), |p| p.to_string()),
             String::from_utf8(time).unwrap(),
             text(header.host),
             text(header.app),

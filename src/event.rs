@@ -7,11 +7,13 @@
 
 mod ack;
 mod fields;
+mod origin;
 mod position;
 mod slot;
 
 pub use ack::{Acknowledgement, Receipt};
 pub use fields::{Fields, SlotId};
+pub use origin::{Origin, OriginField};
 pub use position::{Members, Position};
 pub use slot::{Kind, Slot, Value};
 
@@ -71,6 +73,10 @@ pub struct Chunk {
     frames: Vec<Span>,
     /// Addresses of the senders: each holds from this frame on. Empty if the source has none.
     peers: Vec<(u32, IpAddr)>,
+    /// What is known beside the bytes: each holds from this frame on.
+    origins: Vec<(u32, Arc<Origin>)>,
+    /// Times that an envelope gives, ms since 1970 UTC: each holds from this frame on, `None` for no time.
+    times: Vec<(u32, Option<i64>)>,
     /// Which source it came through.
     pub sender: Arc<Sender>,
     /// When its last byte arrived, ms since 1970 UTC.
@@ -86,13 +92,36 @@ impl Chunk {
     pub fn new(mut bytes: Vec<u8>, frames: Vec<Span>, sender: Arc<Sender>, received_ms: i64) -> Self {
         debug_assert!(bytes.len() <= CHUNK_BYTES_MAX && frames.len() <= CHUNK_FRAMES_MAX);
         bytes.resize(bytes.len() + CHUNK_PADDING_BYTES, 0);
-        Self { bytes, frames, peers: Vec::new(), sender, received_ms, position: Position::default(), acknowledgement: None }
+        Self {
+            bytes,
+            frames,
+            peers: Vec::new(),
+            origins: Vec::new(),
+            times: Vec::new(),
+            sender,
+            received_ms,
+            position: Position::default(),
+            acknowledgement: None,
+        }
     }
 
     /// The same chunk with the addresses that sent it, each with the first frame that is from it.
     #[must_use]
     pub fn with_peers(self, peers: Vec<(u32, IpAddr)>) -> Self {
         Self { peers, ..self }
+    }
+
+    /// The same chunk with what is known of its frames beside their bytes.
+    #[must_use]
+    pub fn with_origins(self, origins: Vec<(u32, Arc<Origin>)>) -> Self {
+        Self { origins, ..self }
+    }
+
+    /// The same chunk with the times that an envelope gives to its frames; a decoder that finds a time in the
+    /// frame itself overrides it.
+    #[must_use]
+    pub fn with_times(self, times: Vec<(u32, Option<i64>)>) -> Self {
+        Self { times, ..self }
     }
 
     /// The buffer with its padding.
@@ -119,6 +148,16 @@ impl Chunk {
     /// Addresses and the first frame of each run.
     pub fn peers(&self) -> &[(u32, IpAddr)] {
         &self.peers
+    }
+
+    /// What is known beside the bytes, and the first frame of each run.
+    pub fn origins(&self) -> &[(u32, Arc<Origin>)] {
+        &self.origins
+    }
+
+    /// The times that an envelope gives, and the first frame of each run.
+    pub fn times(&self) -> &[(u32, Option<i64>)] {
+        &self.times
     }
 
     /// What the chunk costs in the memory budget, in bytes.
@@ -193,6 +232,20 @@ impl Events {
             flaw: None,
             is_strict_object: false,
         }));
+        for (index, (first, time_ms)) in chunk.times().iter().enumerate() {
+            let end = chunk.times().get(index + 1).map_or(rows, |(next, _)| *next as usize);
+            if let (Some(time_ms), Some(run)) = (time_ms, self.meta.get_mut(*first as usize..end)) {
+                run.iter_mut().for_each(|meta| meta.time_ms = *time_ms);
+            }
+        }
+    }
+
+    /// Sets a slot of the rows `rows` to the same bytes.
+    pub fn fill_run(&mut self, rows: std::ops::Range<usize>, slot: SlotId, kind: Kind, bytes: &[u8]) {
+        let value = Slot::in_arena(kind, self.arena.len(), bytes.len());
+        self.arena.extend_from_slice(bytes);
+        let count = rows.len();
+        self.slots.iter_mut().skip(rows.start * self.width + slot.index()).step_by(self.width).take(count).for_each(|s| *s = value);
     }
 
     /// Adds a row that begins as a copy of `row`: the alert of rule `rule` about that event. Returns its index.

@@ -28,10 +28,13 @@ pub mod frame;
 pub mod route;
 pub mod sink;
 pub mod source;
+pub mod unwrap;
 
 pub mod deliver;
 pub mod journal;
 
 pub mod pipeline;
+
+pub mod admin;
 
 pub mod cli;

@@ -45,6 +45,8 @@ families! {
     FRAMES_CUT Counter "hydrant_frames_cut_total";
     /// Requests or connections refused, per component and reason.
     REFUSED Counter "hydrant_component_refused_total";
+    /// Messages whose envelope was dropped (`control`) or could not be taken off, per component and reason.
+    UNWRAP Counter "hydrant_unwrap_total";
     /// Datagrams that the kernel dropped before they could be read, per component.
     KERNEL_DROPS Counter "hydrant_udp_kernel_drops_total";
     /// Frames whose decoder found a flaw, per source and reason.
@@ -75,6 +77,10 @@ families! {
     HELD Gauge "hydrant_destination_held";
     /// Bytes accounted in the memory budget.
     BUDGET_USED Gauge "hydrant_memory_budget_used_bytes";
+    /// Size of the memory budget in bytes.
+    BUDGET_LIMIT Gauge "hydrant_memory_budget_limit_bytes";
+    /// Reloads of the configuration, per result: `ok`, or `refused` with the old plan kept.
+    RELOADS Counter "hydrant_config_reloads_total";
     /// Chunks that one shard handed to another.
     CHUNKS_HANDED_OVER Counter "hydrant_chunks_handed_over_total";
     /// CPU time of a stage in nanoseconds, when profiling is on, per stage.

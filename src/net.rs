@@ -12,6 +12,7 @@
 //! - A mistake in a certificate, key or address is named with its file or its text.
 
 pub mod certificate;
+pub mod http_auth;
 pub mod http_client;
 pub mod http_server;
 pub mod inflate;

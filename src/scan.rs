@@ -40,8 +40,8 @@ pub fn for_each_of(bytes: &[u8], start: usize, end: usize, a: u8, b: u8, mut hit
         }
         at += 16;
     }
-    for offset in at..end {
-        if (bytes[offset] == a || bytes[offset] == b) && !hit(offset) {
+    for (offset, byte) in bytes[..end].iter().enumerate().skip(at) {
+        if (*byte == a || *byte == b) && !hit(offset) {
             return;
         }
     }

@@ -50,6 +50,8 @@ pub trait SinkKind: Sync {
     fn name(&self) -> &'static str;
     /// A commented sample section; parsed by a test, shown in the documentation.
     fn sample(&self) -> &'static str;
+    /// The JSON schema of its section: [`crate::config::schema_of`] its settings.
+    fn schema(&self) -> schemars::Schema;
     /// Reads a section; opens nothing.
     ///
     /// # Errors
@@ -142,6 +144,7 @@ pub trait Exchange {
 }
 
 /// What an exchange wants.
+#[expect(clippy::large_enum_variant, reason = "one exists at a time; a box would only cost an allocation a request")]
 #[derive(Debug)]
 pub enum Step {
     /// Send this and come back with the answer.

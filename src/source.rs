@@ -9,20 +9,25 @@
 //! see [`Source::is_sharded`]), on the shard's thread. To add one: a file with a `SourceKind` and its two
 //! lines in [`SOURCES`].
 
+mod demo;
+mod http;
 mod syslog;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::budget::{Budget, Reservation};
 use crate::config::Section;
 use crate::error::{Diagnostics, Error};
-use crate::event::Span;
+use crate::event::{Origin, Span};
+use crate::net::http_server::ServerCounters;
 use crate::net::listen::Address;
 use crate::task::{LocalFuture, Stop};
 
 /// Every source.
-pub static SOURCES: &[&dyn SourceKind] = &[&syslog::Syslog];
+pub static SOURCES: &[&dyn SourceKind] = &[&demo::Demo, &http::Http, &syslog::Syslog];
 
 /// A kind of source.
 pub trait SourceKind: Sync {
@@ -30,6 +35,8 @@ pub trait SourceKind: Sync {
     fn name(&self) -> &'static str;
     /// A commented sample section; parsed by a test, shown in the documentation.
     fn sample(&self) -> &'static str;
+    /// The JSON schema of its section: [`crate::config::schema_of`] its settings.
+    fn schema(&self) -> schemars::Schema;
     /// Reads a section; opens nothing.
     ///
     /// # Errors
@@ -44,6 +51,11 @@ pub trait Source: Send + Sync {
     /// The decoder that it uses unless the configuration says otherwise.
     fn decoder(&self) -> &'static str {
         "auto"
+    }
+    /// The envelopes that are taken off its messages unless the configuration says otherwise, as the
+    /// configuration names them.
+    fn unwrap(&self) -> &'static [&'static str] {
+        &[]
     }
     /// Addresses that it listens on, for `validate` to find collisions.
     fn listens_on(&self) -> Vec<Address> {
@@ -73,20 +85,37 @@ pub enum Refused {
 pub struct Messages {
     /// One buffer for all of them.
     pub bytes: Vec<u8>,
-    /// Each message; the source's framer splits it further (`whole` keeps it).
+    /// Each message, ascending; the source's framer splits it further (`whole` keeps it).
     pub spans: Vec<Span>,
     /// Who sent them: each address holds from this message on.
     pub peers: Vec<(u32, IpAddr)>,
+    /// What is known of them beside their bytes: each holds from this message on.
+    pub origins: Vec<(u32, Arc<Origin>)>,
+    /// The framer for these messages, if they say it themselves (Content-Type) and the configuration does not.
+    pub framing: Option<&'static str>,
 }
 
 /// What a source gives its bytes to; the pipeline implements it, one per shard and source.
 pub trait Intake {
+    /// Every listener of this source is open. A source that has any says so once, when it begins to read.
+    fn opened(&self);
     /// A byte stream: a connection, a file.
-    fn stream(&self, peer: Option<IpAddr>) -> Box<dyn Stream>;
+    fn stream(&self, peer: Option<IpAddr>) -> Box<dyn Stream> {
+        self.stream_from(peer, None)
+    }
+    /// A byte stream of which something is known beside its bytes.
+    fn stream_from(&self, peer: Option<IpAddr>, origin: Option<Arc<Origin>>) -> Box<dyn Stream>;
     /// Takes messages as one transaction: all of them are journaled when it resolves, or none. Waits for room.
     fn submit(&self, messages: Messages) -> LocalFuture<'_, Result<(), Refused>>;
-    /// Whether the budget has room for this many bytes now, for protocols that refuse rather than wait.
-    fn has_room(&self, bytes: usize) -> bool;
+    /// As [`Intake::submit`] for protocols that refuse rather than wait: `Refused::Busy` if there is no room now.
+    /// `held` is what the bytes hold of the budget already. Goes on to its end although the caller is dropped.
+    fn offer(&self, messages: Messages, held: Reservation) -> LocalFuture<'_, Result<(), Refused>>;
+    /// The process's budget for event bytes, for bodies that are still read.
+    fn budget(&self) -> Arc<Budget>;
+    /// A folder of this source's own for what has to outlive a restart; it may not exist yet.
+    fn state_dir(&self) -> PathBuf;
+    /// Counters for an HTTP listener.
+    fn server_counters(&self) -> ServerCounters;
     /// Counts something refused, by reason.
     fn count_refused(&self, reason: &'static str);
     /// Counts datagrams that the kernel dropped.

@@ -40,6 +40,11 @@ impl Section {
         diagnostics.into_result(Self { file: file.to_owned(), path: String::new(), node })
     }
 
+    /// A part of a document that somebody else has parsed; `path` is where it stands in it.
+    pub fn at(file: &Path, path: &str, node: Node) -> Self {
+        Self { file: file.to_owned(), path: path.to_owned(), node }
+    }
+
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file
@@ -123,7 +128,7 @@ impl Section {
                 Ok(value) => return diagnostics.into_result(value),
                 Err(error) => error,
             };
-            let place = error.place.unwrap_or((self.node.line, self.node.column, self.path.clone()));
+            let place = error.place.unwrap_or_else(|| (self.node.line, self.node.column, self.path.clone()));
             let (line, column, path) = place;
             // A key taken out for another reason is not missing as well.
             let consequence = error.missing.as_ref().is_some_and(|key| removed.contains(&join(&path, key)));
@@ -437,7 +442,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "read by the test's messages only")]
     struct Sample {
         endpoint: String,
         token: Secret,
@@ -449,7 +454,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "read by the test's messages only")]
     struct Inner {
         port: u16,
     }

@@ -203,7 +203,7 @@ fn set(row: &mut Row<'_>, slot: SlotId, from: usize, to: usize) {
                 }
             }
         }),
-        [b'"', inner @ .., b'"'] if inner.is_empty() => {}
+        [b'"', b'"'] => {}
         [b'"', .., b'"'] => row.set_text(slot, Span::new(from + 1, to - 1)),
         _ => row.set_text(slot, Span::new(from, to)),
     }

@@ -1,6 +1,5 @@
 //! Tests of the whole module: tables, and proptest against serde_json and simd-json.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
@@ -37,7 +36,6 @@ struct Outcome {
 }
 
 fn sender() -> Arc<Sender> {
-    let peer: IpAddr = [192, 0, 2, 1].into();
     Arc::new(Sender { source: "test".into(), source_index: 0 })
 }
 

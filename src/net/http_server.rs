@@ -1,7 +1,7 @@
 //! The HTTP/1.1 server of one shard: connections in, requests to a handler, its answers out.
 //!
-//! Every answer is a whole [`Full`] body, so it carries Content-Length, is never chunked and never compressed;
-//! Amazon Data Firehose takes anything else for a failure. A request body is read with [`read_body`], which
+//! A handler that answers with a `Full` body gets Content-Length and is never chunked or compressed; Amazon Data
+//! Firehose takes anything else for a failure, so sources do. Other bodies (the admin API's streams) are chunked. A request body is read with [`read_body`], which
 //! undoes Content-Encoding on the way, or [`read_raw_body`] where a signature covers the bytes as sent.
 //!
 //! Against hostile or broken clients:
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_ENCODING;
 use hyper::server::conn::http1;
@@ -38,7 +38,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::budget::{Budget, Reservation};
@@ -61,6 +61,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Requests in progress get this long to finish after the listener was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How often certificate files are looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A connection whose client vanished without a word is noticed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -137,21 +140,30 @@ struct Server<H> {
 
 /// Serves `listener` until `shutdown` resolves, then finishes the requests in progress within the grace
 /// period. Must run inside a `LocalSet`.
-pub async fn serve<H, F>(listener: TcpListener, options: ServerOptions, handler: H, shutdown: impl Future<Output = ()>)
+pub async fn serve<H, F, B>(listener: TcpListener, options: ServerOptions, handler: H, shutdown: impl Future<Output = ()>)
 where
     H: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> F + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + 'static,
 {
     let server = Rc::new(Server { options, handler });
     let counters = &server.options.counters;
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let mut reload_at = Instant::now() + RELOAD_INTERVAL;
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
+            () = sleep_until(reload_at), if server.options.tls.is_some() => {
+                reload_at = Instant::now() + RELOAD_INTERVAL;
+                if let Some(Err(error)) = server.options.tls.as_ref().map(|tls| tls.reload_if_changed()) {
+                    tracing::error!(%error, "a new certificate cannot be used; the old one stays");
+                }
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -176,10 +188,11 @@ where
     }
 }
 
-impl<H, F> Server<H>
+impl<H, F, B> Server<H>
 where
     H: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> F + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + 'static,
 {
     async fn connection(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, stopped: watch::Receiver<bool>) {
         if tune(&stream, self.options.head_timeout).is_err() {
@@ -307,6 +320,20 @@ impl BodyError {
     }
 }
 
+impl BodyError {
+    /// Its name in metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "body_too_large",
+            Self::Corrupt(_) => "body_corrupt",
+            Self::UnsupportedEncoding => "content_encoding",
+            Self::Timeout => "body_timeout",
+            Self::Busy => "busy",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -343,12 +370,12 @@ where
 ///
 /// # Errors
 /// See [`BodyError`].
-pub async fn read_raw_body<B>(body: B, limits: &BodyLimits) -> Result<Vec<u8>, BodyError>
+pub async fn read_raw_body<B>(body: B, limits: &BodyLimits) -> Result<ReadBody, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let limits = BodyLimits { inflated_bytes_max: limits.wire_bytes_max, ..limits.clone() };
-    Ok(read(Encoding::Identity, body, &limits).await?.bytes)
+    read(Encoding::Identity, body, &limits).await
 }
 
 async fn read<B>(encoding: Encoding, mut body: B, limits: &BodyLimits) -> Result<ReadBody, BodyError>
@@ -422,6 +449,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::oneshot;
     use tokio::task::LocalSet;
+
+    use http_body_util::Full;
 
     use super::*;
     use crate::net::listen;

@@ -1,4 +1,4 @@
-//! What sources give their bytes to: frames them, waits for room, journals, processes or hands over.
+//! What sources give their bytes to: unwraps and frames them, waits for room, journals, processes or hands over.
 //!
 //! One [`Gate`] per shard, one [`Port`] per shard and source. A chunk that is admitted is worked on at once by
 //! the task that brought it: there is no queue in front of a shard, so a source that is not read is the only
@@ -6,26 +6,38 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Reservation};
 use crate::clock;
 use crate::cursor::Journal;
-use crate::event::{Acknowledgement, Chunk, Sender, Span};
-use crate::frame::{Framer, FramerKind};
-use crate::limits::{CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
+use crate::event::{Acknowledgement, Chunk, Origin, Sender, Span};
+use crate::frame::{self, Framer, FramerKind};
+use crate::limits::{CHUNK_FRAMES_MAX, CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
 use crate::metrics::{self, Cell, Registry};
+use crate::net::http_server::ServerCounters;
+use crate::pipeline::health::Health;
 use crate::pipeline::mesh::{Handed, Port as MeshPort};
 use crate::pipeline::plan::{Acknowledge, SourcePlan};
-use crate::pipeline::shard::Shard;
+use crate::pipeline::shard::{Common, Shard};
 use crate::source::{Intake, Messages, Refused, Stream};
 use crate::task::{LocalFuture, Stop};
+use crate::unwrap::{self, Unwrapped};
 
 /// Buffers that a shard keeps for reuse; more would only hold memory after a peak.
 const BUFFERS_KEPT_MAX: usize = 16;
+
+/// How a chunk comes by its room in the budget.
+enum Room {
+    /// Waits for it.
+    Waited,
+    /// Has some already; refused if there is not enough now.
+    Held(Reservation),
+}
 
 /// The way into one shard.
 pub struct Gate {
@@ -78,8 +90,39 @@ impl Gate {
         }
     }
 
-    async fn admit(&self, mut chunk: Chunk) -> Result<(), Refused> {
-        let cost = chunk.cost_bytes();
+    /// Journals all chunks, then works on them: all of them are taken, or none.
+    async fn admit(&self, mut chunks: Vec<Chunk>, room: Room) -> Result<(), Refused> {
+        let cost = chunks.iter().map(Chunk::cost_bytes).sum::<usize>();
+        match room {
+            Room::Waited => self.wait_for_room(cost).await?,
+            Room::Held(held) if !self.budget.has_room(cost.saturating_sub(held.bytes())) => return Err(Refused::Busy),
+            Room::Held(held) => drop(held),
+        }
+        let reservations: Vec<Reservation> = chunks.iter().map(|chunk| self.budget.take(chunk.cost_bytes())).collect();
+        for chunk in &mut chunks {
+            if let Err(error) = self.journal.append(chunk).await {
+                tracing::error!(%error, "the journal cannot be written");
+                return Err(Refused::NotStored);
+            }
+        }
+        for (index, (chunk, reservation)) in chunks.into_iter().zip(reservations).enumerate() {
+            if index > 0 {
+                // A large request must not hold the shard while others wait.
+                tokio::task::yield_now().await;
+            }
+            let offered = self.mesh.borrow_mut().offer(Handed { chunk, reservation });
+            match offered {
+                Ok(()) => self.handed_over.add(1),
+                Err(handed) => {
+                    self.mesh.borrow().note_own();
+                    self.process(handed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_for_room(&self, cost: usize) -> Result<(), Refused> {
         while !self.budget.has_room(cost) {
             let freed = self.budget.freed();
             if self.budget.has_room(cost) {
@@ -88,19 +131,6 @@ impl Gate {
             tokio::select! {
                 () = freed => {}
                 () = self.stop_now.wait() => return Err(Refused::Stopping),
-            }
-        }
-        let reservation = self.budget.take(cost);
-        if let Err(error) = self.journal.append(&mut chunk).await {
-            tracing::error!(%error, "the journal cannot be written");
-            return Err(Refused::NotStored);
-        }
-        let offered = self.mesh.borrow_mut().offer(Handed { chunk, reservation });
-        match offered {
-            Ok(()) => self.handed_over.add(1),
-            Err(handed) => {
-                self.mesh.borrow().note_own();
-                self.process(handed);
             }
         }
         Ok(())
@@ -129,94 +159,227 @@ impl Gate {
     }
 }
 
+/// Frames of some bytes with what is known of them.
+#[derive(Default)]
+struct Framed {
+    bytes: Vec<u8>,
+    frames: Vec<Span>,
+    peers: Vec<(u32, IpAddr)>,
+    origins: Vec<(u32, Arc<Origin>)>,
+    times: Vec<(u32, Option<i64>)>,
+}
+
+/// The same runs, counted in what came of the messages: `first` says for each how much came before it.
+fn moved<T: Clone>(runs: &[(u32, T)], first: &[u32]) -> Vec<(u32, T)> {
+    let at = |message: u32| first.get(message as usize).copied();
+    runs.iter().filter_map(|(message, value)| Some((at(*message)?, value.clone()))).collect()
+}
+
+/// The part of runs that covers `frames`, counted from its beginning.
+fn part<T: Clone>(runs: &[(u32, T)], frames: &std::ops::Range<usize>) -> Vec<(u32, T)> {
+    let inside = runs.partition_point(|(first, _)| (*first as usize) <= frames.start);
+    let before = inside.checked_sub(1).map(|index| (0, runs[index].1.clone()));
+    let rest = runs[inside..].iter().take_while(|(first, _)| (*first as usize) < frames.end);
+    before.into_iter().chain(rest.map(|(first, value)| (first - frames.start as u32, value.clone()))).collect()
+}
+
+/// Ranges of frames that are about a chunk each; a little more stays one chunk, because cutting copies.
+fn ranges(framed: &Framed) -> Vec<std::ops::Range<usize>> {
+    let frames = &framed.frames;
+    if framed.bytes.len() <= 2 * CHUNK_TARGET_BYTES && frames.len() <= CHUNK_FRAMES_MAX {
+        return std::iter::once(0..frames.len()).collect();
+    }
+    let mut ranges = Vec::new();
+    let mut start = 0;
+    for (index, frame) in frames.iter().enumerate() {
+        let is_full = frame.end - frames[start].start > CHUNK_TARGET_BYTES as u32 || index - start == CHUNK_FRAMES_MAX;
+        if is_full && index > start {
+            ranges.push(start..index);
+            start = index;
+        }
+    }
+    ranges.push(start..frames.len());
+    ranges
+}
+
 /// One source's way in.
 pub struct SourcePort {
     gate: Rc<Gate>,
     sender: Arc<Sender>,
+    unwrap: unwrap::Layers,
     framer: &'static dyn FramerKind,
+    framer_is_configured: bool,
     frame_bytes_max: usize,
     acknowledge: Acknowledge,
+    state_dir: PathBuf,
     registry: Registry,
     bytes: Cell,
     cut: Cell,
     kernel_drops: Cell,
+    health: Arc<Health>,
 }
 
 impl SourcePort {
-    /// The port of a source.
-    pub fn new(gate: Rc<Gate>, plan: &SourcePlan, index: usize, registry: &Registry) -> Rc<Self> {
+    /// The port of the source with this index in the plan.
+    pub fn new(gate: Rc<Gate>, common: &Common, index: usize) -> Rc<Self> {
+        let whole = common.plan.borrow();
+        let plan: &SourcePlan = &whole.sources[index];
+        let registry = &common.registry;
         let labels: &[(&str, &str)] = &[("component_id", &plan.name)];
         Rc::new(Self {
             gate,
             sender: Arc::new(Sender { source: plan.name.clone(), source_index: index as u16 }),
+            unwrap: plan.unwrap,
             framer: plan.framer,
+            framer_is_configured: plan.framer_is_configured,
             frame_bytes_max: plan.frame_bytes_max,
             acknowledge: plan.acknowledge,
+            state_dir: whole.settings.data_dir.join("sources").join(&*plan.name),
             registry: registry.clone(),
             bytes: registry.cell(&metrics::BYTES_RECEIVED, labels),
             cut: registry.cell(&metrics::FRAMES_CUT, labels),
             kernel_drops: registry.cell(&metrics::KERNEL_DROPS, labels),
+            health: common.health.clone(),
         })
     }
 
-    /// Admits a chunk; waits for its delivery too if the source asks for that.
-    async fn admit(&self, bytes: Vec<u8>, frames: Vec<Span>, peers: Vec<(u32, IpAddr)>) -> Result<(), Refused> {
-        if frames.is_empty() {
-            self.gate.give_back(bytes);
+    /// Admits frames as one transaction; waits for their delivery too if the source asks for that.
+    async fn admit(&self, framed: Framed, room: Room) -> Result<(), Refused> {
+        if framed.frames.is_empty() {
+            self.gate.give_back(framed.bytes);
             return Ok(());
         }
-        let mut chunk = Chunk::new(bytes, frames, self.sender.clone(), clock::now_ms()).with_peers(peers);
+        let mut chunks = self.chunks(framed);
         if self.acknowledge == Acknowledge::Receipt {
-            return self.gate.admit(chunk).await;
+            return self.gate.admit(chunks, room).await;
         }
-        let (acknowledgement, receipt) = Acknowledgement::pair();
-        chunk.acknowledgement = Some(acknowledgement);
-        self.gate.admit(chunk).await?;
-        if receipt.await { Ok(()) } else { Err(Refused::NotStored) }
+        let mut receipts = Vec::with_capacity(chunks.len());
+        for chunk in &mut chunks {
+            let (acknowledgement, receipt) = Acknowledgement::pair();
+            chunk.acknowledgement = Some(acknowledgement);
+            receipts.push(receipt);
+        }
+        self.gate.admit(chunks, room).await?;
+        for receipt in receipts {
+            if !receipt.await {
+                return Err(Refused::NotStored);
+            }
+        }
+        Ok(())
+    }
+
+    fn chunks(&self, framed: Framed) -> Vec<Chunk> {
+        let now_ms = clock::now_ms();
+        let mut ranges = ranges(&framed);
+        if ranges.len() == 1 {
+            let Framed { bytes, frames, peers, origins, times } = framed;
+            let chunk = Chunk::new(bytes, frames, self.sender.clone(), now_ms);
+            return vec![chunk.with_peers(peers).with_origins(origins).with_times(times)];
+        }
+        let cut = |range: std::ops::Range<usize>| {
+            let (first, last) = (framed.frames[range.start].start, framed.frames[range.end - 1].end);
+            let mut bytes = self.gate.buffer();
+            bytes.extend_from_slice(&framed.bytes[first as usize..last as usize]);
+            let frames =
+                framed.frames[range.clone()].iter().map(|span| Span { start: span.start - first, end: span.end - first }).collect();
+            Chunk::new(bytes, frames, self.sender.clone(), now_ms)
+                .with_peers(part(&framed.peers, &range))
+                .with_origins(part(&framed.origins, &range))
+                .with_times(part(&framed.times, &range))
+        };
+        ranges.drain(..).map(cut).collect()
+    }
+
+    /// Unwraps and frames whole messages.
+    fn framed(&self, messages: Messages) -> Framed {
+        self.bytes.add(messages.spans.iter().map(|span| span.len() as u64).sum());
+        let kind = messages.framing.filter(|_| !self.framer_is_configured).and_then(frame::find).unwrap_or(self.framer);
+        let Some(plain) = unwrap::unwrap(self.unwrap, &messages.bytes, &messages.spans, &messages.origins) else {
+            let (frames, first) = self.split(kind, &messages.bytes, &messages.spans, &[]);
+            let peers = moved(&messages.peers, &first);
+            return Framed { frames, peers, origins: moved(&messages.origins, &first), times: Vec::new(), bytes: messages.bytes };
+        };
+        self.gate.give_back(messages.bytes);
+        for (reason, count) in plain.counts.named() {
+            self.registry.cell(&metrics::UNWRAP, &[("component_id", &self.sender.source), ("reason", reason)]).add(count);
+        }
+        let Unwrapped { bytes, spans, whole, origins, times, first: unwrapped, .. } = plain;
+        let (frames, first) = self.split(kind, &bytes, &spans, &whole);
+        let peers = moved(&moved(&messages.peers, &unwrapped), &first);
+        Framed { frames, peers, origins: moved(&origins, &first), times: moved(&times, &first), bytes }
+    }
+
+    /// The frames of messages, and for each message the number of frames before it. `whole` says from which
+    /// message on messages are one frame, whatever the framer would say.
+    fn split(&self, kind: &dyn FramerKind, bytes: &[u8], spans: &[Span], whole: &[(u32, bool)]) -> (Vec<Span>, Vec<u32>) {
+        let mut frames = Vec::with_capacity(spans.len());
+        let mut first = Vec::with_capacity(spans.len());
+        let mut framer = kind.build(self.frame_bytes_max);
+        let mut undivided = frame::find("whole").map(|kind| kind.build(self.frame_bytes_max));
+        let mut whole = whole.iter().peekable();
+        let mut is_whole = false;
+        let mut found = Vec::new();
+        for (index, message) in spans.iter().enumerate() {
+            while let Some((_, next)) = whole.next_if(|(first, _)| *first as usize <= index) {
+                is_whole = *next;
+            }
+            first.push(frames.len() as u32);
+            let framer = undivided.as_mut().filter(|_| is_whole).unwrap_or(&mut framer);
+            let mut at = message.start as usize;
+            while at < message.end as usize {
+                found.clear();
+                let split = framer.split(&bytes[at..message.end as usize], true, &mut found);
+                self.cut.add(u64::from(split.cut));
+                frames.extend(found.iter().map(|span| Span::new(span.start as usize + at, span.end as usize + at)));
+                if split.used == 0 {
+                    break;
+                }
+                at += split.used;
+            }
+        }
+        (frames, first)
     }
 }
 
 impl Intake for Rc<SourcePort> {
-    fn stream(&self, peer: Option<IpAddr>) -> Box<dyn Stream> {
+    fn opened(&self) {
+        self.health.note_opened();
+    }
+
+    fn stream_from(&self, peer: Option<IpAddr>, origin: Option<Arc<Origin>>) -> Box<dyn Stream> {
         Box::new(FrameStream {
             port: self.clone(),
             framer: self.framer.build(self.frame_bytes_max),
             peers: peer.map(|peer| (0, peer)).into_iter().collect(),
+            origins: origin.map(|origin| (0, origin)).into_iter().collect(),
             buffer: self.gate.buffer(),
             seen: 0,
         })
     }
 
     fn submit(&self, messages: Messages) -> LocalFuture<'_, Result<(), Refused>> {
-        Box::pin(async move {
-            let mut frames = Vec::with_capacity(messages.spans.len());
-            let mut peers = Vec::with_capacity(messages.peers.len());
-            let mut framer = self.framer.build(self.frame_bytes_max);
-            let mut next_peer = messages.peers.iter().peekable();
-            let mut found = Vec::new();
-            for (index, message) in messages.spans.iter().enumerate() {
-                if let Some((_, peer)) = next_peer.next_if(|(first, _)| *first as usize == index) {
-                    peers.push((frames.len() as u32, *peer));
-                }
-                self.bytes.add(message.len() as u64);
-                let mut at = message.start as usize;
-                while at < message.end as usize {
-                    found.clear();
-                    let split = framer.split(&messages.bytes[at..message.end as usize], true, &mut found);
-                    self.cut.add(u64::from(split.cut));
-                    frames.extend(found.iter().map(|span| Span::new(span.start as usize + at, span.end as usize + at)));
-                    if split.used == 0 {
-                        break;
-                    }
-                    at += split.used;
-                }
-            }
-            self.admit(messages.bytes, frames, peers).await
-        })
+        Box::pin(async move { self.admit(self.framed(messages), Room::Waited).await })
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
-        self.gate.budget.has_room(bytes)
+    fn offer(&self, messages: Messages, held: Reservation) -> LocalFuture<'_, Result<(), Refused>> {
+        let framed = self.framed(messages);
+        let port = self.clone();
+        // A task of its own: a client that goes away drops the request's future, but what is journaled must go
+        // through all stages.
+        let admitted = tokio::task::spawn_local(async move { port.admit(framed, Room::Held(held)).await });
+        Box::pin(async move { admitted.await.unwrap_or(Err(Refused::NotStored)) })
+    }
+
+    fn budget(&self) -> Arc<Budget> {
+        self.gate.budget.clone()
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone()
+    }
+
+    fn server_counters(&self) -> ServerCounters {
+        ServerCounters::register(&self.registry, &self.sender.source)
     }
 
     fn count_refused(&self, reason: &'static str) {
@@ -232,6 +395,7 @@ struct FrameStream {
     port: Rc<SourcePort>,
     framer: Box<dyn Framer>,
     peers: Vec<(u32, IpAddr)>,
+    origins: Vec<(u32, Arc<Origin>)>,
     buffer: Vec<u8>,
     /// Bytes at the start of the buffer that were counted before.
     seen: usize,
@@ -250,7 +414,8 @@ impl FrameStream {
             let mut bytes = std::mem::replace(&mut self.buffer, rest);
             bytes.truncate(split.used);
             self.seen = self.buffer.len();
-            self.port.admit(bytes, frames, self.peers.clone()).await?;
+            let (peers, origins) = (self.peers.clone(), self.origins.clone());
+            self.port.admit(Framed { bytes, frames, peers, origins, times: Vec::new() }, Room::Waited).await?;
             if split.used == 0 || self.buffer.is_empty() || !end {
                 return Ok(());
             }

@@ -3,26 +3,28 @@
 //! Reading opens nothing, so `validate` and the tests run exactly what `run` runs. All mistakes are named at
 //! once. A plan is immutable and shared by all shards.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::budget;
-use crate::config::{ByteSize, Interval, Section};
+use crate::config::{ByteSize, Content, Interval, Section};
 use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Schema};
 use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
 use crate::detect::{Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
 use crate::error::{Diagnostic, Diagnostics, nearest};
-use crate::event::{Fields, SlotId};
+use crate::event::{Fields, OriginField, SlotId};
 use crate::frame::{self, FRAMERS, FramerKind};
 use crate::limits::{DESTINATIONS_MAX, FRAME_BYTES_MAX, SLOTS_MAX};
 use crate::net::listen::{Address, Transport};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
 use crate::source::{SOURCES, Source};
+use crate::unwrap::{Layer, Layers};
 use crate::vrl::Condition;
 
 /// Everything that a start needs to know.
@@ -37,6 +39,8 @@ pub struct Plan {
     pub rules: Rules,
     /// What works, but probably not as meant.
     pub warnings: Diagnostics,
+    /// The file as written, for a reload to be compared with. References to secrets are not resolved in it.
+    pub written: Section,
 }
 
 /// Settings of the process.
@@ -50,8 +54,8 @@ pub struct Settings {
     pub shards: usize,
     /// How long a stop waits for destinations.
     pub drain_timeout: Interval,
-    /// Address of the admin API.
-    pub admin: Option<Address>,
+    /// Address of the admin API; loopback.
+    pub admin: Option<SocketAddr>,
     /// Whether the CPU time of each stage is measured.
     pub profile: bool,
 }
@@ -60,10 +64,16 @@ pub struct Settings {
 pub struct SourcePlan {
     /// Name in the configuration.
     pub name: Arc<str>,
+    /// Its `type`.
+    pub kind: &'static str,
     /// The source.
     pub source: Arc<dyn Source>,
+    /// Envelopes that are taken off its messages.
+    pub unwrap: Layers,
     /// How its bytes become frames.
     pub framer: &'static dyn FramerKind,
+    /// Whether the configuration names the framer; what a request says itself then does not count.
+    pub framer_is_configured: bool,
     /// Longest frame.
     pub frame_bytes_max: usize,
     /// When its sender is told that an event has arrived.
@@ -87,8 +97,10 @@ pub enum Acknowledge {
 pub struct Line {
     /// Slots of a row.
     pub width: usize,
-    /// The decoders that its frames may need, each with its rules; one unless the decoder is `auto`.
+    /// The decoders that its frames may need, each with its rules: one, or the whole table for `auto`.
     pub decoders: Vec<DecoderLine>,
+    /// Whether the decoder is found frame by frame.
+    pub is_auto: bool,
     /// Where events go.
     pub router: Router,
     /// Slots that the pipeline itself fills.
@@ -124,18 +136,26 @@ pub struct OwnSlots {
     pub rule_ids: Option<SlotId>,
     /// `%hydrant.source`
     pub source: Option<SlotId>,
+    /// What is known of a frame beside its bytes, by [`OriginField`].
+    pub origin: [Option<SlotId>; OriginField::ALL.len()],
 }
 
 /// Names of [`OwnSlots`].
 pub const OWN_FIELDS: &[&str] = &[
+    "%hydrant.account",
     "%hydrant.alert",
+    "%hydrant.attributes",
     "%hydrant.decoder",
     "%hydrant.flaw",
     "%hydrant.kind",
     "%hydrant.level",
+    "%hydrant.log_group",
+    "%hydrant.log_stream",
+    "%hydrant.path",
     "%hydrant.peer",
     "%hydrant.rule_ids",
     "%hydrant.source",
+    "%hydrant.stream",
 ];
 
 impl OwnSlots {
@@ -150,21 +170,25 @@ impl OwnSlots {
             peer: find("%hydrant.peer"),
             rule_ids: find("%hydrant.rule_ids"),
             source: find("%hydrant.source"),
+            origin: OriginField::ALL.map(|field| find(field.name())),
         }
     }
 }
 
-/// A destination.
+/// A destination. Clones are the same.
+#[derive(Clone)]
 pub struct SinkPlan {
     /// Name in the configuration.
     pub name: Arc<str>,
+    /// Its `type`.
+    pub kind: &'static str,
     /// The sink.
-    pub sink: Box<dyn Sink>,
+    pub sink: Arc<dyn Sink>,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Top {
+pub(super) struct Top {
     /// Where dead letters and the journal are kept.
     #[serde(default = "default_data_dir")]
     data_dir: PathBuf,
@@ -186,6 +210,16 @@ struct Top {
     /// Whether the CPU time of each stage is measured.
     #[serde(default)]
     profile: bool,
+    // Read on their own; they are here to be known as keys.
+    #[serde(default, rename = "sources")]
+    #[schemars(skip)]
+    _sources: IgnoredAny,
+    #[serde(default, rename = "sinks")]
+    #[schemars(skip)]
+    _sinks: IgnoredAny,
+    #[serde(default, rename = "routes")]
+    #[schemars(skip)]
+    _routes: IgnoredAny,
 }
 
 fn default_data_dir() -> PathBuf {
@@ -213,11 +247,13 @@ enum JournalType {
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SourceCommon {
+pub(super) struct SourceCommon {
     /// The format of its frames.
     decoder: Option<String>,
     /// How its bytes become frames.
     framing: Option<String>,
+    /// Envelopes that are taken off whole messages (request bodies, records, datagrams).
+    unwrap: Option<Vec<Layer>>,
     /// Longest frame; longer ones are cut and counted.
     frame_bytes_max: Option<ByteSize>,
     /// Offset from UTC of times that do not say theirs, such as `+02:00`.
@@ -227,11 +263,11 @@ struct SourceCommon {
     acknowledge: Acknowledge,
 }
 
-const SOURCE_KEYS: &[&str] = &["decoder", "framing", "frame_bytes_max", "utc_offset", "acknowledge"];
+const SOURCE_KEYS: &[&str] = &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "acknowledge"];
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RouteConfig {
+pub(super) struct RouteConfig {
     /// VRL condition; without it the route takes everything.
     when: Option<String>,
     /// Names of sinks.
@@ -246,10 +282,10 @@ impl Plan {
     pub fn read(file: &Path, text: &str) -> Result<Self, Diagnostics> {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
-        let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes"]).read::<Top>());
+        let top = diagnostics.absorb(root.read::<Top>());
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
-        let base = file.parent().unwrap_or(Path::new("."));
+        let base = file.parent().unwrap_or_else(|| Path::new("."));
         let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(|path| base.join(path)).collect();
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
@@ -259,11 +295,13 @@ impl Plan {
         let mut diagnostics = compiler.diagnostics;
         check_listeners(&root, &sources, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
+        // In the order of the file, then those of rule files.
+        diagnostics.0.sort_by(|a, b| (a.file != file, &a.file, a.line, a.column).cmp(&(b.file != file, &b.file, b.line, b.column)));
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
         let Some(settings) = settings else { return Err(diagnostics) };
-        Ok(Self { settings, sources, sinks, rules, warnings: diagnostics })
+        Ok(Self { settings, sources, sinks, rules, warnings: diagnostics, written: root })
     }
 }
 
@@ -271,7 +309,13 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
     let JournalConfig { r#type: JournalType::Memory } = top.journal;
     let admin = match top.admin.as_deref().map(str::parse::<Address>) {
         None => None,
-        Some(Ok(address)) if address.is_local() => Some(address),
+        Some(Ok(Address::Ip { socket, transport: Transport::Any | Transport::Tcp })) if socket.ip().to_canonical().is_loopback() => {
+            Some(socket)
+        }
+        Some(Ok(Address::Ip { transport: Transport::Udp, .. } | Address::Unix { .. })) => {
+            diagnostics.push(root.child("admin")?.error("the admin API speaks HTTP by TCP").help("127.0.0.1:8686"));
+            None
+        }
         Some(Ok(_)) => {
             let place = root.child("admin")?;
             diagnostics.push(place.error("the admin API has no authentication; it listens on loopback only").help("127.0.0.1:8686"));
@@ -294,7 +338,7 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
 }
 
 fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
-    let Some(section) = root.child("sinks") else {
+    let Some(section) = root.child("sinks").filter(|section| !section.node().entries().is_empty()) else {
         diagnostics.push(root.error("there are no `sinks`").help("sinks: { out: { type: stdout } }"));
         return Vec::new();
     };
@@ -302,7 +346,7 @@ fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
     for (name, section) in section.children() {
         let Some(kind) = diagnostics.absorb(section.component(SINKS, |kind| kind.name())) else { continue };
         if let Some(sink) = diagnostics.absorb(kind.read(&section.without(&["type"]))) {
-            sinks.push(SinkPlan { name: name.into(), sink });
+            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into() });
         }
     }
     if sinks.len() > DESTINATIONS_MAX {
@@ -316,6 +360,11 @@ fn read_routes(root: &Section, sinks: &[SinkPlan], diagnostics: &mut Diagnostics
     let Some(section) = root.child("routes") else { return vec![Route { when: None, to: everywhere }] };
     let declared: Vec<String> = root.child("sinks").map(|s| s.children().into_iter().map(|(name, _)| name).collect()).unwrap_or_default();
     let mut routes = Vec::new();
+    if section.items().is_empty() {
+        // Nothing would be delivered, which nobody means.
+        let message = format!("expected a list of routes, found {}", section.node().describe());
+        diagnostics.push(section.error(message).help("routes: [ { to: [NAME] } ]; without `routes` everything goes to every sink"));
+    }
     for section in section.items() {
         let Some(config) = diagnostics.absorb(section.read::<RouteConfig>()) else { continue };
         let mut to = 0;
@@ -334,11 +383,23 @@ fn read_routes(root: &Section, sinks: &[SinkPlan], diagnostics: &mut Diagnostics
         }
         let when = config.when.as_deref().and_then(|source| {
             let place = section.child("when")?;
-            diagnostics.absorb(Condition::compile(source, place.file(), place.node().line, place.path()))
+            let condition = Condition::compile(source, place.file(), place.node().line, place.path());
+            diagnostics.absorb(condition.map_err(|mistakes| in_file(mistakes, &place)))
         });
         routes.push(Route { when, to });
     }
     routes
+}
+
+/// Columns inside a value of one line to columns of the file.
+fn in_file(mut mistakes: Diagnostics, place: &Section) -> Diagnostics {
+    if let Content::Scalar { text, plain } = &place.node().content
+        && !text.contains('\n')
+    {
+        let before = place.node().column - 1 + usize::from(!plain);
+        mistakes.0.iter_mut().for_each(|mistake| mistake.column += before);
+    }
+    mistakes
 }
 
 /// What lines are compiled from.
@@ -362,7 +423,7 @@ fn rule_info(rules: &[SigmaRule]) -> Arc<[Box<str>]> {
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
-    let Some(section) = root.child("sources") else {
+    let Some(section) = root.child("sources").filter(|section| !section.node().entries().is_empty()) else {
         compiler
             .diagnostics
             .push(root.error("there are no `sources`").help("sources: { firewalls: { type: syslog, listen: \"0.0.0.0:5514\" } }"));
@@ -378,13 +439,14 @@ fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> 
             section.node().entries().iter().filter_map(|(key, _)| key.text()).filter(|key| !SOURCE_KEYS.contains(key)).collect();
         let common = compiler.diagnostics.absorb(section.without(&own).read::<SourceCommon>());
         let (Some(source), Some(common)) = (source, common) else { continue };
-        sources.extend(source_plan(name, &section, source, &common, compiler));
+        sources.extend(source_plan(name, kind.name(), &section, source, &common, compiler));
     }
     sources
 }
 
 fn source_plan(
     name: String,
+    kind: &'static str,
     section: &Section,
     source: Arc<dyn Source>,
     common: &SourceCommon,
@@ -414,11 +476,19 @@ fn source_plan(
         let names: Vec<&str> = DECODERS.iter().map(|kind| kind.name()).chain(["auto"]).collect();
         compiler.diagnostics.push(unknown_name(&place("decoder"), "decoder", decoder, &names));
     }
-    let line = compiler.line(section, &name, &kinds, offset_ms);
+    let mut line = compiler.line(section, &name, &kinds, offset_ms);
+    line.iter_mut().for_each(|line| line.is_auto = decoder == "auto");
+    let unwrap = match &common.unwrap {
+        Some(layers) => layers.iter().copied().collect(),
+        None => source.unwrap().iter().filter_map(|name| Layer::find(name)).collect(),
+    };
     Some(SourcePlan {
         name: name.into(),
+        kind,
         source,
+        unwrap,
         framer: framer?,
+        framer_is_configured: common.framing.is_some(),
         frame_bytes_max: common.frame_bytes_max.map_or(FRAME_BYTES_MAX, |size| size.0),
         acknowledge: common.acknowledge,
         line: line?,
@@ -486,25 +556,25 @@ impl Compiler<'_> {
             let context = Context { fields: fields.clone(), canonical, added: Vec::new(), rules, source: source.to_owned(), decoder };
             DecoderLine { compiled, detector, context }
         });
-        Some(Line { width: fields.width(), decoders: decoders.collect(), router, own })
+        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, router, own })
     }
 }
 
 /// What a decoder calls its fields.
-struct Words {
-    schema: Schema,
+pub(super) struct Words {
+    pub(super) schema: Schema,
     natives: Option<Vec<&'static str>>,
 }
 
 impl Words {
-    fn new(kind: &'static dyn DecoderKind, diagnostics: &mut Diagnostics) -> Option<Self> {
+    pub(super) fn new(kind: &'static dyn DecoderKind, diagnostics: &mut Diagnostics) -> Option<Self> {
         let natives = kind.natives();
         let file = PathBuf::from(format!("rules/schema/{}.yaml", kind.name()));
         let schema = diagnostics.absorb(Schema::parse(&file, kind.schema(), natives.as_deref()))?;
         Some(Self { schema, natives })
     }
 
-    fn canonical(&self) -> Vec<String> {
+    pub(super) fn canonical(&self) -> Vec<String> {
         self.schema.ecs.keys().cloned().chain(ENVELOPE_FIELDS.iter().map(|name| (*name).to_owned())).collect()
     }
 }

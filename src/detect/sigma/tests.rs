@@ -71,7 +71,7 @@ fn show_predicate(predicate: &Predicate) -> String {
         Predicate::Boolean(value) => format!("is {value}"),
         Predicate::Exists => "exists".into(),
         Predicate::Null => "null".into(),
-        Predicate::Type(kind) => format!("type {kind:?}"),
+        Predicate::Type(kind) => format!("is a {kind:?}"),
         Predicate::Time { part, op, number } => format!("{part:?} {op:?} {number}"),
     }
 }

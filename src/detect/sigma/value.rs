@@ -294,8 +294,11 @@ fn field_ref(reader: &mut Reader<'_>, target: Target<'_>, place: Place<'_>, op: 
 
 fn regex(reader: &mut Reader<'_>, chain: &Chain, place: Place<'_>, text: &str) -> Option<Predicate> {
     let Question::Regex { insensitive, multi_line, dot_all } = chain.question else { return None };
-    let mut builder = RegexBuilder::new(text);
-    builder.case_insensitive(insensitive).multi_line(multi_line).dot_matches_new_line(dot_all);
+    // The matcher reads the pattern again for its required literals, so flags must stand in it.
+    let flags: String =
+        [(insensitive, 'i'), (multi_line, 'm'), (dot_all, 's')].iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect();
+    let pattern = if flags.is_empty() { text.to_owned() } else { format!("(?{flags}){text}") };
+    let mut builder = RegexBuilder::new(&pattern);
     let mut size = REGEX_BYTES_FIRST;
     let mut built = builder.size_limit(size).build();
     while size < REGEX_BYTES_MAX && matches!(built, Err(regex::Error::CompiledTooBig(_))) {

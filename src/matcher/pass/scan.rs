@@ -4,7 +4,7 @@
 //! Few literals are compared one by one. Many become an automaton (Aho-Corasick): a DFA while its table is
 //! small, else a compact NFA. An automaton reports every occurrence, overlapping ones too; "starts with" and
 //! "ends with" are told by position. Up to [`PREFILTER_LITERALS_MAX`] literals, a vectorised search (Teddy)
-//! first finds where the walk must begin, mostly nowhere.
+//! first finds where the walk of a long text must begin, mostly nowhere.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +26,10 @@ const PREFILTER_LITERALS_MAX: usize = 64;
 
 /// Teddy looks for the first bytes of literals; with shorter ones it stops everywhere.
 const PREFILTER_LITERAL_BYTES_MIN: usize = 3;
+
+/// In shorter text the walk is as fast. In 560 bytes of URI, Teddy was 6 times faster with 20 literals that
+/// begin like nothing in it, and 2.4 times slower with 20 that all begin like its words.
+const PREFILTER_TEXT_BYTES_MIN: usize = 128;
 
 /// Bytes of literals up to which a DFA's table (about 50 classes of 4 bytes for each) stays near the L2 cache.
 const DFA_LITERAL_BYTES_MAX: usize = 32 * 1024;
@@ -209,11 +213,11 @@ fn prefilter(literals: &BTreeMap<&[u8], Vec<Wanted>>) -> Option<Searcher> {
 impl Walk {
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
         let start = match &self.prefilter {
-            Some(searcher) => match searcher.find(text) {
+            Some(searcher) if text.len() >= PREFILTER_TEXT_BYTES_MIN => match searcher.find(text) {
                 Some(found) => found.start(),
                 None => return false,
             },
-            None => 0,
+            _ => 0,
         };
         match &self.machine {
             Machine::Dfa(dfa) => self.walk(dfa, text, start, facts),

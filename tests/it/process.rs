@@ -1,0 +1,77 @@
+//! Hydrant as users run it: the real binary with a configuration file.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up on it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running Hydrant; killed when dropped.
+pub(crate) struct Hydrant {
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until `check` gives something.
+pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+impl Hydrant {
+    /// Starts `hydrant run` with a configuration and files beside it.
+    pub(crate) fn run(config: &str, files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files.iter().chain(&[("hydrant.yaml", config)]) {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
+        command.args(["run", "-c"]).arg(folder.path().join("hydrant.yaml")).current_dir(folder.path());
+        let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || errors.lines().map_while(Result::ok).for_each(|line| eprintln!("hydrant: {line}")));
+        Self { child, _folder: folder }
+    }
+
+    /// Its working folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self._folder.path()
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Sends SIGTERM and waits for the end; whether it ended well.
+    pub(crate) fn stop(mut self) -> bool {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        eventually("the process to end", || self.child.try_wait().unwrap()).success()
+    }
+}
+
+impl Drop for Hydrant {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
