@@ -24,11 +24,13 @@ pub mod vrl;
 pub mod batch;
 pub mod decode;
 pub mod detect;
+pub mod enrich;
 pub mod frame;
 pub mod route;
 pub mod sink;
 pub mod source;
 pub mod unwrap;
+pub mod transform;
 
 pub mod deliver;
 pub mod journal;

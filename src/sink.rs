@@ -65,6 +65,11 @@ pub trait Sink: Send + Sync {
     fn batching(&self) -> Batching;
     /// Fields that its bodies want of a decoder that can fill `canonical` (ECS names).
     fn wants(&self, canonical: &[String]) -> Vec<String>;
+    /// Whether its bodies carry what enrichment and transforms add. If no sink's do, only what a rule, a route
+    /// or [`Self::wants`] names is looked up.
+    fn writes_added(&self) -> bool {
+        true
+    }
     /// An encoder for the events of one decoder, for one shard.
     fn encoder(&self, context: &Context) -> Box<dyn Encoder>;
     /// How batches leave, for one shard.

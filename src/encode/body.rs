@@ -6,7 +6,8 @@
 //!
 //! Where each row must be an object ([`Wrapping`]), a frame that is none becomes `message` of one.
 //!
-//! What Hydrant adds (rule ids, alerts, enrichment, flaws) stands under one reserved key, `hydrant`. Nobody
+//! What Hydrant adds (rule ids, alerts, flaws) stands under one reserved key, `hydrant`; the fields that
+//! enrichment and transforms add stand in place in `json` and under `hydrant.added` in `raw`. Nobody
 //! else can write it: a sender's own copy of that key makes the event take the slow path, as a string.
 
 use std::io::Write as _;
@@ -52,7 +53,7 @@ pub struct Context {
     pub fields: Fields,
     /// Canonical names that the decoder can fill, for `json`.
     pub canonical: Vec<String>,
-    /// Fields that enrichment and transforms add: written under `hydrant` in `raw`, in place in `json`.
+    /// Fields that enrichment and transforms add: written under `hydrant.added` in `raw`, in place in `json`.
     pub added: Vec<String>,
     /// One JSON object per rule, by rule index: id, title, level, tags.
     pub rules: std::sync::Arc<[Box<str>]>,
@@ -131,7 +132,7 @@ impl Body {
     /// an alert, or the frame itself holds a line break that would make two lines of it.
     pub fn write_text(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
         let is_plain = event.alert.is_none() && self.form == Form::Raw;
-        if is_plain && !self.is_tagged(event) && self.added.is_empty() && memchr::memchr(b'\n', event.raw()).is_none() {
+        if is_plain && !self.is_tagged(event) && !self.added.has_any(event) && memchr::memchr(b'\n', event.raw()).is_none() {
             out.extend_from_slice(event.raw());
         } else {
             self.write_json(event, position, out);
@@ -148,7 +149,7 @@ impl Body {
         let needs_more = is_described
             || self.is_tagged(event)
             || event.flaw.is_some()
-            || !self.added.is_empty()
+            || self.added.has_any(event)
             || (self.wrapping == Wrapping::Object && !event.is_strict_object);
         let position = is_described.then_some(position);
         if event.is_strict_object {
@@ -229,8 +230,11 @@ impl Body {
                 out.push(b'"');
             }
         }
-        if added {
-            self.added.write(event, true, out);
+        if added && self.added.has_any(event) {
+            // In an object of their own: names such as `source.owner` would meet our own keys.
+            out.extend_from_slice(b",\"added\":{");
+            self.added.write(event, false, out);
+            out.push(b'}');
         }
         out.push(b'}');
     }

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
 use crate::budget::Budget;
 use crate::clock;
 use crate::cursor::Journal;
+use crate::enrich::{POLL_INTERVAL, Refresh};
 use crate::error::{Error, ErrorKind};
 use crate::journal::Memory;
-use crate::metrics::Registry;
+use crate::metrics::{self, Registry};
 use crate::net::listen::{self, Address};
 use crate::pipeline::health::Health;
 use crate::pipeline::intake::{Gate, SourcePort};
@@ -123,6 +124,7 @@ async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, st
     let gate = Gate::new(common.budget.clone(), journal as Rc<dyn Journal>, stages, port, stop_now);
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
+    let files = (index == 0 && !common.plan.borrow().enrichers.is_empty()).then(|| tokio::task::spawn_local(refresh_files(common.clone())));
     let mut sources = JoinSet::new();
     let plan = common.plan.borrow().clone();
     for (number, source) in plan.sources.iter().enumerate().filter(|(_, source)| index == 0 || source.source.is_sharded()) {
@@ -149,6 +151,7 @@ async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, st
     stopper.stop();
     timer.abort();
     mesh.abort();
+    files.iter().for_each(JoinHandle::abort);
     failed.map_or(Ok(undelivered), Err)
 }
 
@@ -176,6 +179,33 @@ async fn seal_in_time(gate: Rc<Gate>) {
             Ok(Some(due)) => tokio::time::sleep_until(due.into()).await,
             Ok(None) => gate.opened.notified().await,
             Err(error) => tracing::error!(%error, "a batch could not be sealed"),
+        }
+    }
+}
+
+/// Looks at the files of all enrichers, once for the process. They are read on a thread of their own.
+async fn refresh_files(common: Common) {
+    loop {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let plan = common.plan.borrow().clone();
+        for plan in &plan.enrichers {
+            let enricher = plan.enricher.clone();
+            let Ok(outcome) = tokio::task::spawn_blocking(move || enricher.refresh()).await else {
+                tracing::error!(enrichment = %plan.name, "reading the file panicked; the old content stays");
+                continue;
+            };
+            let outcome = match outcome {
+                Refresh::Unchanged => continue,
+                Refresh::Loaded => {
+                    tracing::info!(enrichment = %plan.name, "the file has changed and is in use");
+                    "loaded"
+                }
+                Refresh::Failed(diagnostics) => {
+                    tracing::error!(enrichment = %plan.name, %diagnostics, "the file has mistakes; the old content stays");
+                    "failed"
+                }
+            };
+            common.registry.cell(&metrics::ENRICHMENT_LOADS, &[("component_id", &plan.name), ("outcome", outcome)]).add(1);
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Client, Encoder, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
-use crate::config::Section;
+use crate::config::{Section, schema_of};
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::Compression;
 use crate::encode::rows::{self, Format, Rows};
@@ -44,6 +44,10 @@ impl SinkKind for Blackhole {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Box<dyn Sink>, Diagnostics> {

@@ -30,7 +30,7 @@ use serde::Deserialize;
 use super::{Encoder, Exchange, Http, Selection, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Items, Limits, Sealed};
 use crate::clock;
-use crate::config::{Secret, Section};
+use crate::config::{Secret, Section, schema_of};
 use crate::encode::body::{Body, Context, Form};
 use crate::encode::compress::Compression;
 use crate::error::{Diagnostics, Error, nearest};
@@ -97,6 +97,10 @@ impl SinkKind for DatadogLogs {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Box<dyn Sink>, Diagnostics> {

@@ -30,7 +30,7 @@ use serde::Deserialize;
 
 use super::{Client, Encoder, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
-use crate::config::Section;
+use crate::config::{Section, schema_of};
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::{Codec, Compression};
 use crate::encode::key_template::{KeyContext, KeyTemplate, Role, time_zone};
@@ -76,6 +76,10 @@ impl SinkKind for File {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Box<dyn Sink>, Diagnostics> {

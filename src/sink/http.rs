@@ -28,7 +28,7 @@ use serde::Deserialize;
 
 use super::{Encoder, Exchange, Http, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
-use crate::config::{Secret, Section};
+use crate::config::{Secret, Section, schema_of};
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::Compression;
 use crate::encode::rows::{self, Format, Rows};
@@ -69,6 +69,10 @@ impl SinkKind for HttpPost {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Box<dyn Sink>, Diagnostics> {
