@@ -40,7 +40,7 @@ use tokio::sync::OnceCell;
 
 use super::{Client, Encoder, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
-use crate::config::{ByteSize, Secret, Section};
+use crate::config::{ByteSize, Secret, Section, schema_of};
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::{Codec, Compression};
 use crate::encode::key_template::{KeyContext, KeyTemplate, ObjectSuffix, Role, check_file_extension, time_zone};
@@ -102,6 +102,10 @@ impl SinkKind for AwsS3 {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Box<dyn Sink>, Diagnostics> {
