@@ -8,7 +8,7 @@ use hydrant::config::Section;
 use hydrant::{decode, enrich, frame, sink, source};
 
 /// Files of a stage that are no components: parts that components share.
-const PARTS: &[&str] = &["schema", "testing", "watch"];
+const PARTS: &[&str] = &["mmdb", "schema", "testing", "watch"];
 
 fn files(stage: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(stage);
