@@ -11,6 +11,8 @@
 )]
 
 mod admin;
+#[cfg(feature = "aws")]
+mod aws_s3;
 mod client;
 mod commands;
 mod hec;
