@@ -13,14 +13,17 @@
 //! map, and its two lines in [`DECODERS`].
 
 mod auto;
+mod aws_network_firewall;
 mod aws_vpc_flow;
 mod aws_waf;
 mod cef;
 mod document;
+mod eve;
 mod fortigate;
 mod json;
 mod key_value;
 mod leef;
+mod modsecurity;
 mod netfilter;
 mod pairs;
 mod palo_alto;
@@ -42,8 +45,10 @@ use crate::event::{Chunk, Events, Fields, Flaw, Kind, Row, Slot, SlotId, Span, V
 pub static DECODERS: &[&dyn DecoderKind] = &[
     &cef::Cef,
     &leef::Leef,
+    &aws_network_firewall::AwsNetworkFirewall,
     &aws_vpc_flow::AwsVpcFlow,
     &aws_waf::AwsWaf,
+    &modsecurity::Modsecurity,
     &suricata_eve::SuricataEve,
     &palo_alto::PaloAlto,
     &fortigate::Fortigate,

@@ -355,6 +355,12 @@ impl<'a> Row<'a> {
         self.slots[slot.index()]
     }
 
+    /// Whether `bytes` more can be written: offsets end at [`CHUNK_BYTES_MAX`]. Who writes as much as an
+    /// outside file or program says asks first.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.arena.len() + bytes <= CHUNK_BYTES_MAX
+    }
+
     /// Sets the event's own time, ms since 1970 UTC.
     pub fn set_time_ms(&mut self, time_ms: i64) {
         self.meta.time_ms = time_ms;

@@ -24,15 +24,19 @@ pub mod vrl;
 pub mod batch;
 pub mod decode;
 pub mod detect;
+pub mod enrich;
 pub mod frame;
 pub mod route;
 pub mod sink;
 pub mod source;
 pub mod unwrap;
+pub mod transform;
 
 pub mod deliver;
 pub mod journal;
 
 pub mod pipeline;
+
+pub mod admin;
 
 pub mod cli;

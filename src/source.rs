@@ -35,6 +35,8 @@ pub trait SourceKind: Sync {
     fn name(&self) -> &'static str;
     /// A commented sample section; parsed by a test, shown in the documentation.
     fn sample(&self) -> &'static str;
+    /// The JSON schema of its section: [`crate::config::schema_of`] its settings.
+    fn schema(&self) -> schemars::Schema;
     /// Reads a section; opens nothing.
     ///
     /// # Errors
@@ -95,6 +97,8 @@ pub struct Messages {
 
 /// What a source gives its bytes to; the pipeline implements it, one per shard and source.
 pub trait Intake {
+    /// Every listener of this source is open. A source that has any says so once, when it begins to read.
+    fn opened(&self);
     /// A byte stream: a connection, a file.
     fn stream(&self, peer: Option<IpAddr>) -> Box<dyn Stream> {
         self.stream_from(peer, None)

@@ -12,13 +12,13 @@
 //! addresses. A DNS answer of version 1 has its record at the top, later ones have lists; all are read.
 
 use super::document::{contains, document, head, written_time_ms};
+use super::eve::{EndNames, Ends};
 use super::{Decoder, DecoderKind, Wanted};
-use crate::event::{Row, SlotId, Value};
+use crate::event::Row;
 
 pub(super) struct SuricataEve;
 
-/// Made natives, the flow's own field, and the packet's fields to server and to client.
-const ENDS: [[&str; 4]; 4] = [
+const ENDS: [EndNames; 4] = [
     ["client.ip", "flow.src_ip", "src_ip", "dest_ip"],
     ["client.port", "flow.src_port", "src_port", "dest_port"],
     ["server.ip", "flow.dest_ip", "dest_ip", "src_ip"],
@@ -66,42 +66,14 @@ impl DecoderKind for SuricataEve {
     }
 
     fn build(&self, wanted: Wanted) -> Box<dyn Decoder> {
-        let ends = ENDS.iter().filter_map(|names| End::new(&wanted, names)).collect::<Vec<_>>();
-        let (time, direction) = (wanted.slot("timestamp"), wanted.slot("direction"));
-        let offset_ms = wanted.offset_ms;
+        let ends = Ends::new(&wanted, "direction", &ENDS);
+        let (time, offset_ms) = (wanted.slot("timestamp"), wanted.offset_ms);
         document(&wanted, &MADE, move |row: &mut Row<'_>| {
             if let Some(ms) = time.and_then(|slot| written_time_ms(row.value(slot), offset_ms)) {
                 row.set_time_ms(ms);
             }
-            let is_reply = direction.is_some_and(|slot| row.value(slot) == Value::Text(b"to_client"));
-            ends.iter().for_each(|end| end.fill(row, is_reply));
+            ends.fill(row);
         })
-    }
-}
-
-/// One end of a flow.
-struct End {
-    made: SlotId,
-    flow: SlotId,
-    packet: SlotId,
-    reply: SlotId,
-}
-
-impl End {
-    fn new(wanted: &Wanted, [made, flow, packet, reply]: &[&str; 4]) -> Option<Self> {
-        Some(Self { made: wanted.slot(made)?, flow: wanted.slot(flow)?, packet: wanted.slot(packet)?, reply: wanted.slot(reply)? })
-    }
-
-    fn fill(&self, row: &mut Row<'_>, is_reply: bool) {
-        let has_flow = row.value(self.flow) != Value::Missing;
-        let from = if has_flow {
-            self.flow
-        } else if is_reply {
-            self.reply
-        } else {
-            self.packet
-        };
-        row.set(self.made, row.slot(from));
     }
 }
 

@@ -55,6 +55,11 @@ impl Template {
         self.fields.is_empty()
     }
 
+    /// Whether the event has any of the fields.
+    pub fn has_any(&self, event: Event<'_>) -> bool {
+        self.fields.iter().any(|field| event.value(field.slot) != Value::Missing)
+    }
+
     /// Appends the members that the event has, without the outer braces, each with a comma before it if
     /// `comma` says that something stands before. Returns whether anything stands there now.
     pub fn write(&self, event: Event<'_>, mut comma: bool, out: &mut Vec<u8>) -> bool {

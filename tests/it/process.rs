@@ -55,6 +55,11 @@ impl Hydrant {
         self._folder.path()
     }
 
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// Sends SIGTERM and waits for the end; whether it ended well.
     pub(crate) fn stop(mut self) -> bool {
         let pid = self.child.id().to_string();

@@ -352,7 +352,7 @@ impl Measured {
         for (((name, expect), arrived), expected) in profile.expect.iter().zip(&self.arrived).zip(&self.sent.matching) {
             let count = match expect.counted_by {
                 Counter::Http => arrived.events,
-                Counter::File => lines_below(&folder.0.join(expect.path.as_deref().unwrap_or(Path::new(name)))),
+                Counter::File => lines_below(&folder.0.join(expect.path.as_deref().unwrap_or_else(|| Path::new(name)))),
                 Counter::Metrics => sum(&self.metrics, metrics::EVENTS_SENT.name, &format!("component_id=\"{name}\"")),
             };
             end_ns = end_ns.max(if expect.counted_by == Counter::Http { arrived.last_ns } else { self.idle_since });
