@@ -255,9 +255,9 @@ impl Shard {
                 }
             }
         }
-        for (flaw, cell) in FLAWS.iter().zip(&state.counters.flaws) {
-            let count = (0..frames).filter(|frame| state.events.event(chunk, *frame).flaw == Some(*flaw)).count();
-            cell.add(count as u64);
+        for flaw in (0..frames).filter_map(|frame| state.events.event(chunk, frame).flaw) {
+            let cell = FLAWS.iter().zip(&state.counters.flaws).find(|(known, _)| **known == flaw);
+            cell.inspect(|(_, cell)| cell.add(1));
         }
         state.counters.received.add(frames as u64);
         self.fill_own(line, index, chunk);
