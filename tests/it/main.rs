@@ -1,5 +1,6 @@
 //! The one integration test binary: each file tests the whole of something.
 
+mod enrich;
 mod hec;
 mod process;
 mod registry;
