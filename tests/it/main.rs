@@ -15,6 +15,7 @@
 mod admin;
 mod client;
 mod commands;
+mod enrich;
 mod hec;
 mod http;
 mod mistakes;
