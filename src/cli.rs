@@ -12,6 +12,7 @@
 mod bench;
 mod completion;
 mod decode;
+mod demo;
 mod detect;
 mod init;
 mod input;
@@ -46,6 +47,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// See it work: generated traffic, an attack, the built-in rules.
+    Demo(demo::Arguments),
     /// Write a commented configuration to begin with.
     Init(init::Arguments),
     /// Measure this machine with a benchmark profile.
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log).unwrap_or_default();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchCounter(arguments) => bench::run_counter(&arguments),

@@ -51,6 +51,12 @@ families! {
     KERNEL_DROPS Counter "hydrant_udp_kernel_drops_total";
     /// Frames whose decoder found a flaw, per source and reason.
     DECODE_FLAWS Counter "hydrant_decode_flaws_total";
+    /// Programs that failed on an event, or made a field that nothing can hold, per source and reason.
+    TRANSFORM_ERRORS Counter "hydrant_transform_errors_total";
+    /// Files of enrichments that were read, per enrichment and outcome (`loaded`, `failed`).
+    ENRICHMENT_LOADS Counter "hydrant_enrichment_loads_total";
+    /// Look-ups given up because of a damaged entry or a full chunk, per enrichment.
+    ENRICHMENT_ERRORS Counter "hydrant_enrichment_errors_total";
     /// Rule matches, per rule.
     RULE_HITS Counter "hydrant_rule_hits_total";
     /// Alerts made.

@@ -1,12 +1,16 @@
 //! The configuration, compiled: what every decoder has to fill, which rules run where, what goes to whom.
 //!
-//! Reading opens nothing, so `validate` and the tests run exactly what `run` runs. All mistakes are named at
-//! once. A plan is immutable and shared by all shards.
+//! Reading opens nothing but the files that the configuration names (rules, tables), so `validate` and the tests
+//! run exactly what `run` runs. All mistakes are named at once. A plan is immutable and shared by all shards.
 
+mod additions;
+
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use additions::EnricherPlan;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -14,7 +18,7 @@ use crate::budget;
 use crate::config::{ByteSize, Content, Interval, Section};
 use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Schema};
 use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
-use crate::detect::{Detector, Rules, Vocabulary};
+use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Fields, OriginField, SlotId};
@@ -24,8 +28,11 @@ use crate::net::listen::{Address, Transport};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
 use crate::source::{SOURCES, Source};
+use crate::transform::{self, Transform, Transforms};
 use crate::unwrap::{Layer, Layers};
 use crate::vrl::Condition;
+
+use additions::Additions;
 
 /// Everything that a start needs to know.
 pub struct Plan {
@@ -33,6 +40,8 @@ pub struct Plan {
     pub settings: Settings,
     /// The sources with what happens to their events.
     pub sources: Vec<SourcePlan>,
+    /// The enrichments.
+    pub enrichers: Vec<EnricherPlan>,
     /// The destinations; a route's bit is the index here.
     pub sinks: Vec<SinkPlan>,
     /// The rules.
@@ -101,6 +110,12 @@ pub struct Line {
     pub decoders: Vec<DecoderLine>,
     /// Whether the decoder is found frame by frame.
     pub is_auto: bool,
+    /// The slots of its rows.
+    pub fields: Fields,
+    /// Indices of the enrichers that add to its events, in their order.
+    pub enrichers: Vec<usize>,
+    /// What changes or drops its events.
+    pub transforms: Transforms,
     /// Where events go.
     pub router: Router,
     /// Slots that the pipeline itself fills.
@@ -156,6 +171,7 @@ pub const OWN_FIELDS: &[&str] = &[
     "%hydrant.rule_ids",
     "%hydrant.source",
     "%hydrant.stream",
+    transform::ERROR_FIELD,
 ];
 
 impl OwnSlots {
@@ -199,7 +215,7 @@ pub(super) struct Top {
     shards: Option<usize>,
     /// Budget for event bytes.
     memory: Option<ByteSize>,
-    /// Rule files and folders.
+    /// Rule files and folders; `builtin` is the pack that comes with the program.
     #[serde(default)]
     rules: Vec<PathBuf>,
     /// How long a stop waits for destinations.
@@ -220,6 +236,12 @@ pub(super) struct Top {
     #[serde(default, rename = "routes")]
     #[schemars(skip)]
     _routes: IgnoredAny,
+    #[serde(default, rename = "enrichments")]
+    #[schemars(skip)]
+    _enrichments: IgnoredAny,
+    #[serde(default, rename = "transforms")]
+    #[schemars(skip)]
+    _transforms: IgnoredAny,
 }
 
 fn default_data_dir() -> PathBuf {
@@ -286,13 +308,28 @@ impl Plan {
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or_else(|| Path::new("."));
-        let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(|path| base.join(path)).collect();
+        // The pack is a word, not a path beside the configuration.
+        let place = |path: &PathBuf| if path.as_os_str() == BUILTIN { path.clone() } else { base.join(path) };
+        let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(place).collect();
+        let enrichers = additions::read(&root, base, &mut diagnostics);
+        let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
-        let mut compiler =
-            Compiler { sinks: &sinks, routes: &routes, rules: &rules.rules, rule_info: rule_info(&rules.rules), diagnostics };
+        let mut compiler = Compiler {
+            sinks: &sinks,
+            routes: &routes,
+            rules: &rules.rules,
+            rule_info: rule_info(&rules.rules),
+            root: &root,
+            transforms: &transforms,
+            enrichers: &enrichers,
+            unknown_keys: additions::keys(&enrichers),
+            canonical: Vec::new(),
+            diagnostics,
+        };
         let sources = read_sources(&root, &mut compiler);
-        let mut diagnostics = compiler.diagnostics;
+        let Compiler { unknown_keys, canonical, mut diagnostics, .. } = compiler;
+        additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
         // In the order of the file, then those of rule files.
@@ -301,7 +338,7 @@ impl Plan {
             return Err(diagnostics);
         }
         let Some(settings) = settings else { return Err(diagnostics) };
-        Ok(Self { settings, sources, sinks, rules, warnings: diagnostics, written: root })
+        Ok(Self { settings, sources, enrichers, sinks, rules, warnings: diagnostics, written: root })
     }
 }
 
@@ -408,6 +445,13 @@ struct Compiler<'a> {
     routes: &'a [Route],
     rules: &'a [SigmaRule],
     rule_info: Arc<[Box<str>]>,
+    root: &'a Section,
+    transforms: &'a [Transform],
+    enrichers: &'a [EnricherPlan],
+    /// Keys of enrichers that no source so far can have, by index.
+    unknown_keys: Vec<(usize, String)>,
+    /// Canonical names of the sources so far.
+    canonical: Vec<String>,
     diagnostics: Diagnostics,
 }
 
@@ -511,7 +555,7 @@ fn utc_offset_ms(text: &str) -> Option<i64> {
     ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then_some(sign * (hours * 60 + minutes) * 60_000)
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
     /// Compiles what happens to the events of one source.
     fn line(&mut self, section: &Section, source: &str, kinds: &[&'static dyn DecoderKind], offset_ms: i64) -> Option<Line> {
         let mut fields = Fields::default();
@@ -519,27 +563,21 @@ impl Compiler<'_> {
         for kind in kinds {
             words.push(Words::new(*kind, &mut self.diagnostics)?);
         }
-        let detectors: Vec<Detector> = words
-            .iter()
-            .map(|words| {
-                let (detector, mut warnings) = Detector::new(self.rules, words, &mut fields);
-                self.diagnostics.0.append(&mut warnings.0);
-                detector
-            })
-            .collect();
-        if detectors.iter().any(|detector| !detector.is_empty()) {
-            fields.slot("%hydrant.rule_ids");
-        }
-        let mut canonical: Vec<String> = words.iter().flat_map(|words| words.canonical()).collect();
-        canonical.sort_unstable();
-        canonical.dedup();
-        let names: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
-        let router = Router::new(self.routes, &names, &|name| name.to_owned(), &mut fields);
+        let canonical: BTreeSet<String> = words.iter().flat_map(Words::canonical).collect();
+        let before: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
+        let mut transforms = Transforms::new(self.transforms, &before, &mut fields);
+        let (additions, added) = self.additions(&mut words, &canonical);
+        let detectors = self.detectors(&words, &mut fields);
+        let names: Vec<String> = canonical.iter().chain(&added).cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        let known: Vec<&str> = names.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
+        let router = Router::new(self.routes, &known, &|name| name.to_owned(), &mut fields);
         for sink in self.sinks {
-            for name in sink.sink.wants(&canonical) {
+            let written = added.iter().filter(|_| sink.sink.writes_added()).cloned();
+            sink.sink.wants(&names).into_iter().chain(written).for_each(|name| {
                 fields.slot(&name);
-            }
+            });
         }
+        let enrichers = additions.wanted(&mut fields);
         let mut decoders = Vec::new();
         for ((kind, words), detector) in kinds.iter().zip(&words).zip(detectors) {
             let compiled = self.diagnostics.absorb(Compiled::new(*kind, &words.schema, &mut fields, offset_ms))?;
@@ -549,14 +587,47 @@ impl Compiler<'_> {
             self.diagnostics
                 .push(section.error(format!("rules and sinks want {} fields; at most {SLOTS_MAX} are supported", fields.width())));
         }
+        self.canonical.extend(names);
+        transforms.finish(&fields);
         let own = OwnSlots::find(&fields);
         let decoders = decoders.into_iter().map(|(compiled, detector, canonical)| {
             let decoder = compiled.kind().name();
-            let rules = self.rule_info.clone();
-            let context = Context { fields: fields.clone(), canonical, added: Vec::new(), rules, source: source.to_owned(), decoder };
+            let (rules, added) = (self.rule_info.clone(), added.clone());
+            let context = Context { fields: fields.clone(), canonical, added, rules, source: source.to_owned(), decoder };
             DecoderLine { compiled, detector, context }
         });
-        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, router, own })
+        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, fields, transforms, enrichers, router, own })
+    }
+
+    /// What can be added to the events of one source, and the names that output writes as added: everything
+    /// that enrichment adds, and what programs write that no decoder fills.
+    fn additions(&mut self, words: &mut [Words], canonical: &BTreeSet<String>) -> (Additions<'a>, Vec<String>) {
+        let written = additions::written(self.transforms);
+        let additions = Additions::new(self.enrichers, words, &written);
+        additions.cross_off(&mut self.unknown_keys);
+        let mut names = additions.names();
+        let too_late: Vec<String> =
+            names.iter().filter(|name| !written.contains(name) && !words.iter().any(|words| words.can_fill(name))).cloned().collect();
+        additions::warn_of_order(self.transforms, &too_late, self.root, &mut self.diagnostics);
+        let is_ours = |name: &&String| !canonical.contains(*name) && !name.starts_with(['%', '@']);
+        names.extend(written.iter().filter(is_ours).cloned());
+        names.sort_unstable();
+        names.dedup();
+        words.iter_mut().for_each(|words| words.added.clone_from(&names));
+        (additions, names)
+    }
+
+    fn detectors(&mut self, words: &[Words], fields: &mut Fields) -> Vec<Detector> {
+        let detector = |words: &Words| {
+            let (detector, mut warnings) = Detector::new(self.rules, words, fields);
+            self.diagnostics.0.append(&mut warnings.0);
+            detector
+        };
+        let detectors: Vec<Detector> = words.iter().map(detector).collect();
+        if detectors.iter().any(|detector| !detector.is_empty()) {
+            fields.slot("%hydrant.rule_ids");
+        }
+        detectors
     }
 }
 
@@ -564,6 +635,8 @@ impl Compiler<'_> {
 pub(super) struct Words {
     pub(super) schema: Schema,
     natives: Option<Vec<&'static str>>,
+    /// What transforms and enrichment may add.
+    added: Vec<String>,
 }
 
 impl Words {
@@ -571,7 +644,12 @@ impl Words {
         let natives = kind.natives();
         let file = PathBuf::from(format!("rules/schema/{}.yaml", kind.name()));
         let schema = diagnostics.absorb(Schema::parse(&file, kind.schema(), natives.as_deref()))?;
-        Some(Self { schema, natives })
+        Some(Self { schema, natives, added: Vec::new() })
+    }
+
+    /// Whether events can have a canonical field before anything is added.
+    fn can_fill(&self, name: &str) -> bool {
+        self.natives.is_none() || self.schema.ecs.contains_key(name) || ENVELOPE_FIELDS.contains(&name)
     }
 
     pub(super) fn canonical(&self) -> Vec<String> {
@@ -592,7 +670,8 @@ impl Vocabulary for Words {
         if let Some(name) = self.schema.sigma.get(field) {
             return Some(name.clone());
         }
-        if self.schema.ecs.contains_key(field) || ENVELOPE_FIELDS.contains(&field) {
+        let is_added = self.added.iter().any(|name| name == field);
+        if is_added || self.schema.ecs.contains_key(field) || ENVELOPE_FIELDS.contains(&field) {
             return Some(field.to_owned());
         }
         let is_native = self.natives.as_ref().is_none_or(|natives| natives.contains(&field));
@@ -601,7 +680,8 @@ impl Vocabulary for Words {
 
     fn names(&self) -> Vec<&str> {
         let natives = self.natives.iter().flatten().copied();
-        self.schema.sigma.keys().map(String::as_str).chain(self.schema.ecs.keys().map(String::as_str)).chain(natives).collect()
+        let canonical = self.schema.ecs.keys().chain(&self.added).map(String::as_str);
+        self.schema.sigma.keys().map(String::as_str).chain(canonical).chain(natives).collect()
     }
 }
 

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
 use crate::budget::Budget;
 use crate::clock;
 use crate::cursor::Journal;
+use crate::enrich::{POLL_INTERVAL, Refresh};
 use crate::error::{Error, ErrorKind};
 use crate::journal::Memory;
-use crate::metrics::Registry;
+use crate::metrics::{self, Registry};
 use crate::net::listen::{self, Address};
 use crate::pipeline::health::Health;
 use crate::pipeline::intake::{Gate, SourcePort};
@@ -25,6 +26,15 @@ use crate::pipeline::mesh::{self, Port};
 use crate::pipeline::plan::Plan;
 use crate::pipeline::shard::{Common, Shard};
 use crate::task::{self, Stop};
+
+/// Where the ids of this start's batches begin: names of objects follow from them, and machines that start in
+/// the same millisecond write to the same bucket, so the time is not enough. Of the low 80 bits,
+/// 64 to 69 are the destination, 48 to 61 the shard and the rest below the count: version and variant of a uuid
+/// (76 to 79, 62 and 63) overwrite nothing.
+fn batch_seed() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    u128::from(RandomState::new().hash_one(clock::now_ms()) >> 16) << 80
+}
 
 /// A running pipeline.
 pub struct Running {
@@ -52,6 +62,7 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let common = Common { budget, plan, registry, health, taps };
     let epoch = clock::now_ms() as u64;
     let next = Arc::new(AtomicU64::new(0));
+    let seed = batch_seed();
     let mut threads = Vec::new();
     for (index, port) in mesh::mesh(shards).into_iter().enumerate() {
         let (common, next, stop) = (common.clone(), next.clone(), stop.clone());
@@ -61,8 +72,7 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
             let journal = Rc::new(Memory::new(epoch, next, sinks));
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no runtime").because(error))?;
-            let seed = u128::from(epoch) << 80 | (index as u128) << 72;
-            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed))
+            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed | (index as u128) << 48))
         };
         let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
         threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
@@ -114,6 +124,7 @@ async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, st
     let gate = Gate::new(common.budget.clone(), journal as Rc<dyn Journal>, stages, port, stop_now);
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
+    let files = (index == 0 && !common.plan.borrow().enrichers.is_empty()).then(|| tokio::task::spawn_local(refresh_files(common.clone())));
     let mut sources = JoinSet::new();
     let plan = common.plan.borrow().clone();
     for (number, source) in plan.sources.iter().enumerate().filter(|(_, source)| index == 0 || source.source.is_sharded()) {
@@ -140,6 +151,7 @@ async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, st
     stopper.stop();
     timer.abort();
     mesh.abort();
+    files.iter().for_each(JoinHandle::abort);
     failed.map_or(Ok(undelivered), Err)
 }
 
@@ -167,6 +179,33 @@ async fn seal_in_time(gate: Rc<Gate>) {
             Ok(Some(due)) => tokio::time::sleep_until(due.into()).await,
             Ok(None) => gate.opened.notified().await,
             Err(error) => tracing::error!(%error, "a batch could not be sealed"),
+        }
+    }
+}
+
+/// Looks at the files of all enrichers, once for the process. They are read on a thread of their own.
+async fn refresh_files(common: Common) {
+    loop {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let plan = common.plan.borrow().clone();
+        for plan in &plan.enrichers {
+            let enricher = plan.enricher.clone();
+            let Ok(outcome) = tokio::task::spawn_blocking(move || enricher.refresh()).await else {
+                tracing::error!(enrichment = %plan.name, "reading the file panicked; the old content stays");
+                continue;
+            };
+            let outcome = match outcome {
+                Refresh::Unchanged => continue,
+                Refresh::Loaded => {
+                    tracing::info!(enrichment = %plan.name, "the file has changed and is in use");
+                    "loaded"
+                }
+                Refresh::Failed(diagnostics) => {
+                    tracing::error!(enrichment = %plan.name, %diagnostics, "the file has mistakes; the old content stays");
+                    "failed"
+                }
+            };
+            common.registry.cell(&metrics::ENRICHMENT_LOADS, &[("component_id", &plan.name), ("outcome", outcome)]).add(1);
         }
     }
 }

@@ -18,5 +18,6 @@ mod http;
 mod mistakes;
 mod process;
 mod registry;
+mod rules;
 mod slice;
 mod tidy;
