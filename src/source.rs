@@ -9,6 +9,8 @@
 //! see [`Source::is_sharded`]), on the shard's thread. To add one: a file with a `SourceKind` and its two
 //! lines in [`SOURCES`].
 
+mod aws_firehose;
+mod file;
 mod http;
 mod syslog;
 
@@ -26,7 +28,7 @@ use crate::net::listen::Address;
 use crate::task::{LocalFuture, Stop};
 
 /// Every source.
-pub static SOURCES: &[&dyn SourceKind] = &[&http::Http, &syslog::Syslog];
+pub static SOURCES: &[&dyn SourceKind] = &[&aws_firehose::AwsFirehose, &file::File, &http::Http, &syslog::Syslog];
 
 /// A kind of source.
 pub trait SourceKind: Sync {

@@ -21,7 +21,7 @@ use crate::pipeline::intake::{Gate, SourcePort};
 use crate::pipeline::mesh::{self, Port};
 use crate::pipeline::plan::Plan;
 use crate::pipeline::shard::{Common, Shard};
-use crate::task::{self, Stop};
+use crate::task::{self, Stop, Stopper};
 
 /// A running pipeline.
 pub struct Running {
@@ -37,14 +37,17 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let epoch = clock::now_ms() as u64;
     let next = Arc::new(AtomicU64::new(0));
     let mut threads = Vec::new();
+    let (ender, ended) = task::pair();
+    let mut ender = Some(ender);
     for (index, port) in mesh::mesh(common.plan.settings.shards).into_iter().enumerate() {
         let (common, next, stop) = (common.clone(), next.clone(), stop.clone());
+        let first = if let Some(ender) = ender.take() { First::Is(ender) } else { First::Ended(ended.clone()) };
         let run = move || {
             let journal = Rc::new(Memory::new(epoch, next, common.plan.sinks.len()));
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no runtime").because(error))?;
             let seed = u128::from(epoch) << 80 | (index as u128) << 72;
-            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed))
+            LocalSet::new().block_on(&runtime, shard(common, journal, port, (stop, first), seed))
         };
         let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
         threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
@@ -80,14 +83,24 @@ impl Running {
     }
 }
 
-async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, stop: Stop, seed: u128) -> Result<usize, Error> {
+/// The first shard runs the sources that are not sharded; the others work for it until they have ended.
+enum First {
+    /// This shard is it, and says when its sources have ended.
+    Is(Stopper),
+    /// Another one is it.
+    Ended(Stop),
+}
+
+async fn shard(common: Common, journal: Rc<Memory>, port: Port, (stop, first): (Stop, First), seed: u128) -> Result<usize, Error> {
     let (stopper, stop_now) = task::pair();
     let stages = Shard::new(&common, journal.clone(), seed)?;
     let gate = Gate::new(common.budget.clone(), journal as Rc<dyn Journal>, stages, port, stop_now);
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
     let mut sources = JoinSet::new();
-    for (number, source) in common.plan.sources.iter().enumerate().filter(|(_, source)| index == 0 || source.source.is_sharded()) {
+    for (number, source) in
+        common.plan.sources.iter().enumerate().filter(|(_, source)| matches!(first, First::Is(_)) || source.source.is_sharded())
+    {
         let port = SourcePort::new(gate.clone(), &common, number);
         sources.spawn_local(source.source.clone().run(Rc::new(port), stop.clone()));
     }
@@ -99,9 +112,15 @@ async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, st
             failed.get_or_insert(error);
         }
     }
-    // A shard without sources of its own serves the others until they stop.
-    if failed.is_none() && common.plan.sources.iter().any(|source| !source.source.is_sharded()) && index > 0 {
-        stop.wait().await;
+    match first {
+        First::Is(ender) => ender.stop(),
+        First::Ended(ended) if failed.is_none() => {
+            tokio::select! {
+                () = ended.wait() => {}
+                () = stop.wait() => {}
+            }
+        }
+        First::Ended(_) => {}
     }
     let undelivered = drain(&gate, common.plan.settings.drain_timeout.0).await?;
     stopper.stop();

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, clippy::panic, reason = "a test that cannot go on says so")]
 
 mod client;
+mod file;
+mod firehose;
 mod hec;
 mod http;
 mod process;
