@@ -16,6 +16,8 @@ mod admin;
 mod client;
 mod commands;
 mod enrich;
+mod file;
+mod firehose;
 mod hec;
 mod http;
 mod mistakes;
