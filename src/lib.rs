@@ -29,8 +29,8 @@ pub mod frame;
 pub mod route;
 pub mod sink;
 pub mod source;
-pub mod unwrap;
 pub mod transform;
+pub mod unwrap;
 
 pub mod deliver;
 pub mod journal;
