@@ -17,6 +17,7 @@ mod aws_network_firewall;
 mod aws_vpc_flow;
 mod aws_waf;
 mod cef;
+mod cisco_asa;
 mod document;
 mod eve;
 mod fortigate;
@@ -52,6 +53,7 @@ pub static DECODERS: &[&dyn DecoderKind] = &[
     &suricata_eve::SuricataEve,
     &palo_alto::PaloAlto,
     &fortigate::Fortigate,
+    &cisco_asa::CiscoAsa,
     &netfilter::Netfilter,
     // The last three take what nothing else does.
     &json::Json,

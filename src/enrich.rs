@@ -17,11 +17,16 @@
 //! Never: I/O on a shard, allocation per event. To add one: a file with an `EnricherKind`, and its two lines in
 //! [`ENRICHERS`].
 
+mod asn;
+mod geoip;
+mod mmdb;
 mod table;
 #[cfg(test)]
 mod testing;
 mod watch;
 
+use std::fmt;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
@@ -37,7 +42,7 @@ use crate::json;
 use watch::Handle;
 
 /// Every enricher.
-pub static ENRICHERS: &[&dyn EnricherKind] = &[&table::Table];
+pub static ENRICHERS: &[&dyn EnricherKind] = &[&asn::Asn, &geoip::Geoip, &table::Table];
 
 /// How often files are looked at. A change counts when two looks find the same file, so it takes effect
 /// within two intervals.
@@ -106,24 +111,32 @@ struct Cells<'r, 'a> {
 }
 
 impl Cells<'_, '_> {
-    /// Whether anybody wants a column.
-    fn wants(&self, column: usize) -> bool {
-        self.targets.get(column).is_some_and(Option::is_some)
-    }
-
     /// Sets a column, if anybody wants it.
     fn set(&mut self, column: usize, kind: Kind, bytes: &[u8]) {
+        self.append(column, kind, bytes.len(), |out| out.extend_from_slice(bytes));
+    }
+
+    /// The same for what has yet to be written; it is short.
+    fn set_formatted(&mut self, column: usize, kind: Kind, text: fmt::Arguments<'_>) {
+        // Writing to a vector cannot fail.
+        self.append(column, kind, FORMATTED_BYTES_MAX, |out| out.write_fmt(text).unwrap_or_default());
+    }
+
+    fn append(&mut self, column: usize, kind: Kind, bytes_max: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(Some(target)) = self.targets.get(column).copied() else { return };
-        if !self.row.has_room(bytes.len()) {
+        if !self.row.has_room(bytes_max) {
             self.is_full = true;
             return;
         }
-        self.row.set_written(target, kind, |out| out.extend_from_slice(bytes));
+        self.row.set_written(target, kind, write);
         if let Some(slot) = self.slots.get_mut(column) {
             *slot = self.row.slot(target);
         }
     }
 }
+
+/// Room that is asked for before something is formatted: codes, numbers and coordinates.
+const FORMATTED_BYTES_MAX: usize = 64 * 1024;
 
 /// Entries that a chunk's memo holds: more than a chunk of the usual size has events.
 const MEMO_ENTRIES: usize = 1024;

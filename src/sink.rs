@@ -8,6 +8,8 @@
 //! Never: decide to drop, count, sleep, retry. To add one: a file with a `SinkKind` and its two lines in
 //! [`SINKS`].
 
+#[cfg(feature = "aws")]
+mod aws_s3;
 mod blackhole;
 mod datadog_logs;
 mod file;
@@ -31,8 +33,16 @@ use crate::net::http_client::{Answer, ClientOptions};
 use crate::task::LocalFuture;
 
 /// Every sink.
-pub static SINKS: &[&dyn SinkKind] =
-    &[&blackhole::Blackhole, &datadog_logs::DatadogLogs, &file::File, &http::HttpPost, &splunk_hec::SplunkHec, &stdout::Stdout];
+pub static SINKS: &[&dyn SinkKind] = &[
+    #[cfg(feature = "aws")]
+    &aws_s3::AwsS3,
+    &blackhole::Blackhole,
+    &datadog_logs::DatadogLogs,
+    &file::File,
+    &http::HttpPost,
+    &splunk_hec::SplunkHec,
+    &stdout::Stdout,
+];
 
 /// A kind of sink.
 pub trait SinkKind: Sync {

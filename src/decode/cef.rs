@@ -289,15 +289,15 @@ mod tests {
 
     const CASES: &[Case<'_>] = &[
         (
-            "Sep 19 08:26:10 host CEF:0|Security|threatmanager|1.0|100|worm successfully stopped|10|src=10.0.0.1 dst=2.1.2.2 spt=1232",
+            "Sep 19 08:26:10 host CEF:0|Contoso|Shield|2.4|100|beacon stopped|10|src=10.0.0.1 dst=2.1.2.2 spt=1232",
             &[
                 ("host.hostname", "host"),
-                ("observer.vendor", "Security"),
-                ("observer.product", "threatmanager"),
-                ("observer.version", "1.0"),
+                ("observer.vendor", "Contoso"),
+                ("observer.product", "Shield"),
+                ("observer.version", "2.4"),
                 ("event.code", "100"),
-                ("rule.description", "worm successfully stopped"),
-                ("threat.indicator.name", "worm successfully stopped"),
+                ("rule.description", "beacon stopped"),
+                ("threat.indicator.name", "beacon stopped"),
                 ("event.severity_name", "10"),
                 ("event.kind", "alert"),
                 ("source.ip", "10.0.0.1"),

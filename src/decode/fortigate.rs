@@ -160,21 +160,21 @@ mod tests {
 
     const CASES: &[Case<'_>] = &[
         (
-            "<188>date=2020-04-23 time=12:17:48 devname=\"testswitch1\" devid=\"somerouterid\" logid=\"0316013056\" type=\"utm\" \
-             subtype=\"webfilter\" eventtype=\"ftgd_blk\" level=\"warning\" vd=\"root\" eventtime=1587230269052907555 tz=\"-0500\" \
-             policyid=100602 sessionid=1234 user=\"elasticuser\" group=\"elasticgroup\" srcip=192.168.2.1 srcport=61930 srcintf=\"port1\" \
-             srcintfrole=\"lan\" dstip=67.43.156.13 dstport=443 dstintf=\"wan1\" dstintfrole=\"wan\" proto=6 service=\"HTTPS\" \
-             hostname=\"elastic.co\" profile=\"elasticruleset\" action=\"blocked\" url=\"/config/\" sentbyte=1152 rcvdbyte=1130 \
+            "<188>date=2026-11-21 time=12:17:48 devname=\"FGT-HQ-2\" devid=\"FGT60F0000000002\" logid=\"0316013056\" type=\"utm\" \
+             subtype=\"webfilter\" eventtype=\"ftgd_blk\" level=\"warning\" vd=\"root\" eventtime=1795240269052907555 tz=\"-0500\" \
+             policyid=100602 sessionid=1234 user=\"jdoe\" group=\"staff\" srcip=10.20.2.1 srcport=61930 srcintf=\"port1\" \
+             srcintfrole=\"lan\" dstip=198.51.100.13 dstport=443 dstintf=\"wan1\" dstintfrole=\"wan\" proto=6 service=\"HTTPS\" \
+             hostname=\"shop.example\" profile=\"web-default\" action=\"blocked\" url=\"/config/\" sentbyte=1152 rcvdbyte=1130 \
              direction=\"outgoing\" msg=\"URL belongs to a denied category in policy\" method=\"domain\" cat=76 catdesc=\"Internet Telephony\"",
             &[
-                ("source.ip", "192.168.2.1"),
+                ("source.ip", "10.20.2.1"),
                 ("source.port", "61930"),
                 ("source.bytes", "1152"),
-                ("source.user.name", "elasticuser"),
-                ("source.user.group.name", "elasticgroup"),
-                ("user.group.name", "elasticgroup"),
-                ("destination.ip", "67.43.156.13"),
-                ("destination.domain", "elastic.co"),
+                ("source.user.name", "jdoe"),
+                ("source.user.group.name", "staff"),
+                ("user.group.name", "staff"),
+                ("destination.ip", "198.51.100.13"),
+                ("destination.domain", "shop.example"),
                 ("destination.bytes", "1130"),
                 ("network.transport", "tcp"),
                 ("network.iana_number", "6"),
@@ -184,16 +184,16 @@ mod tests {
                 ("event.category", "web"),
                 ("event.kind", "event"),
                 ("event.code", "0316013056"),
-                ("observer.name", "testswitch1"),
+                ("observer.name", "FGT-HQ-2"),
                 ("observer.ingress.interface.name", "port1"),
                 ("observer.ingress.zone", "lan"),
-                ("rule.name", "elasticruleset"),
+                ("rule.name", "web-default"),
                 ("rule.category", "Internet Telephony"),
                 ("url.original", "/config/"),
-                ("url.domain", "elastic.co"),
+                ("url.domain", "shop.example"),
                 ("event.timezone", "-0500"),
                 ("log.syslog.priority", "188"),
-                ("fortinet.firewall.eventtime", "1587230269052907555"),
+                ("fortinet.firewall.eventtime", "1795240269052907555"),
                 ("%native.msg", "URL belongs to a denied category in policy"),
                 ("eventtype", "ftgd_blk"),
             ],
@@ -203,7 +203,7 @@ mod tests {
             "<185>Mar 31 07:48:26 relay date=2026-03-31 time=07:48:26 devname=\"MY DEV 01\" devid=\"FG1\" eventtime=1773733509096718719 \
              tz=\"-0500\" logid=\"0419016384\" type=\"utm\" subtype=\"ips\" severity=\"high\" srcip=10.11.12.1 dstip=10.7.1.5 action=\"detected\" \
              attack=\"HTTP.X-Forwarded-For.Header.XSS\" attackid=55823 url=\"/?sample=1&x=y z=\" agent=\"curl/7.47.0\" httpmethod=\"GET\" \
-             ref=\"http://www.fortinet.com/ids/VID55823\" user=\"CORP\\\\bob\" forwardedfor=\"abcd0e.xff\\\"></script>\" crlevel=\"high\"",
+             ref=\"http://www.fortinet.com/ids/VID55823\" user=\"CORP\\\\bob\" forwardedfor=\"a.xff\\\"></script>\" crlevel=\"high\"",
             &[
                 ("observer.name", "MY DEV 01"),
                 ("host.hostname", "relay"),
@@ -217,18 +217,18 @@ mod tests {
                 ("z", ""),
                 ("user_agent.original", "curl/7.47.0"),
                 ("http.request.method", "GET"),
-                ("forwardedfor", "abcd0e.xff\"></script>"),
+                ("forwardedfor", "a.xff\"></script>"),
                 ("user.name", "CORP\\bob"),
             ],
         ),
         (
             "date=2019-05-10 time=11:37:47 logid=\"0000000013\" type=\"traffic\" subtype=\"forward\" level=\"notice\" vd=\"vdom1\" \
-             eventtime=1557513467369913239 srcip=10.1.100.11 srcport=58012 srcintf=\"port12\" dstip=81.2.69.142 dstport=80 \
-             dstintf=\"port11\" dstintfrole=\"undefined\" poluuid=\"ccb269e0-5735-51e9-a218-a397dd08b7eb\" sessionid=105048 proto=17 \
+             eventtime=1795513467369913239 srcip=10.1.100.11 srcport=58012 srcintf=\"port12\" dstip=198.51.100.42 dstport=80 \
+             dstintf=\"port11\" dstintfrole=\"undefined\" poluuid=\"0f1e2d3c-5735-51e9-a218-a397dd08b7eb\" sessionid=105048 proto=17 \
              action=\"close\" policyid=1 policytype=\"policy\" policyname=\"out\" service=\"HTTP\" dstcountry=\"Canada\" srccountry=\"Reserved\" \
              trandisp=\"snat\" transip=172.16.200.2 transport=58012 tranip=9.9.9.9 tranport=99 app=\"HTTP.BROWSER_Firefox\" \
              appcat=\"Web.Client\" duration=116 sentbyte=1188 rcvdbyte=1224 sentpkt=17 rcvdpkt=16 osname=\"Ubuntu\" \
-             mastersrcmac=\"a2:e9:00:ec:40:01\" srcmac=\"a2:e9:00:ec:40:01\" dstmac=\"a2:e9:00:ec:40:02\" srcname=\"pc1\" vlanid=7",
+             mastersrcmac=\"02:00:00:ec:40:01\" srcmac=\"02:00:00:ec:40:01\" dstmac=\"02:00:00:ec:40:02\" srcname=\"pc1\" vlanid=7",
             &[
                 ("source.nat.ip", "172.16.200.2"),
                 ("source.nat.port", "58012"),
@@ -238,8 +238,8 @@ mod tests {
                 ("destination.geo.country_name", "Canada"),
                 ("source.packets", "17"),
                 ("destination.packets", "16"),
-                ("source.mac", "a2:e9:00:ec:40:01"),
-                ("destination.mac", "a2:e9:00:ec:40:02"),
+                ("source.mac", "02:00:00:ec:40:01"),
+                ("destination.mac", "02:00:00:ec:40:02"),
                 ("source.domain", "pc1"),
                 ("network.transport", "udp"),
                 ("network.application", "HTTP.BROWSER_Firefox"),
@@ -249,7 +249,7 @@ mod tests {
                 ("event.category", "network"),
                 ("rule.id", "1"),
                 ("rule.name", "out"),
-                ("rule.uuid", "ccb269e0-5735-51e9-a218-a397dd08b7eb"),
+                ("rule.uuid", "0f1e2d3c-5735-51e9-a218-a397dd08b7eb"),
                 ("rule.ruleset", "policy"),
                 ("host.os.name", "Ubuntu"),
                 ("log.level", "notice"),
@@ -260,15 +260,15 @@ mod tests {
             ],
         ),
         (
-            "<189>date=2020-04-23 time=12:17:29 devname=\"t\" devid=\"x\" logid=\"1501054802\" type=\"utm\" subtype=\"dns\" \
-             eventtype=\"dns-response\" srcip=192.168.2.1 profile=\"test\" xid=2234 qname=\"elastic.example.com\" qtype=\"A\" qtypeval=1 \
-             qclass=\"IN\" ipaddr=\"67.43.156.13, 67.43.156.14\" action=\"pass\"",
+            "<189>date=2026-11-21 time=12:17:29 devname=\"t\" devid=\"x\" logid=\"1501054802\" type=\"utm\" subtype=\"dns\" \
+             eventtype=\"dns-response\" srcip=10.20.2.1 profile=\"test\" xid=2234 qname=\"www.shop.example\" qtype=\"A\" qtypeval=1 \
+             qclass=\"IN\" ipaddr=\"198.51.100.13, 198.51.100.14\" action=\"pass\"",
             &[
                 ("dns.id", "2234"),
-                ("dns.question.name", "elastic.example.com"),
+                ("dns.question.name", "www.shop.example"),
                 ("dns.question.type", "A"),
                 ("dns.question.class", "IN"),
-                ("dns.resolved_ip", "67.43.156.13, 67.43.156.14"),
+                ("dns.resolved_ip", "198.51.100.13, 198.51.100.14"),
                 ("event.outcome", "success"),
             ],
         ),

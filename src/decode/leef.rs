@@ -194,18 +194,18 @@ mod tests {
 
     const CASES: &[Case<'_>] = &[
         (
-            "Jan 18 11:07:53 192.168.1.1 LEEF:1.0|QRadar|QRM|1.0|NEW_PORT_DISCOVERD|src=172.5.6.67\tdst=172.50.123.1\tsev=5\tcat=anomaly\t\
-             msg=there are spaces in this message\tsrcPort=81\tproto=6",
+            "Jan 18 11:07:53 192.168.1.1 LEEF:1.0|Contoso|Scout|3.1|NEW_PORT|src=10.5.6.67\tdst=10.50.123.1\tsev=5\tcat=anomaly\t\
+             msg=text with blanks\tsrcPort=81\tproto=6",
             &[
                 ("host.hostname", "192.168.1.1"),
-                ("observer.vendor", "QRadar"),
-                ("observer.product", "QRM"),
-                ("observer.version", "1.0"),
-                ("event.code", "NEW_PORT_DISCOVERD"),
-                ("source.ip", "172.5.6.67"),
+                ("observer.vendor", "Contoso"),
+                ("observer.product", "Scout"),
+                ("observer.version", "3.1"),
+                ("event.code", "NEW_PORT"),
+                ("source.ip", "10.5.6.67"),
                 ("source.port", "81"),
                 ("event.dataset", "anomaly"),
-                ("event.reason", "there are spaces in this message"),
+                ("event.reason", "text with blanks"),
                 ("event.severity_name", "5"),
                 ("network.transport", "tcp"),
                 ("%native.leef_version", "1.0"),

@@ -402,6 +402,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "says why nothing was tested")]
     fn the_real_logs_are_read_whole() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/samples");
         for file in ["nftables-ulogd2-syslogemu.log", "nftables-ulogd2.jsonl"] {

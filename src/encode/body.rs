@@ -197,10 +197,13 @@ impl Body {
         out.extend_from_slice(&self.source);
         if let Some(position) = position.filter(|_| self.wrapping == Wrapping::Described && event.alert.is_none()) {
             out.extend_from_slice(&self.decoder);
-            out.extend_from_slice(b",\"time\":\"");
-            clock::write_rfc3339(event.time_ms, out);
+            if self.form == Form::Raw {
+                out.extend_from_slice(b",\"time\":\"");
+                clock::write_rfc3339(event.time_ms, out);
+                out.push(b'"');
+            }
             // Writing to a vector cannot fail.
-            drop(write!(out, "\",\"position\":\"{position}\""));
+            drop(write!(out, ",\"position\":\"{position}\""));
             if let Some(slot) = self.peer.filter(|slot| event.value(*slot) != Value::Missing) {
                 out.extend_from_slice(b",\"peer\":");
                 write_value(event.value(slot), out);

@@ -1,5 +1,7 @@
 //! What the tests of enrichers share: rows with given keys, and what is in them afterwards.
 
+pub(super) mod mmdb;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -28,8 +28,9 @@ use crate::pipeline::shard::{Common, Shard};
 use crate::task::{self, Stop};
 
 /// Where the ids of this start's batches begin: names of objects follow from them, and machines that start in
-/// the same millisecond write to the same bucket, so the time is not enough. The low 80 bits are left for
-/// shard, destination and count.
+/// the same millisecond write to the same bucket, so the time is not enough. Of the low 80 bits,
+/// 64 to 69 are the destination, 48 to 61 the shard and the rest below the count: version and variant of a uuid
+/// (76 to 79, 62 and 63) overwrite nothing.
 fn batch_seed() -> u128 {
     use std::hash::{BuildHasher, RandomState};
     u128::from(RandomState::new().hash_one(clock::now_ms()) >> 16) << 80
@@ -71,7 +72,7 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
             let journal = Rc::new(Memory::new(epoch, next, sinks));
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no runtime").because(error))?;
-            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed | (index as u128) << 72))
+            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed | (index as u128) << 48))
         };
         let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
         threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
