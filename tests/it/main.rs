@@ -16,5 +16,6 @@ mod http;
 mod process;
 mod registry;
 mod rules;
+mod sigmahq;
 mod slice;
 mod tidy;
