@@ -24,6 +24,5 @@ mod mistakes;
 mod process;
 mod registry;
 mod rules;
-mod sigmahq;
 mod slice;
 mod tidy;
