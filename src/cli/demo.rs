@@ -82,7 +82,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// Makes the folder and the configuration; the files of an earlier demo go.
 fn prepare(arguments: &Arguments) -> Result<String, Error> {
     let folder = &arguments.folder;
-    let failed = |error: std::io::Error| Error::new(ErrorKind::Storage, "prepare the demo", error.to_string()).with("folder", folder.display());
+    let failed =
+        |error: std::io::Error| Error::new(ErrorKind::Storage, "prepare the demo", error.to_string()).with("folder", folder.display());
     std::fs::create_dir_all(folder).map_err(failed)?;
     for name in ["events.ndjson", "alerts.ndjson"] {
         match std::fs::remove_file(folder.join(name)) {

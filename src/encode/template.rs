@@ -69,7 +69,7 @@ impl Template {
         for field in &self.fields {
             shared = shared.min(field.shared);
             let value = event.value(field.slot);
-            if value == Value::Missing {
+            if matches!(value, Value::Missing) {
                 continue;
             }
             while open > shared {
@@ -101,6 +101,7 @@ fn key(name: &str, behind: &[u8]) -> Box<[u8]> {
 }
 
 /// Appends a value as JSON; a missing one as `null`.
+#[inline]
 pub fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Missing | Value::Null => out.extend_from_slice(b"null"),

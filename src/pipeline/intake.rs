@@ -105,17 +105,16 @@ impl Gate {
                 return Err(Refused::NotStored);
             }
         }
-        for (index, (chunk, reservation)) in chunks.into_iter().zip(reservations).enumerate() {
-            if index > 0 {
-                // A large request must not hold the shard while others wait.
-                tokio::task::yield_now().await;
-            }
+        for (chunk, reservation) in chunks.into_iter().zip(reservations) {
             let offered = self.mesh.borrow_mut().offer(Handed { chunk, reservation });
             match offered {
                 Ok(()) => self.handed_over.add(1),
                 Err(handed) => {
                     self.mesh.borrow().note_own();
                     self.process(handed);
+                    // A busy connection or a large request must not hold the shard while others, timers and
+                    // deliveries wait: a task that always finds bytes would only yield after megabytes.
+                    tokio::task::yield_now().await;
                 }
             }
         }
