@@ -3,6 +3,8 @@
 //! The figure is the time for a chunk of 600 items of 420 bytes; divide by 600 for one event. Without
 //! compression, so that what batching itself costs is not hidden behind it.
 
+#![expect(clippy::expect_used, reason = "a bench that cannot go on says so")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
