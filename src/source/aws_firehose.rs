@@ -211,11 +211,13 @@ impl Configured {
         let Address::Ip { socket, .. } = self.config.listen else { return Ok(()) };
         let tls = self.config.tls.clone().map(ServerTls::load).transpose()?.map(Arc::new);
         let options = ServerOptions { tls, counters: intake.server_counters(), ..ServerOptions::default() };
+        let listener = listen::tcp(socket)?;
+        intake.opened();
         let handler = move |request, info: Rc<ConnectionInfo>| {
             let (source, intake) = (self.clone(), intake.clone());
             async move { source.answer(request, info.peer.ip().to_canonical(), intake).await }
         };
-        http_server::serve(listen::tcp(socket)?, options, handler, async move { stop.wait().await }).await;
+        http_server::serve(listener, options, handler, async move { stop.wait().await }).await;
         Ok(())
     }
 

@@ -26,9 +26,9 @@ fn an_unknown_key() {
     let sources = SOURCES.replace("listen", "lisen");
     assert_eq!(
         said(&format!("{sources}{SINKS}")),
-        "hydrant.yaml:2:23: error: sources.fw.lisen: unknown key\n  \
-         help: did you mean `listen`? keys here: listen, allow, proxy_protocol, receive_buffer, tls\n\
-         hydrant.yaml:2:7: error: sources.fw: the key `listen` is missing"
+        "hydrant.yaml:2:7: error: sources.fw: the key `listen` is missing\n\
+         hydrant.yaml:2:23: error: sources.fw.lisen: unknown key\n  \
+         help: did you mean `listen`? keys here: listen, allow, proxy_protocol, receive_buffer, tls"
     );
 }
 
@@ -119,7 +119,7 @@ fn a_wrong_scheme_of_a_secret_or_an_address_that_is_none() {
     let sinks = SINKS.replace("https://splunk:8088", "splunk:8088");
     assert_eq!(
         said(&format!("{SOURCES}{sinks}")),
-        "hydrant.yaml:4:43: error: sinks.splunk.endpoint: `splunk:8088` is not an address; expected `https://host:8088`"
+        "hydrant.yaml:4:41: error: sinks.splunk.endpoint: `splunk:8088` is not an address; expected `https://host:8088`"
     );
 }
 

@@ -50,7 +50,7 @@ pub(in crate::cli) struct Profile {
 pub(in crate::cli) enum FileContent {
     /// This text.
     Text(String),
-    /// A text repeated with `@n@` counting from 0, and every `@name@` of `words` taken in turn.
+    /// A text repeated with `@n@` counting from 00000, and every `@name@` of `words` taken in turn.
     Repeated(Repeated),
 }
 
@@ -79,7 +79,7 @@ impl FileContent {
             Self::Text(text) => text.clone(),
             Self::Repeated(repeated) => {
                 let one = |n: usize| {
-                    let mut text = repeated.text.replace("@n@", &n.to_string());
+                    let mut text = repeated.text.replace("@n@", &format!("{n:05}"));
                     let mut turn = n;
                     for (name, words) in repeated.words.iter().filter(|(_, words)| !words.is_empty()) {
                         text = text.replace(&format!("@{name}@"), &words[turn % words.len()]);
