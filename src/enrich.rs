@@ -54,6 +54,8 @@ pub trait EnricherKind: Sync {
     fn name(&self) -> &'static str;
     /// A commented sample section; parsed by a test, shown in the documentation.
     fn sample(&self) -> &'static str;
+    /// The JSON schema of its section: [`crate::config::schema_of`] its settings.
+    fn schema(&self) -> schemars::Schema;
     /// Reads a section; opens nothing. Relative paths begin at `base`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::cli::{Failure, message, print};
+use crate::enrich::ENRICHERS;
 use crate::error::{Error, ErrorKind};
 use crate::sink::SINKS;
 use crate::source::SOURCES;
@@ -32,6 +33,12 @@ admin: "127.0.0.1:8686"         # health, metrics and API; loopback only
 # shards: 2                     # threads; default: one for each CPU
 # drain_timeout: 30s            # how long a stop waits for destinations
 # rules: [rules/]               # Sigma rules: files and folders
+"#;
+
+const TRANSFORMS: &str = r#"
+# VRL programs for every event, in this order, before enrichment and rules.
+# transforms:
+#   - { when: '.event.action == "deny"', program: '.labels.team = "net"' }
 "#;
 
 const ROUTES: &str = r#"
@@ -77,30 +84,34 @@ fn document() -> String {
     let mut out = HEAD.to_owned();
     stage("sources", "Where events come from, by a name of your own.", sources.collect(), &FIRST_SOURCES, &mut out);
     stage("sinks", "Where events go, by a name of your own.", sinks.collect(), &FIRST_SINKS, &mut out);
-    out + ROUTES
+    let enrichers = ENRICHERS.iter().map(|kind| Component { name: kind.name(), sample: kind.sample(), schema: kind.schema().into() });
+    stage("enrichments", "What is looked up for events and added to them, by a name of your own.", enrichers.collect(), &[], &mut out);
+    out + TRANSFORMS + ROUTES
 }
 
-/// The active component first, then the others as comments.
+/// The active component first, then the others as comments; all of them are if `first` names none.
 fn stage(stage: &str, about: &str, mut components: Vec<Component>, first: &[&str], out: &mut String) {
     let rank = |component: &Component| first.iter().position(|name| *name == component.name).unwrap_or(first.len());
     components.sort_by_key(rank);
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "\n# {about}\n{stage}:");
+    let _ = writeln!(out, "\n# {about}\n{}{stage}:", if first.is_empty() { "# " } else { "" });
     for (index, component) in components.iter().enumerate() {
         let required: Vec<&str> = component.schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let is_active = index == 0;
-        let _ = writeln!(out, "  {}{}:", if is_active { "" } else { "# " }, component.name);
+        let is_active = index == 0 && !first.is_empty();
+        let margin = match (is_active, first.is_empty()) {
+            (true, _) => "  ",
+            (false, true) => "#   ",
+            (false, false) => "  # ",
+        };
+        let _ = writeln!(out, "{margin}{}:", component.name);
         let mut is_wanted = false;
         for line in component.sample.trim_matches('\n').lines() {
             // A key at the margin begins an entry; what is indented or a comment belongs to the one before.
             if let Some(key) = line.split_once(':').map(|(key, _)| key).filter(|_| !line.starts_with([' ', '#', '-'])) {
                 is_wanted = key == "type" || required.contains(&key);
             }
-            let _ = match (is_active, is_wanted || line.starts_with('#')) {
-                (true, true) => writeln!(out, "    {line}"),
-                (true, false) => writeln!(out, "    # {line}"),
-                (false, _) => writeln!(out, "  #   {line}"),
-            };
+            let comment = if is_active && !is_wanted && !line.starts_with('#') { "# " } else { "" };
+            let _ = writeln!(out, "{margin}  {comment}{line}");
         }
     }
 }
@@ -113,14 +124,20 @@ mod tests {
 
     /// The document with every commented component and key made active.
     fn uncommented(text: &str) -> String {
-        let mut inside = false;
+        let mut stage = "";
         let mut out = String::new();
         for line in text.lines() {
-            inside |= line == "sources:";
-            inside &= !line.starts_with("# Without routes");
-            let line = match line.strip_prefix("  # ").filter(|_| inside) {
-                Some(rest) => format!("  {rest}"),
-                None => line.strip_prefix("    # ").filter(|_| inside).map_or_else(|| line.to_owned(), |rest| format!("    {rest}")),
+            if ["", "sources:", "sinks:", "# enrichments:"].contains(&line) {
+                stage = line;
+            }
+            let line = match stage {
+                "# enrichments:" => line.replacen("# ", "", 1),
+                "" => line.to_owned(),
+                _ => match (line.strip_prefix("  # "), line.strip_prefix("    # ")) {
+                    (Some(rest), _) => format!("  {rest}"),
+                    (None, Some(rest)) => format!("    {rest}"),
+                    (None, None) => line.to_owned(),
+                },
             };
             out.push_str(&line);
             out.push('\n');
@@ -143,7 +160,8 @@ mod tests {
         let text = uncommented(&document());
         let documents = parse_documents(Path::new("t.yaml"), &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let samples = SOURCES.iter().map(|kind| ("sources", kind.name(), kind.sample()));
-        for (stage, name, sample) in samples.chain(SINKS.iter().map(|kind| ("sinks", kind.name(), kind.sample()))) {
+        let enrichers = ENRICHERS.iter().map(|kind| ("enrichments", kind.name(), kind.sample()));
+        for (stage, name, sample) in samples.chain(enrichers).chain(SINKS.iter().map(|kind| ("sinks", kind.name(), kind.sample()))) {
             let component = documents[0].entry(stage).and_then(|stage| stage.entry(name)).unwrap_or_else(|| panic!("{name}\n{text}"));
             let sample = parse_documents(Path::new("t.yaml"), sample).unwrap().remove(0);
             let Content::Mapping(entries) = &sample.content else { panic!("a map") };

@@ -32,6 +32,10 @@ impl EnricherKind for Asn {
         SAMPLE
     }
 
+    fn schema(&self) -> schemars::Schema {
+        mmdb::schema()
+    }
+
     fn read(&self, section: &Section, base: &Path) -> Result<Box<dyn Enricher>, Diagnostics> {
         mmdb::read::<System<'static>>(section, base)
     }

@@ -45,6 +45,10 @@ impl EnricherKind for Geoip {
         SAMPLE
     }
 
+    fn schema(&self) -> schemars::Schema {
+        mmdb::schema()
+    }
+
     fn read(&self, section: &Section, base: &Path) -> Result<Box<dyn Enricher>, Diagnostics> {
         mmdb::read::<Place<'static>>(section, base)
     }

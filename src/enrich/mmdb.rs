@@ -13,7 +13,7 @@ use maxminddb::{LookupResult, Reader};
 use serde::Deserialize;
 
 use super::{Bound, Cells, Damaged, Enricher, Entries, Filler, Lookup, Refresh, Watched, address, check_name};
-use crate::config::Section;
+use crate::config::{Section, schema_of};
 use crate::error::{Diagnostic, Diagnostics};
 use crate::event::Fields;
 
@@ -40,6 +40,11 @@ struct Config {
     path: PathBuf,
     /// Fields that hold addresses, such as `source.ip`.
     fields: Vec<String>,
+}
+
+/// The JSON schema of the section.
+pub(super) fn schema() -> schemars::Schema {
+    schema_of::<Config>()
 }
 
 /// Reads the section of an enricher.

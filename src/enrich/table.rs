@@ -30,7 +30,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{Bound, Cells, Damaged, Enricher, EnricherKind, Entries, Filler, Lookup, Refresh, Watched, address, check_name};
-use crate::config::Section;
+use crate::config::{Section, schema_of};
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Fields, Kind};
 
@@ -94,6 +94,10 @@ impl EnricherKind for Table {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section, base: &Path) -> Result<Box<dyn Enricher>, Diagnostics> {

@@ -3,7 +3,7 @@
 //! Reading opens nothing but the files that the configuration names (rules, tables), so `validate` and the tests
 //! run exactly what `run` runs. All mistakes are named at once. A plan is immutable and shared by all shards.
 
-mod additions;
+pub(super) mod additions;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

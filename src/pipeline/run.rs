@@ -135,8 +135,8 @@ async fn shard(common: Common, journal: Rc<Memory>, port: Port, (stop, first): (
     let gate = Gate::new(common.budget.clone(), journal as Rc<dyn Journal>, stages, port, stop_now);
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
-    let files = (matches!(first, First::Is(_)) && !common.plan.borrow().enrichers.is_empty())
-        .then(|| tokio::task::spawn_local(refresh_files(common.clone())));
+    // A reload may bring enrichments where there were none.
+    let files = matches!(first, First::Is(_)).then(|| tokio::task::spawn_local(refresh_files(common.clone())));
     let mut sources = JoinSet::new();
     let plan = common.plan.borrow().clone();
     let is_first = matches!(first, First::Is(_));

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::config::schema_of;
+use crate::enrich::ENRICHERS;
 use crate::limits::DESTINATIONS_MAX;
+use crate::pipeline::plan::additions::TransformConfig;
 use crate::pipeline::plan::{RouteConfig, SourceCommon, Top};
 use crate::sink::SINKS;
 use crate::source::SOURCES;
@@ -15,17 +17,25 @@ pub fn configuration() -> Value {
     let sources: Vec<Value> = SOURCES.iter().map(|kind| component(kind.name(), kind.schema(), &common)).collect();
     let sinks: Vec<Value> = SINKS.iter().map(|kind| component(kind.name(), kind.schema(), &Value::Null)).collect();
     if let Some(properties) = top.get_mut("properties").and_then(Value::as_object_mut) {
-        let named = |components: &[Value], description: &str| json!({ "type": "object", "description": description, "minProperties": 1, "additionalProperties": { "oneOf": components } });
-        properties.insert("sources".into(), named(&sources, "Where events come from, by name."));
-        let mut sinks = named(&sinks, "Where events go, by name.");
+        let named = |components: &[Value], description: &str, least: usize| {
+            let component = json!({ "oneOf": components });
+            json!({ "type": "object", "description": description, "minProperties": least, "additionalProperties": component })
+        };
+        properties.insert("sources".into(), named(&sources, "Where events come from, by name.", 1));
+        let mut sinks = named(&sinks, "Where events go, by name.", 1);
         sinks["maxProperties"] = json!(DESTINATIONS_MAX);
         properties.insert("sinks".into(), sinks);
-        let routes = json!({
-            "type": "array",
-            "description": "Which events go where: to all sinks of all routes that hold. Without routes, everything goes everywhere.",
-            "items": schema_of::<RouteConfig>(),
-        });
+        let about = "Which events go where: to all sinks of all routes that hold. Without routes, everything goes everywhere.";
+        let routes = json!({ "type": "array", "description": about, "minItems": 1, "items": schema_of::<RouteConfig>() });
         properties.insert("routes".into(), routes);
+        let enrichers: Vec<Value> = ENRICHERS.iter().map(|kind| component(kind.name(), kind.schema(), &Value::Null)).collect();
+        properties.insert("enrichments".into(), named(&enrichers, "What is looked up for events, by name.", 0));
+        let transforms = json!({
+            "type": "array",
+            "description": "VRL programs that run over every event before enrichment and rules, in this order.",
+            "items": schema_of::<TransformConfig>(),
+        });
+        properties.insert("transforms".into(), transforms);
     }
     top["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     top["title"] = json!("Hydrant configuration");
@@ -65,7 +75,8 @@ mod tests {
         let sources = SOURCES.iter().map(|kind| ("sources", kind.name(), kind.sample()));
         let sinks = SINKS.iter().map(|kind| ("sinks", kind.name(), kind.sample()));
         let schema = configuration();
-        for (stage, name, sample) in sources.chain(sinks) {
+        let enrichers = ENRICHERS.iter().map(|kind| ("enrichments", kind.name(), kind.sample()));
+        for (stage, name, sample) in sources.chain(sinks).chain(enrichers) {
             let components = schema["properties"][stage]["additionalProperties"]["oneOf"].as_array().unwrap();
             let component = components.iter().find(|component| component["title"] == name).unwrap();
             let section = Section::parse(Path::new(name), sample).unwrap();

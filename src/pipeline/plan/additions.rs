@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::Words;
+use super::{Words, in_file};
 use crate::config::Section;
 use crate::enrich::{ENRICHERS, Enricher, Lookup, Refresh};
 use crate::error::{Diagnostics, nearest};
@@ -38,7 +38,7 @@ pub(super) fn read(root: &Section, base: &Path, diagnostics: &mut Diagnostics) -
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct TransformConfig {
+pub(in crate::pipeline) struct TransformConfig {
     /// VRL condition; without it the program runs for every event.
     when: Option<String>,
     /// VRL program.
@@ -59,10 +59,12 @@ pub(super) fn read_transforms(root: &Section, diagnostics: &mut Diagnostics) -> 
         let Some(config) = diagnostics.absorb(section.read::<TransformConfig>()) else { continue };
         let when = config.when.as_deref().map(|source| {
             let place = section.child("when").unwrap_or_else(|| section.clone());
-            diagnostics.absorb(Condition::compile(source, place.file(), place.node().line, place.path()))
+            let condition = Condition::compile(source, place.file(), place.node().line, place.path());
+            diagnostics.absorb(condition.map_err(|mistakes| in_file(mistakes, &place)))
         });
         let place = section.child("program").unwrap_or_else(|| section.clone());
-        let program = diagnostics.absorb(Program::compile(&config.program, place.file(), place.node().line, place.path()));
+        let program = Program::compile(&config.program, place.file(), place.node().line, place.path());
+        let program = diagnostics.absorb(program.map_err(|mistakes| in_file(mistakes, &place)));
         let Some(program) = program else { continue };
         if program.writes_whole() {
             let message = "it may write any field; those that nothing else names are not kept";
