@@ -418,7 +418,11 @@ impl Step {
             }
             Self::Constant(slot, text) => row.set_written(*slot, Kind::Text, |out| out.extend_from_slice(text.as_bytes())),
             Self::FirstOf(slot, from) => {
-                let is_there = |s: &&SlotId| !matches!(row.value(**s), Value::Missing | Value::Null | Value::Text(b""));
+                let is_there = |id: &&SlotId| match row.slot(**id).kind() {
+                    Kind::Missing | Kind::Null => false,
+                    Kind::Text => !row.slot(**id).is_empty(),
+                    _ => true,
+                };
                 if let Some(found) = from.iter().find(is_there) {
                     row.set(*slot, row.slot(*found));
                 }

@@ -24,7 +24,7 @@ use super::{Decoder, DecoderKind, MessageDecoder, Wanted, body, moved, with_enve
 use crate::clock;
 use crate::envelope::Header;
 use crate::event::{Flaw, Row, SlotId, Span};
-use crate::scan::for_each_of;
+use crate::scan::{either, for_each_of};
 
 pub(super) struct Cef;
 
@@ -260,6 +260,9 @@ fn unescaped_pipe(bytes: &[u8], start: usize, end: usize) -> Option<usize> {
 /// behind a blank, or at `from` if that is the `start` of the extension.
 fn key_before(bytes: &[u8], from: usize, at: usize, start: bool) -> usize {
     let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'[' | b']');
+    if let Some(begin) = pairs::behind_last(bytes, from, at, |block| either(block, b' ', b'\t')) {
+        return if bytes[begin..at].iter().all(is_key) { begin } else { at };
+    }
     let begin = at - bytes[from..at].iter().rev().take_while(|byte| is_key(byte)).count();
     let behind_blank = if begin > from { matches!(bytes[begin - 1], b' ' | b'\t') } else { start };
     if behind_blank { begin } else { at }

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use crate::event::{Kind, Row, SlotId, Span, Value};
-use crate::scan::for_each_of;
+use crate::event::{Kind, Row, SlotId, Span};
+use crate::scan::{either, for_each_of};
 
 /// Longest key that is looked up: the longest of any vendor's reference (CEF's
 /// `destinationTranslatedZoneExternalID`) has 35 bytes.
@@ -132,30 +132,68 @@ pub(super) fn scan<T: Copy>(bytes: &[u8], span: Span, keys: &Keys<T>, mut hit: i
     walked
 }
 
-fn is_separator(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b',' | b';')
+const KEY: u8 = 1;
+const SEPARATOR: u8 = 2;
+/// Before a key beside separators.
+const OPENING: u8 = 4;
+/// Behind a closing quote beside separators.
+const CLOSING: u8 = 8;
+
+/// What each byte may be: one load, where comparisons were half of the time.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        classes[byte] = match byte as u8 {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'-' | b'.' | b'@' | b'/' => KEY,
+            b' ' | b'\t' | b',' | b';' => SEPARATOR,
+            b'(' | b'[' | b'{' | b'"' => OPENING,
+            b')' | b']' | b'}' | b'>' | b'|' | b'\r' | b'\n' => CLOSING,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+fn is(byte: u8, classes: u8) -> bool {
+    CLASSES[usize::from(byte)] & classes != 0
 }
 
 /// The key that ends at `at`, empty if there is none. It begins behind a separator, at `from` only if that is
 /// the start of the line.
 #[inline]
 fn key_before(bytes: &[u8], from: usize, at: usize, first: bool) -> Range<usize> {
+    match behind_last(bytes, from, at, |block| either(block, b' ', b',') | either(block, b';', b'\t')) {
+        Some(begin) if begin < at => begin + usize::from(is(bytes[begin], OPENING))..at,
+        Some(_) => at..at,
+        None => long_key_before(bytes, from, at, first),
+    }
+}
+
+/// Where what stands behind the last separator of `bytes[from..at]` begins, if that is within 16 bytes:
+/// `separators` marks them in a block. What begins there may be no key, but no wanted one either, then.
+#[inline]
+pub(super) fn behind_last(bytes: &[u8], from: usize, at: usize, separators: impl Fn(&[u8; 16]) -> u32) -> Option<usize> {
+    let block = bytes.get(at.checked_sub(16)?..at)?.first_chunk::<16>()?;
+    let inside = (at - from).min(16);
+    let mask = separators(block) & (0xffff_u32 << (16 - inside));
+    (mask != 0).then(|| at - 16 + (32 - mask.leading_zeros()) as usize)
+}
+
+/// The same, byte by byte: long keys, the first key, a `=` inside a value.
+fn long_key_before(bytes: &[u8], from: usize, at: usize, first: bool) -> Range<usize> {
     let lowest = from.max(at.saturating_sub(KEY_BYTES_MAX));
-    let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'@' | b'/');
-    let len = bytes[lowest..at].iter().rev().take_while(|byte| is_key(byte)).count();
+    let len = bytes[lowest..at].iter().rev().take_while(|byte| is(**byte, KEY)).count();
     let begin = at - len;
-    let behind_separator =
-        if begin > from { is_separator(bytes[begin - 1]) || matches!(bytes[begin - 1], b'(' | b'[' | b'{' | b'"') } else { first };
+    let behind_separator = if begin > from { is(bytes[begin - 1], SEPARATOR | OPENING) } else { first };
     if behind_separator { begin..at } else { at..at }
 }
 
 /// Whether the quote at `at` ends the value that begins at `from`.
 fn closes(bytes: &[u8], from: usize, at: usize, end: usize) -> bool {
-    let escapes = bytes[from..at].iter().rev().take_while(|byte| **byte == b'\\').count();
-    let behind = bytes[at + 1..end]
-        .first()
-        .is_none_or(|byte| is_separator(*byte) || matches!(byte, b'|' | b')' | b']' | b'}' | b'>' | b'\r' | b'\n'));
-    escapes % 2 == 0 && behind
+    let behind = bytes[at + 1..end].first().is_none_or(|byte| is(*byte, SEPARATOR | CLOSING));
+    behind && (at == from || bytes[at - 1] != b'\\' || bytes[from..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0)
 }
 
 /// The value of `bytes[from..to]` up to its first blank, a comma or semicolon at its end left out.
@@ -172,7 +210,7 @@ fn unquoted(bytes: &[u8], from: usize, to: usize) -> Found {
 /// log line stand behind the device's own, so a pair smuggled into one of them cannot replace those. With a
 /// table of escapes, backslashes are taken out into the arena where there are any.
 pub(super) fn set_first(row: &mut Row<'_>, slot: SlotId, span: Span, escapes: Option<fn(u8) -> Option<u8>>) {
-    if span.is_empty() || row.value(slot) != Value::Missing {
+    if span.is_empty() || row.slot(slot).kind() != Kind::Missing {
         return;
     }
     let text = span.of(row.bytes());
