@@ -313,7 +313,17 @@ impl Files {
         let origin = Origin::default().with(OriginField::Path, path.to_string_lossy().into_owned());
         let stream = self.intake.stream_from(None, Some(Arc::new(origin)));
         let alive = Instant::now();
-        let tail = Tail { path, content, version, offset, journaled: offset, stream, alive, is_at_end: false, is_dirty: offset > 0 || starts_at_end };
+        let tail = Tail {
+            path,
+            content,
+            version,
+            offset,
+            journaled: offset,
+            stream,
+            alive,
+            is_at_end: false,
+            is_dirty: offset > 0 || starts_at_end,
+        };
         self.open.insert(key, tail);
         Ok(())
     }
