@@ -1,12 +1,55 @@
-//! Looks for ISA-L (Debian: libisal-dev) and sets `cfg(isal)` when it may be used.
+//! Embeds the rule pack, and looks for ISA-L (Debian: libisal-dev) and sets `cfg(isal)` when it may be used.
 //!
-//! Absent, too old or of another layout: the build goes on without it and gzip falls back to zlib-rs.
+//! The pack: `rules.rs` in the build's own folder, a table of every `rules/**/*.yml` and its text.
+//!
+//! ISA-L: absent, too old or of another layout: the build goes on without it and gzip falls back to zlib-rs.
 //! `LIBISAL_NO_PKG_CONFIG=1` builds without it on a machine that has it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+/// Where the rules of the pack are; the maps in `rules/schema` end in `yaml` and belong to the decoders.
+const PACK: &str = "rules";
 
 /// Asserts the layout that `src/encode/isal.rs` declares against the header that is installed here.
 const LAYOUT_CHECK: &str = "src/encode/isal_layout.c";
 
-fn main() {
+fn main() -> io::Result<()> {
+    embed_pack()?;
+    link_isal();
+    Ok(())
+}
+
+/// Writes the table that `src/detect/pack.rs` includes.
+fn embed_pack() -> io::Result<()> {
+    println!("cargo::rerun-if-changed={PACK}");
+    let mut files = Vec::new();
+    let mut open = vec![PathBuf::from(PACK)];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yml") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let root = env::current_dir()?;
+    let mut table = String::from("pub(super) static PACK: &[(&str, &str)] = &[\n");
+    for file in &files {
+        let text = root.join(file);
+        // A `String` takes every write.
+        let _ = writeln!(table, "    ({:?}, include_str!({:?})),", file.display().to_string(), text.display().to_string());
+    }
+    table.push_str("];\n");
+    let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
+    fs::write(Path::new(&out).join("rules.rs"), table)
+}
+
+fn link_isal() {
     println!("cargo::rustc-check-cfg=cfg(isal)");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={LAYOUT_CHECK}");

@@ -150,7 +150,7 @@ fn chunk_of(record: fn(&mut Numbers) -> String) -> Chunk {
         frames.push(Span::new(start, bytes.len()));
         bytes.push(b'\n');
     }
-    Chunk::new(bytes, frames, Arc::new(Sender { source: "bench".into(), source_index: 0, peer: None }), 0)
+    Chunk::new(bytes, frames, Arc::new(Sender { source: "bench".into(), source_index: 0 }), 0)
 }
 
 fn bench(criterion: &mut Criterion) {

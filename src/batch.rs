@@ -1,21 +1,42 @@
 //! Items to batches: `encoded items -> sealed batch`, by bytes, count and age.
 //!
 //! Owned by a shard, one per destination. Items are compressed as they come, so a batch holds compressed
-//! bytes and eight bytes an item. Full: the batch is sealed and a new one begins; the budget is charged for
+//! bytes and some bytes an item. Full: the batch is sealed and a new one begins; the budget is charged for
 //! what is held. An item that is longer than the destination can ever take is handed back as too long.
+//!
+//! A sink that names a partition for each item ([`Items::push_in`]) gets batches of one partition each. At
+//! most [`PARTITIONS_OPEN_MAX`] are open; one more seals the oldest early. A partition stays uncompressed
+//! until it has [`SMALL_PARTITION_BYTES`], since a compressor takes up to a megabyte. When the memory budget is
+//! nearly used up and much of it is in open batches here, the oldest is sealed early as well. Both are counted.
 //!
 //! Never: I/O, waiting, dropping.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
+use serde::Deserialize;
 
 use crate::budget::{Budget, Reservation};
+use crate::config::{ByteSize, Interval, Section};
 use crate::encode::compress::{Codec, Compressor, CompressorPool};
-use crate::error::Error;
+use crate::error::{Diagnostics, Error};
 use crate::event::{Acknowledgement, Chunk, Events, Members};
+
+/// Open partitions of one destination and shard: the quota of Amazon Data Firehose (Developer Guide, "Quota").
+pub const PARTITIONS_OPEN_MAX: usize = 500;
+
+/// A partition is compressed from this size on: below it a compressor (0.3 to 1.1 MB) costs more than it saves.
+pub const SMALL_PARTITION_BYTES: usize = 64 * 1024;
+
+/// Above this share of the budget, memory in open batches is given up ...
+const PRESSURE_SHARE: f64 = 0.75;
+
+/// ... if they hold more than this share of it: tiny batches would free nothing while a destination is down.
+const OPEN_SHARE: f64 = 0.125;
 
 /// How batches are cut.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +59,77 @@ pub struct Batching {
     pub tail: &'static [u8],
 }
 
+/// What a user may say about batches; each sink has its own [`BufferRange`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Buffer {
+    /// Bytes before compression.
+    size: Option<ByteSize>,
+    /// The same in MiB, as Amazon Data Firehose has it.
+    size_mb: Option<usize>,
+    /// Time since the first event.
+    interval: Option<Interval>,
+    /// Number of events.
+    events: Option<usize>,
+}
+
+/// Defaults and upper bounds of a sink's batches.
+#[derive(Clone, Copy, Debug)]
+pub struct BufferRange {
+    /// Default size in bytes.
+    pub bytes: usize,
+    /// Least and most bytes.
+    pub bytes_range: (usize, usize),
+    /// Default interval.
+    pub interval: Duration,
+    /// Longest interval.
+    pub interval_max: Duration,
+    /// Default number of events.
+    pub items: usize,
+    /// Most events.
+    pub items_max: usize,
+}
+
+/// Size, interval and number of events within the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes before compression.
+    pub bytes: usize,
+    /// Time since the first event.
+    pub interval: Duration,
+    /// Number of events.
+    pub items: usize,
+}
+
+impl Buffer {
+    /// What holds, with the defaults of `range`; `section` is the sink's, for messages.
+    ///
+    /// # Errors
+    /// Values outside the range.
+    pub fn limits(self, range: &BufferRange, section: &Section) -> Result<Limits, Diagnostics> {
+        let mut diagnostics = Diagnostics::new();
+        let place = |key: &str| section.child("buffer").and_then(|buffer| buffer.child(key)).unwrap_or_else(|| section.clone());
+        if self.size.is_some() && self.size_mb.is_some() {
+            diagnostics.push(place("size_mb").error("`size` says this already"));
+        }
+        let bytes = self.size.map(|size| size.0).or_else(|| self.size_mb.map(|size| size.saturating_mul(1 << 20))).unwrap_or(range.bytes);
+        let (least, most) = range.bytes_range;
+        if !(least..=most).contains(&bytes) {
+            let place = place(if self.size.is_some() { "size" } else { "size_mb" });
+            diagnostics.push(place.error(format!("a batch has {} to {}", ByteSize(least), ByteSize(most))));
+        }
+        let interval = self.interval.map_or(range.interval, |interval| interval.0);
+        if interval > range.interval_max {
+            diagnostics.push(place("interval").error(format!("the longest interval is {} s", range.interval_max.as_secs())));
+        }
+        let items = self.events.unwrap_or(range.items);
+        if !(1..=range.items_max).contains(&items) {
+            diagnostics.push(place("events").error(format!("a batch has 1 to {} events", range.items_max)));
+        }
+        diagnostics.into_result(Limits { bytes, interval, items })
+    }
+}
+
 /// Encoded items, one after the other, the sink's separator before each.
 #[derive(Debug, Default)]
 pub struct Items {
@@ -46,6 +138,28 @@ pub struct Items {
     /// For each: where its bytes end.
     pub ends: Vec<u32>,
     separator: &'static [u8],
+    partitions: Partitions,
+}
+
+/// Names of partitions, and which item goes to which.
+#[derive(Debug, Default)]
+struct Partitions {
+    names: Vec<Box<str>>,
+    index: HashMap<Box<str>, u32, RandomState>,
+    /// For each item; empty if the sink has no partitions.
+    of: Vec<u32>,
+}
+
+impl Partitions {
+    fn intern(&mut self, name: &str) -> u32 {
+        if let Some(index) = self.index.get(name) {
+            return *index;
+        }
+        let index = self.names.len() as u32;
+        self.names.push(name.into());
+        self.index.insert(name.into(), index);
+        index
+    }
 }
 
 impl Items {
@@ -54,12 +168,31 @@ impl Items {
         self.bytes.clear();
         self.ends.clear();
         self.separator = separator;
+        self.partitions.of.clear();
+        // Names stay, as the next chunk has the same ones, unless a sender makes up new ones all the time.
+        if self.partitions.names.len() > PARTITIONS_OPEN_MAX {
+            self.partitions = Partitions::default();
+        }
     }
 
     /// Adds the item that `write` appends.
     pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.bytes.extend_from_slice(self.separator);
         write(&mut self.bytes);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Adds the item that `write` appends to a partition. An encoder uses only this or only [`Items::push`].
+    pub fn push_in(&mut self, partition: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        let partition = self.partitions.intern(partition);
+        self.partitions.of.push(partition);
+        self.push(write);
+    }
+
+    /// Adds item `index` of `other`, separator included.
+    fn push_copy(&mut self, other: &Self, index: usize) {
+        let end = other.ends.get(index).map_or(0, |end| *end as usize);
+        self.bytes.extend_from_slice(other.bytes.get(other.start(index)..end).unwrap_or_default());
         self.ends.push(self.bytes.len() as u32);
     }
 
@@ -87,6 +220,8 @@ pub struct Item {
 pub struct Sealed {
     /// The same for every attempt, also after a restart; names of objects are derived from it.
     pub id: u128,
+    /// The partition that the sink named for its items; empty if it names none.
+    pub partition: Box<str>,
     /// The compressed body.
     pub body: Bytes,
     /// How it is compressed.
@@ -119,16 +254,21 @@ pub struct Batcher {
     batching: Batching,
     budget: Arc<Budget>,
     pool: CompressorPool,
-    open: Option<Open>,
+    /// By partition; the only key is empty if the sink has none.
+    open: HashMap<Box<str>, Open, RandomState>,
     next_id: u128,
+    /// Items and rows of one partition of a chunk, kept for their memory.
+    gathered: (Items, Vec<u32>),
 }
 
 struct Open {
-    compressor: Compressor,
+    /// Nothing while a partition is small: the body is not compressed yet.
+    compressor: Option<Compressor>,
     body: Vec<u8>,
     plain_bytes: usize,
     items: Vec<Item>,
     members: Vec<Members>,
+    member_bytes: usize,
     acknowledgements: Vec<Acknowledgement>,
     oldest_ms: i64,
     peer: Option<IpAddr>,
@@ -143,6 +283,8 @@ pub struct Added {
     pub sealed: Vec<Held>,
     /// Rows whose item is longer than the destination takes.
     pub too_long: Vec<u32>,
+    /// How many of the batches were sealed before their time, for another partition or for memory.
+    pub sealed_early: u64,
 }
 
 impl Batcher {
@@ -151,7 +293,8 @@ impl Batcher {
     /// # Errors
     /// A compression level that does not exist.
     pub fn new(batching: Batching, budget: Arc<Budget>, seed: u128) -> Result<Self, Error> {
-        Ok(Self { batching, budget, pool: CompressorPool::new(batching.codec)?, open: None, next_id: seed })
+        let pool = CompressorPool::new(batching.codec)?;
+        Ok(Self { batching, budget, pool, open: HashMap::default(), next_id: seed, gathered: Default::default() })
     }
 
     /// Adds the items that `rows` of a chunk were encoded to.
@@ -160,28 +303,79 @@ impl Batcher {
     /// The compressor's, which are defects or the end of memory.
     pub fn add(&mut self, chunk: &Chunk, events: &Events, rows: &[u32], items: &Items) -> Result<Added, Error> {
         let mut added = Added::default();
+        if items.partitions.of.is_empty() {
+            self.add_to("", Run { chunk, events, rows }, items, &mut added)?;
+        } else {
+            self.add_by_partition(Run { chunk, events, rows }, items, &mut added)?;
+        }
+        if self.is_under_pressure() {
+            self.seal_oldest(&mut added)?;
+        }
+        Ok(added)
+    }
+
+    /// Brings the items of each partition together, so that each is looked up once a chunk.
+    fn add_by_partition(&mut self, run: Run<'_>, items: &Items, added: &mut Added) -> Result<(), Error> {
+        let of = &items.partitions.of;
+        let mut order: Vec<u32> = (0..of.len() as u32).collect();
+        order.sort_by_key(|item| of[*item as usize]);
+        let (mut gathered, mut rows) = std::mem::take(&mut self.gathered);
+        for group in order.chunk_by(|a, b| of[*a as usize] == of[*b as usize]) {
+            gathered.clear(items.separator);
+            rows.clear();
+            for item in group {
+                gathered.push_copy(items, *item as usize);
+                rows.push(run.rows[*item as usize]);
+            }
+            let name = group.first().map_or("", |item| &items.partitions.names[of[*item as usize] as usize]);
+            self.add_to(name, Run { rows: &rows, ..run }, &gathered, added)?;
+        }
+        self.gathered = (gathered, rows);
+        Ok(())
+    }
+
+    fn add_to(&mut self, partition: &str, run: Run<'_>, items: &Items, added: &mut Added) -> Result<(), Error> {
         let mut first = 0;
-        while first < rows.len() {
-            let mut open = match self.open.take() {
-                Some(open) => open,
-                None => Open::new(&self.batching, &self.budget, &mut self.pool, chunk)?,
-            };
+        while first < run.rows.len() {
+            if !self.open.contains_key(partition) {
+                if self.open.len() >= PARTITIONS_OPEN_MAX {
+                    self.seal_oldest(added)?;
+                }
+                let open = Open::new(&self.batching, &self.budget, &mut self.pool, (run.chunk, partition))?;
+                self.open.insert(partition.into(), open);
+            }
+            let Some(open) = self.open.get_mut(partition) else { break };
             let count = open.count_fitting(&self.batching, items, first);
             if count > 0 {
-                open.append(&self.batching, Run { chunk, events, rows: &rows[first..first + count] }, items, first)?;
+                let part = Run { rows: &run.rows[first..first + count], ..run };
+                open.append(&self.batching, &mut self.pool, part, items, first)?;
                 first += count;
             } else if open.items.is_empty() {
-                added.too_long.push(rows[first]);
+                added.too_long.push(run.rows[first]);
                 first += 1;
             }
             let is_full = open.items.len() >= self.batching.items_max || open.plain_bytes >= self.batching.bytes_max;
             let is_next_too_much = count == 0 && !open.items.is_empty();
-            self.open = Some(open);
-            if is_full || is_next_too_much {
-                added.sealed.extend(self.seal()?);
+            if is_full || is_next_too_much || open.items.is_empty() {
+                added.sealed.extend(self.seal(partition)?);
             }
         }
-        Ok(added)
+        Ok(())
+    }
+
+    fn is_under_pressure(&self) -> bool {
+        let limit = self.budget.limit_bytes() as f64;
+        let open_bytes = || self.open.values().map(|open| open.reservation.bytes()).sum::<usize>();
+        self.budget.used_bytes() as f64 > limit * PRESSURE_SHARE && open_bytes() as f64 > limit * OPEN_SHARE
+    }
+
+    fn seal_oldest(&mut self, added: &mut Added) -> Result<(), Error> {
+        let oldest = self.open.iter().min_by_key(|(_, open)| open.since).map(|(name, _)| name.clone());
+        if let Some(name) = oldest {
+            added.sealed_early += 1;
+            added.sealed.extend(self.seal(&name)?);
+        }
+        Ok(())
     }
 
     /// How batches are cut.
@@ -189,28 +383,45 @@ impl Batcher {
         &self.batching
     }
 
-    /// When the open batch is due.
+    /// When the next open batch is due.
     pub fn due(&self) -> Option<Instant> {
-        self.open.as_ref().filter(|open| !open.items.is_empty()).map(|open| open.since + self.batching.interval)
+        self.open.values().map(|open| open.since).min().map(|since| since + self.batching.interval)
     }
 
-    /// Ends the open batch, if it has items.
+    /// Ends the open batches that are due.
     ///
     /// # Errors
     /// The compressor's.
-    pub fn seal(&mut self) -> Result<Option<Held>, Error> {
-        let Some(mut open) = self.open.take() else { return Ok(None) };
+    pub fn seal_due(&mut self, now: Instant) -> Result<Vec<Held>, Error> {
+        let is_due = |open: &Open| open.since + self.batching.interval <= now;
+        let due: Vec<Box<str>> = self.open.iter().filter(|(_, open)| is_due(open)).map(|(name, _)| name.clone()).collect();
+        due.iter().filter_map(|name| self.seal(name).transpose()).collect()
+    }
+
+    /// Ends all open batches.
+    ///
+    /// # Errors
+    /// The compressor's.
+    pub fn seal_all(&mut self) -> Result<Vec<Held>, Error> {
+        let names: Vec<Box<str>> = self.open.keys().cloned().collect();
+        names.iter().filter_map(|name| self.seal(name).transpose()).collect()
+    }
+
+    /// Ends the open batch of a partition; one without items leaves nothing.
+    fn seal(&mut self, partition: &str) -> Result<Option<Held>, Error> {
+        let Some((partition, mut open)) = self.open.remove_entry(partition) else { return Ok(None) };
+        open.write(self.batching.tail, self.batching.codec.slice_bytes())?;
+        let mut compressor = open.compress(&mut self.pool, self.batching.codec.slice_bytes())?;
+        compressor.finish(&mut open.body)?;
+        self.pool.give_back(compressor);
         if open.items.is_empty() {
-            self.pool.give_back(open.compressor);
             return Ok(None);
         }
-        open.compressor.write(self.batching.tail, &mut open.body)?;
-        open.compressor.finish(&mut open.body)?;
-        self.pool.give_back(open.compressor);
         open.body.shrink_to_fit();
         self.next_id = self.next_id.wrapping_add(1);
         let batch = Sealed {
             id: self.next_id,
+            partition,
             body: Bytes::from(open.body),
             codec: self.batching.codec,
             plain_bytes: open.plain_bytes + self.batching.tail.len(),
@@ -220,12 +431,13 @@ impl Batcher {
             acknowledgements: open.acknowledgements,
             peer: open.peer,
         };
-        open.reservation.resize(batch.body.len() + batch.items.len() * size_of::<Item>());
+        open.reservation.resize(batch.body.len() + batch.items.len() * size_of::<Item>() + open.member_bytes);
         Ok(Some(Held { batch, reservation: open.reservation }))
     }
 }
 
 /// Rows whose items go into a batch together.
+#[derive(Clone, Copy)]
 struct Run<'a> {
     chunk: &'a Chunk,
     events: &'a Events,
@@ -233,23 +445,45 @@ struct Run<'a> {
 }
 
 impl Open {
-    fn new(batching: &Batching, budget: &Arc<Budget>, pool: &mut CompressorPool, chunk: &Chunk) -> Result<Self, Error> {
-        let compressor = pool.take()?;
-        let reservation = budget.take(compressor.memory_bytes());
+    fn new(batching: &Batching, budget: &Arc<Budget>, pool: &mut CompressorPool, place: (&Chunk, &str)) -> Result<Self, Error> {
+        let (chunk, partition) = place;
+        let starts_small = !partition.is_empty() && batching.codec != Codec::None;
+        let compressor = if starts_small { None } else { Some(pool.take()?) };
+        let reservation = budget.take(compressor.as_ref().map_or(0, Compressor::memory_bytes));
         let mut open = Self {
             compressor,
             body: Vec::new(),
             plain_bytes: batching.head.len(),
             items: Vec::new(),
             members: Vec::new(),
+            member_bytes: 0,
             acknowledgements: Vec::new(),
             oldest_ms: chunk.received_ms,
             peer: chunk.peer(0),
             reservation,
             since: Instant::now(),
         };
-        open.compressor.write(batching.head, &mut open.body)?;
+        open.write(batching.head, batching.codec.slice_bytes())?;
         Ok(open)
+    }
+
+    fn write(&mut self, bytes: &[u8], slice_bytes: usize) -> Result<(), Error> {
+        let Some(compressor) = &mut self.compressor else {
+            self.body.extend_from_slice(bytes);
+            return Ok(());
+        };
+        bytes.chunks(slice_bytes).try_for_each(|slice| compressor.write(slice, &mut self.body))
+    }
+
+    /// Takes the compressor out; a body that was not compressed before is compressed now.
+    fn compress(&mut self, pool: &mut CompressorPool, slice_bytes: usize) -> Result<Compressor, Error> {
+        if let Some(compressor) = self.compressor.take() {
+            return Ok(compressor);
+        }
+        let mut compressor = pool.take()?;
+        let plain = std::mem::take(&mut self.body);
+        plain.chunks(slice_bytes).try_for_each(|slice| compressor.write(slice, &mut self.body))?;
+        Ok(compressor)
     }
 
     /// How many of the items from `first` on fit.
@@ -270,13 +504,14 @@ impl Open {
         count
     }
 
-    fn append(&mut self, batching: &Batching, run: Run<'_>, items: &Items, first: usize) -> Result<(), Error> {
+    fn append(&mut self, batching: &Batching, pool: &mut CompressorPool, run: Run<'_>, items: &Items, first: usize) -> Result<(), Error> {
         let skipped = if self.items.is_empty() { batching.separator.len() } else { 0 };
         let start = items.start(first) + skipped;
         let base = self.plain_bytes;
         if self.members.last().is_none_or(|last| last.chunk != run.chunk.position) {
             let words = run.chunk.frames().len().div_ceil(64);
             self.members.push(Members { chunk: run.chunk.position, count: 0, bits: vec![0; words].into_boxed_slice() });
+            self.member_bytes += size_of::<Members>() + words * size_of::<u64>();
             self.acknowledgements.extend(run.chunk.acknowledgement.clone());
         }
         let member = self.members.len() - 1;
@@ -294,11 +529,148 @@ impl Open {
         let stop = items.ends[first + run.rows.len() - 1] as usize;
         self.plain_bytes = base + (stop - start);
         self.oldest_ms = self.oldest_ms.min(run.chunk.received_ms);
-        for slice in items.bytes[start..stop].chunks(batching.codec.slice_bytes()) {
-            self.compressor.write(slice, &mut self.body)?;
+        self.write(&items.bytes[start..stop], batching.codec.slice_bytes())?;
+        if self.compressor.is_none() && self.plain_bytes > SMALL_PARTITION_BYTES {
+            self.compressor = Some(self.compress(pool, batching.codec.slice_bytes())?);
         }
-        let held = self.compressor.memory_bytes() + self.body.capacity() + self.items.capacity() * size_of::<Item>();
-        self.reservation.resize(held);
+        let compressor_bytes = self.compressor.as_ref().map_or(0, Compressor::memory_bytes);
+        let item_bytes = self.items.capacity() * size_of::<Item>();
+        self.reservation.resize(compressor_bytes + self.body.capacity() + item_bytes + self.member_bytes);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::compress::decompress;
+    use crate::event::{Fields, Sender, Span};
+
+    const BATCHING: Batching = Batching {
+        bytes_max: 1 << 20,
+        items_max: 100_000,
+        item_bytes_max: 1000,
+        interval: Duration::from_secs(60),
+        codec: Codec::GZIP_FAST,
+        head: b"[",
+        separator: b",",
+        tail: b"]",
+    };
+
+    fn chunk(lines: &[String], sequence: u64) -> (Chunk, Events) {
+        let mut bytes = Vec::new();
+        let mut frames = Vec::new();
+        for line in lines {
+            frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
+            bytes.extend_from_slice(line.as_bytes());
+        }
+        let sender = Arc::new(Sender { source: "t".into(), source_index: 0 });
+        let mut chunk = Chunk::new(bytes, frames, sender, 1000);
+        chunk.position.sequence = sequence;
+        let mut events = Events::default();
+        events.reset(&chunk, Fields::default().width());
+        (chunk, events)
+    }
+
+    /// Adds lines, each to the partition that `partition` names for it.
+    fn add(batcher: &mut Batcher, items: &mut Items, lines: &[String], sequence: u64, partition: impl Fn(&str) -> Option<String>) -> Added {
+        let (chunk, events) = chunk(lines, sequence);
+        items.clear(batcher.batching.separator);
+        for line in lines {
+            match partition(line) {
+                Some(name) => items.push_in(&name, |out| out.extend_from_slice(line.as_bytes())),
+                None => items.push(|out| out.extend_from_slice(line.as_bytes())),
+            }
+        }
+        let rows: Vec<u32> = (0..lines.len() as u32).collect();
+        batcher.add(&chunk, &events, &rows, items).unwrap()
+    }
+
+    fn text(held: &Held) -> String {
+        String::from_utf8(decompress(held.batch.codec, &held.batch.body, held.batch.plain_bytes).unwrap()).unwrap()
+    }
+
+    fn batcher(batching: Batching, budget_bytes: usize) -> Batcher {
+        Batcher::new(batching, Budget::new(budget_bytes), 7).unwrap()
+    }
+
+    #[test]
+    fn without_partitions_there_is_one_batch_and_its_limits_hold() {
+        let mut batcher = batcher(Batching { items_max: 3, ..BATCHING }, 1 << 30);
+        let mut items = Items::default();
+        let long = "x".repeat(1001);
+        let lines = ["a", "b", &long, "c", "d"].map(str::to_owned);
+        let added = add(&mut batcher, &mut items, &lines, 0, |_| None);
+        assert_eq!(added.too_long, [2]);
+        let bodies: Vec<String> = added.sealed.iter().chain(&batcher.seal_all().unwrap()).map(text).collect();
+        assert_eq!(bodies, ["[a,b]", "[c,d]"]);
+    }
+
+    #[test]
+    fn each_partition_gets_its_own_batches_and_every_event_is_in_one() {
+        let mut batcher = batcher(BATCHING, 1 << 30);
+        let mut items = Items::default();
+        let first_letter = |line: &str| Some(line[..1].to_owned());
+        for sequence in [0, 4] {
+            let lines = ["a1", "b1", "a2", "c1"].map(|line| format!("{line}-{sequence}"));
+            assert!(add(&mut batcher, &mut items, &lines, sequence, first_letter).sealed.is_empty());
+        }
+        assert!(batcher.due().is_some_and(|due| due > Instant::now()));
+        assert!(batcher.seal_due(Instant::now()).unwrap().is_empty());
+        let mut sealed = batcher.seal_due(Instant::now() + BATCHING.interval).unwrap();
+        assert_eq!(batcher.due(), None);
+        sealed.sort_by(|a, b| a.batch.partition.cmp(&b.batch.partition));
+        let found: Vec<_> = sealed.iter().map(|held| (&*held.batch.partition, text(held))).collect();
+        let expected = [("a", "[a1-0,a2-0,a1-4,a2-4]"), ("b", "[b1-0,b1-4]"), ("c", "[c1-0,c1-4]")];
+        assert_eq!(found, expected.map(|(name, body)| (name, body.to_owned())));
+        let bits = |held: &Held| held.batch.members.iter().map(|m| (m.chunk.sequence, m.count, m.bits[0])).collect::<Vec<_>>();
+        assert_eq!(
+            sealed.iter().map(bits).collect::<Vec<_>>(),
+            [[(0, 2, 0b101), (4, 2, 0b101)], [(0, 1, 0b10), (4, 1, 0b10)], [(0, 1, 0b1000), (4, 1, 0b1000)]]
+        );
+        assert_eq!(sealed[0].batch.items.iter().map(|item| item.end).collect::<Vec<_>>(), [5, 10, 15, 20]);
+    }
+
+    #[test]
+    fn a_partition_is_compressed_only_when_it_has_grown() {
+        let mut batcher = batcher(BATCHING, 1 << 30);
+        let mut items = Items::default();
+        let lines: Vec<String> = (0..100).map(|n| format!("{n:0>500}")).collect();
+        add(&mut batcher, &mut items, &lines, 0, |_| Some("p".into()));
+        assert!(batcher.open["p"].compressor.is_none() && batcher.open["p"].body.len() > 100 * 500);
+        add(&mut batcher, &mut items, &lines, 100, |_| Some("p".into()));
+        assert!(batcher.open["p"].compressor.is_some() && batcher.open["p"].body.len() < SMALL_PARTITION_BYTES);
+        let sealed = batcher.seal_all().unwrap();
+        assert_eq!(text(&sealed[0]), format!("[{},{}]", lines.join(","), lines.join(",")));
+    }
+
+    #[test]
+    fn one_partition_too_many_seals_the_oldest() {
+        let mut batcher = batcher(BATCHING, 1 << 30);
+        let mut items = Items::default();
+        let mut early = 0;
+        let mut seen = Vec::new();
+        for number in 0..PARTITIONS_OPEN_MAX + 3 {
+            let added = add(&mut batcher, &mut items, &[format!("{number}")], number as u64, |line| Some(line.to_owned()));
+            early += added.sealed_early;
+            seen.extend(added.sealed.iter().map(text));
+        }
+        assert_eq!((early, batcher.open.len()), (3, PARTITIONS_OPEN_MAX));
+        assert_eq!(seen, ["[0]", "[1]", "[2]"]);
+        assert!(items.partitions.names.len() <= PARTITIONS_OPEN_MAX + 1, "names that nobody uses are forgotten");
+    }
+
+    #[test]
+    fn memory_pressure_seals_what_is_open_and_the_budget_gets_all_back() {
+        let batching = Batching { codec: Codec::None, ..BATCHING };
+        let mut batcher = batcher(batching, 100_000);
+        let mut items = Items::default();
+        let lines: Vec<String> = (0..200).map(|n| format!("{n:0>500}")).collect();
+        let added = add(&mut batcher, &mut items, &lines, 0, |_| Some("p".into()));
+        assert_eq!((added.sealed.len(), added.sealed_early), (1, 1));
+        let budget = batcher.budget.clone();
+        assert!(budget.used_bytes() > 100_000);
+        drop(added);
+        assert_eq!(budget.used_bytes(), 0);
     }
 }

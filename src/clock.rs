@@ -47,7 +47,10 @@ pub fn civil_ms(year: i64, month: i64, day: i64, time_of_day_ms: i64) -> Option<
 }
 
 fn digits(bytes: &[u8]) -> Option<i64> {
-    bytes.iter().try_fold(0i64, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
+    bytes.iter().try_fold(0i64, |value, byte| match byte {
+        b'0'..=b'9' => value.checked_mul(10)?.checked_add(i64::from(byte - b'0')),
+        _ => None,
+    })
 }
 
 /// `HH:MM:SS` in milliseconds; 60 is allowed as a leap second.
@@ -101,6 +104,35 @@ fn offset_ms(text: &[u8]) -> Option<i64> {
     Some(if *sign == b'-' { -total } else { total })
 }
 
+/// A time since 1970 UTC as digits, in milliseconds; the number of digits tells the unit: up to 11 are
+/// seconds (also with decimals), 12 to 14 milliseconds, 15 to 17 microseconds, 18 and 19 nanoseconds. Each unit
+/// is thereby right from 1973 on. Nothing is rounded through a float.
+///
+/// ```
+/// use hydrant::clock::epoch_ms;
+/// let forms = ["1795248000", "1795248000.123", "1795248000123", "1795248000123456", "1795248000123456789"];
+/// let ms = forms.map(|text| epoch_ms(text.as_bytes()).unwrap());
+/// assert_eq!(ms, [1_795_248_000_000, 1_795_248_000_123, 1_795_248_000_123, 1_795_248_000_123, 1_795_248_000_123]);
+/// assert_eq!(epoch_ms(b"yesterday"), None);
+/// ```
+pub fn epoch_ms(text: &[u8]) -> Option<i64> {
+    let (whole, decimals) = match memchr::memchr(b'.', text) {
+        Some(point) => (&text[..point], &text[point + 1..]),
+        None => (text, &[][..]),
+    };
+    let value = digits(whole).filter(|_| (1..=19).contains(&whole.len()))?;
+    Some(match whole.len() {
+        ..=11 => {
+            digits(decimals.get(..decimals.len().min(18))?)?;
+            let tens = (0..3).map(|index| decimals.get(index).map_or(0, |digit| i64::from(digit - b'0')));
+            value * 1000 + tens.fold(0, |ms, digit| ms * 10 + digit)
+        }
+        12..=14 => value,
+        15..=17 => value / 1000,
+        _ => value / 1_000_000,
+    })
+}
+
 /// The number of an English month's three letters, 1 to 12.
 pub fn month(text: &[u8]) -> Option<i64> {
     const MONTHS: [&[u8; 3]; 12] = [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
@@ -125,6 +157,42 @@ pub fn nearest_year_ms(month: i64, day: i64, time_of_day_ms: i64, near_ms: i64) 
     candidates.into_iter().filter_map(|year| civil_ms(year, month, day, time_of_day_ms)).min_by_key(|ms| (ms - near_ms).abs())
 }
 
+/// `MMM dd [yyyy] HH:mm:ss[.SSS] [zone]`, as CEF and LEEF write times. Without a year it is the one that
+/// brings the time nearest to `near_ms`. Only `UTC`, `GMT`, `Z` and numeric zones are understood; any other,
+/// and none, mean `offset` from UTC, in ms.
+///
+/// ```
+/// use hydrant::clock::month_first_ms;
+/// assert_eq!(month_first_ms(b"Nov 21 2026 10:00:00.123 +0200", 0, 0), Some(1_795_248_000_123));
+/// assert_eq!(month_first_ms(b"Nov 21 08:00:00", 0, 1_795_000_000_000), Some(1_795_248_000_000));
+/// assert_eq!(month_first_ms(b"Nov 21", 0, 0), None);
+/// ```
+pub fn month_first_ms(text: &[u8], offset: i64, near_ms: i64) -> Option<i64> {
+    let mut words = text.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let month = month(words.next()?)?;
+    let day = digits(words.next().filter(|day| day.len() <= 2)?)?;
+    let mut time = words.next()?;
+    let mut year = None;
+    if time.len() == 4 {
+        year = Some(digits(time)?);
+        time = words.next()?;
+    }
+    let mut time_ms = time_of_day_ms(time.get(..8)?)?;
+    if let Some([b'.', a, b, c, ..]) = time.get(8..) {
+        time_ms += digits(&[*a, *b, *c])?;
+    }
+    let offset = match words.next() {
+        Some(b"UTC" | b"GMT" | b"Z") => 0,
+        Some(zone) => offset_ms(zone).unwrap_or(offset),
+        None => offset,
+    };
+    let local = match year {
+        Some(year) => civil_ms(year, month, day, time_ms),
+        None => nearest_year_ms(month, day, time_ms, near_ms + offset),
+    };
+    local.map(|ms| ms - offset)
+}
+
 /// RFC 3339 with milliseconds, in UTC, appended to `out`.
 pub fn write_rfc3339(ms: i64, out: &mut Vec<u8>) {
     let days = ms.div_euclid(DAY_MS);
@@ -138,19 +206,24 @@ pub fn write_rfc3339(ms: i64, out: &mut Vec<u8>) {
     }
     let day = days - days_from_civil(year, low, 1) + 1;
     let time = ms.rem_euclid(DAY_MS);
-    let mut push = |value: i64, width: u32, end: u8| {
-        for power in (0..width).rev() {
-            out.push(b'0' + (value / 10i64.pow(power) % 10) as u8);
-        }
-        out.push(end);
-    };
-    push(year, 4, b'-');
-    push(low, 2, b'-');
-    push(day, 2, b'T');
-    push(time / 3_600_000, 2, b':');
-    push(time / 60_000 % 60, 2, b':');
-    push(time / 1000 % 60, 2, b'.');
-    push(time % 1000, 3, b'Z');
+    let digit = |value: i64| b'0' + (value % 10) as u8;
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let parts = [
+        (0, year / 100),
+        (2, year),
+        (5, low),
+        (8, day),
+        (11, time / 3_600_000),
+        (14, time / 60_000 % 60),
+        (17, time / 1000 % 60),
+        (20, time % 1000 / 10),
+    ];
+    for (at, value) in parts {
+        text[at] = digit(value / 10);
+        text[at + 1] = digit(value);
+    }
+    text[22] = digit(time);
+    out.extend_from_slice(&text);
 }
 
 #[cfg(test)]

@@ -13,11 +13,24 @@
 //! map, and its two lines in [`DECODERS`].
 
 mod auto;
+mod aws_network_firewall;
+mod aws_vpc_flow;
 mod aws_waf;
+mod cef;
+mod cisco_asa;
 mod document;
+mod eve;
+mod fortigate;
 mod json;
+mod key_value;
+mod leef;
+mod modsecurity;
+mod netfilter;
+mod pairs;
 mod palo_alto;
 mod schema;
+mod suricata_eve;
+mod syslog;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -30,7 +43,23 @@ use crate::error::Diagnostics;
 use crate::event::{Chunk, Events, Fields, Flaw, Kind, Row, Slot, SlotId, Span, Value};
 
 /// Every decoder; `auto` tries them in this order: the most specific first, those that take nearly anything last.
-pub static DECODERS: &[&dyn DecoderKind] = &[&aws_waf::AwsWaf, &palo_alto::PaloAlto, &json::Json];
+pub static DECODERS: &[&dyn DecoderKind] = &[
+    &cef::Cef,
+    &leef::Leef,
+    &aws_network_firewall::AwsNetworkFirewall,
+    &aws_vpc_flow::AwsVpcFlow,
+    &aws_waf::AwsWaf,
+    &modsecurity::Modsecurity,
+    &suricata_eve::SuricataEve,
+    &palo_alto::PaloAlto,
+    &fortigate::Fortigate,
+    &cisco_asa::CiscoAsa,
+    &netfilter::Netfilter,
+    // The last three take what nothing else does.
+    &json::Json,
+    &key_value::KeyValue,
+    &syslog::Syslog,
+];
 
 /// A format: how it is recognised and how a decoder for it is made.
 pub trait DecoderKind: Sync {
@@ -189,6 +218,20 @@ pub trait MessageDecoder: Send {
     fn is_strict_object(&self) -> bool {
         false
     }
+
+    /// The same for formats to which a part of the header matters. `header` has been filled in already; its
+    /// spans count from `start`, the offset of the frame.
+    ///
+    /// # Errors
+    /// As [`MessageDecoder::message`].
+    fn headed(&mut self, _header: &envelope::Header, _start: usize, message: Span, row: &mut Row<'_>) -> Result<(), Flaw> {
+        self.message(message, row)
+    }
+}
+
+/// The message of a frame, behind its syslog header if it has one. For [`DecoderKind::sniff`].
+fn body(frame: &[u8]) -> &[u8] {
+    if envelope::begins(frame) { envelope::parse(frame, TimeContext::default()).message.of(frame) } else { frame }
 }
 
 /// A decoder from a [`MessageDecoder`]: takes the syslog header off first.
@@ -209,20 +252,19 @@ impl<D: MessageDecoder> Decoder for WithEnvelope<D> {
             self.decoder.begin(chunk, index);
             let frame = chunk.frames()[index];
             let mut row = events.row_mut(chunk, index);
-            let mut message = frame;
-            if frame.of(chunk.bytes()).first() == Some(&b'<') {
-                let header = envelope::parse(frame.of(chunk.bytes()), context);
-                self.slots.fill(frame.start as usize, &header, &mut row);
-                if let Some(ms) = header.time_ms {
-                    row.set_time_ms(ms);
-                }
-                message = moved(header.message, frame.start as usize);
-            } else if let Some(slot) = self.slots.message {
-                row.set_text(slot, frame);
+            let start = frame.start as usize;
+            let bytes = frame.of(chunk.bytes());
+            let header = match envelope::begins(bytes) {
+                true => envelope::parse(bytes, context),
+                false => envelope::Header { message: Span::new(0, bytes.len()), ..envelope::Header::default() },
+            };
+            self.slots.fill(start, &header, &mut row);
+            if let Some(ms) = header.time_ms {
+                row.set_time_ms(ms);
             }
-            if let Err(flaw) = self.decoder.message(message, &mut row) {
+            if let Err(flaw) = self.decoder.headed(&header, start, moved(header.message, start), &mut row) {
                 row.set_flaw(flaw);
-            } else if message == frame && self.decoder.is_strict_object() {
+            } else if header.message.len() == frame.len() && self.decoder.is_strict_object() {
                 row.set_strict_object();
             }
         }
@@ -245,8 +287,9 @@ enum Step {
     Constant(SlotId, String),
     /// The first of these that the event has.
     FirstOf(SlotId, Vec<SlotId>),
-    /// A table of texts, keyed by the lower-case text of a text, number or boolean.
-    Table { target: SlotId, from: SlotId, table: HashMap<Vec<u8>, String>, otherwise: Option<String> },
+    /// A table of texts, keyed by the lower-case text of a text, number or boolean; the first field whose text is
+    /// in it decides.
+    Table { target: SlotId, from: Vec<SlotId>, table: HashMap<Vec<u8>, String>, otherwise: Option<String> },
 }
 
 impl Compiled {
@@ -316,7 +359,7 @@ impl Compiled {
                 self.steps.push(Step::FirstOf(slot, slots));
             }
             Meaning::Table { from, table, otherwise } => {
-                let from = self.native_slot(from, fields);
+                let from = from.iter().map(|native| self.native_slot(native, fields)).collect();
                 let table = table.iter().map(|(key, value)| (key.to_ascii_lowercase().into_bytes(), value.clone())).collect();
                 self.steps.push(Step::Table { target: slot, from, table, otherwise: otherwise.clone() });
             }
@@ -378,25 +421,33 @@ impl Step {
                 }
             }
             Self::Table { target, from, table, otherwise } => {
-                let text: &[u8] = match row.value(*from) {
-                    Value::Text(text) | Value::Number(text) => text,
-                    Value::Boolean(true) => b"true",
-                    Value::Boolean(false) => b"false",
-                    _ => return,
+                let text = |slot: &SlotId| match row.value(*slot) {
+                    Value::Text(text) | Value::Number(text) => Some(text),
+                    Value::Boolean(true) => Some(&b"true"[..]),
+                    Value::Boolean(false) => Some(&b"false"[..]),
+                    _ => None,
                 };
-                // Keys of tables are short; longer values cannot be in it.
-                let mut key = [0; 64];
-                let known = key.get_mut(..text.len()).and_then(|key| {
-                    key.copy_from_slice(text);
-                    key.make_ascii_lowercase();
-                    table.get(&*key)
+                let any = from.iter().any(|slot| text(slot).is_some());
+                let known = from.iter().find_map(|slot| {
+                    let text = text(slot)?;
+                    look_up(table, text)
                 });
-                if let Some(value) = known.or(otherwise.as_ref()) {
+                if let Some(value) = known.or(otherwise.as_ref()).filter(|_| any) {
                     row.set_written(*target, Kind::Text, |out| out.extend_from_slice(value.as_bytes()));
                 }
             }
         }
     }
+}
+
+/// What a table has for a text in any case.
+fn look_up<'t>(table: &'t HashMap<Vec<u8>, String>, text: &[u8]) -> Option<&'t String> {
+    // Keys of tables are short; longer values cannot be in it.
+    let mut key = [0; 64];
+    let key = key.get_mut(..text.len())?;
+    key.copy_from_slice(text);
+    key.make_ascii_lowercase();
+    table.get(&*key)
 }
 
 /// Whether JSON would take this text as an integer.
@@ -405,138 +456,7 @@ fn is_integer(text: &[u8]) -> bool {
     !digits.is_empty() && digits.len() <= 20 && digits.iter().all(u8::is_ascii_digit) && (digits[0] != b'0' || digits.len() == 1)
 }
 
-/// What the tests of the decoders share: a line goes the whole way, through the schema map.
 #[cfg(test)]
-pub(super) mod testing {
-    use std::net::{IpAddr, Ipv4Addr};
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use super::{Compiled, DECODERS, DecoderKind, Options, Schema};
-    use crate::event::{Chunk, Events, Fields, Flaw, Sender, Span, Value};
-    use crate::json;
-
-    /// 2026-11-21T08:00:00Z.
-    pub(crate) const RECEIVED_MS: i64 = 1_795_248_000_000;
-
-    /// A line, decoded.
-    #[derive(Debug)]
-    pub(crate) struct Decoded {
-        /// The wanted fields that the event has; arrays and objects as JSON.
-        pub(crate) fields: Vec<(String, String)>,
-        pub(crate) flaw: Option<Flaw>,
-        pub(crate) time_ms: i64,
-        pub(crate) is_strict_object: bool,
-    }
-
-    impl Decoded {
-        /// The text of a field, empty if the event has none.
-        pub(crate) fn field(&self, name: &str) -> &str {
-            self.fields.iter().find(|(field, _)| field == name).map_or("", |(_, text)| text)
-        }
-    }
-
-    /// A chunk of one sender with one frame a line.
-    pub(crate) fn chunk(lines: &[&[u8]], peer: u8) -> Chunk {
-        let mut frames = Vec::new();
-        let mut bytes = Vec::new();
-        for line in lines {
-            frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
-            bytes.extend_from_slice(line);
-            bytes.push(b'\n');
-        }
-        let sender = Sender { source: "test".into(), source_index: 0 };
-        let peers = vec![(0, IpAddr::V4(Ipv4Addr::new(10, 0, 0, peer)))];
-        Chunk::new(bytes, frames, Arc::new(sender), RECEIVED_MS).with_peers(peers)
-    }
-
-    pub(crate) fn schema(kind: &'static dyn DecoderKind) -> Schema {
-        Schema::parse(Path::new(kind.name()), kind.schema(), kind.natives().as_deref()).unwrap()
-    }
-
-    /// Decodes lines of one sender.
-    pub(crate) fn decode_all(kind: &'static dyn DecoderKind, options: Options, wanted: &[&str], lines: &[&[u8]]) -> Vec<Decoded> {
-        let mut fields = Fields::default();
-        let slots: Vec<_> = wanted.iter().map(|name| (*name, fields.slot(name))).collect();
-        let compiled = Compiled::new(kind, &schema(kind), &mut fields, 0).unwrap().with_options(options).unwrap();
-        let chunk = chunk(lines, 1);
-        let mut events = Events::default();
-        events.reset(&chunk, fields.width());
-        compiled.instance().decode(&chunk, 0..lines.len(), &mut events);
-        let decoded = |index| {
-            let event = events.event(&chunk, index);
-            let fields = slots.iter().filter_map(|(name, slot)| Some(((*name).to_owned(), text(event.value(*slot))?))).collect();
-            Decoded { fields, flaw: event.flaw, time_ms: event.time_ms, is_strict_object: event.is_strict_object }
-        };
-        (0..lines.len()).map(decoded).collect()
-    }
-
-    /// Decodes a line.
-    pub(crate) fn decode(kind: &'static dyn DecoderKind, wanted: &[&str], line: &[u8]) -> Decoded {
-        decode_all(kind, Options::default(), wanted, &[line]).remove(0)
-    }
-
-    fn text(value: Value<'_>) -> Option<String> {
-        let bytes = match value {
-            Value::Missing => return None,
-            Value::Null => b"null".to_vec(),
-            Value::Boolean(boolean) => boolean.to_string().into_bytes(),
-            Value::Number(text) | Value::Text(text) | Value::Array(text) | Value::Object(text) => text.to_vec(),
-            Value::Escaped(inside) => {
-                let mut out = Vec::new();
-                json::unescape(inside, &mut out);
-                out
-            }
-        };
-        Some(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// Holds lines against the fields that they must give.
-    pub(crate) fn check(kind: &'static dyn DecoderKind, cases: &[(&str, &[(&str, &str)])]) {
-        for (line, expected) in cases {
-            let wanted: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
-            let decoded = decode(kind, &wanted, line.as_bytes());
-            for (name, value) in *expected {
-                assert_eq!(decoded.field(name), *value, "{name} of {line}");
-            }
-        }
-    }
-
-    /// Every canonical name of the schema map that none of the lines fills.
-    pub(crate) fn never_filled(kind: &'static dyn DecoderKind, lines: &[&str]) -> Vec<String> {
-        let schema = schema(kind);
-        let names: Vec<&str> = schema.ecs.keys().map(String::as_str).collect();
-        let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
-        let decoded = decode_all(kind, Options::default(), &names, &lines);
-        let is_filled = |name: &&str| decoded.iter().any(|decoded| !decoded.field(name).is_empty());
-        names.iter().filter(|name| !is_filled(name)).map(|name| (*name).to_owned()).collect()
-    }
-
-    /// Every prefix of every line, and lines with bytes changed, are decoded without a panic; `auto` looks at them too.
-    pub(crate) fn torture(kind: &'static dyn DecoderKind, lines: &[&str]) {
-        let schema = schema(kind);
-        let names: Vec<&str> = schema.ecs.keys().map(String::as_str).collect();
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = move |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % below
-        };
-        for line in lines.iter().map(|line| line.as_bytes()) {
-            let mut broken: Vec<Vec<u8>> = (0..line.len()).map(|end| line[..end].to_vec()).collect();
-            for _ in 0..500 {
-                let mut bytes = line.to_vec();
-                for _ in 0..=random(4) {
-                    let at = random(bytes.len());
-                    bytes[at] = b"\"\\{}[]:, -<>=/\x00\xff\xc3\x801T.\n"[random(22)];
-                }
-                bytes.drain(..random(3) * random(bytes.len() / 4 + 1));
-                broken.push(bytes);
-            }
-            let lines: Vec<&[u8]> = broken.iter().map(Vec::as_slice).collect();
-            assert_eq!(decode_all(kind, Options::default(), &names, &lines).len(), lines.len());
-            for line in &lines {
-                assert!(DECODERS.iter().any(|kind| kind.name() == super::explain(line).0));
-            }
-        }
-    }
-}
+mod testing;
+#[cfg(test)]
+mod trial;

@@ -8,6 +8,8 @@
 //! Never: I/O after loading, allocation per event, deciding what happens to a hit. Immutable and shared by
 //! all shards; each shard has its own [`Scratch`].
 
+pub mod cases;
+mod pack;
 pub mod sigma;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +19,14 @@ use crate::event::{Chunk, Events, Fields};
 use crate::matcher::{self, Builder, Matcher, ProgramId};
 
 use sigma::{Placeholders, SigmaRule, Skipped};
+
+/// The word that stands for the pack where a path of rules is expected. A folder of that name is `./builtin`.
+pub const BUILTIN: &str = "builtin";
+
+/// The rules that come with the program: path in the repository and text, sorted by path.
+pub fn pack() -> &'static [(&'static str, &'static str)] {
+    pack::PACK
+}
 
 /// Rules of some files and folders.
 #[derive(Debug, Default)]
@@ -28,23 +38,22 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Loads files, and `*.yml`/`*.yaml` below folders except those called `schema`. Mistakes of one file
-    /// do not keep the others out; all of them are returned.
+    /// Loads files, `*.yml`/`*.yaml` below folders except those called `schema`, and the pack for the path
+    /// [`BUILTIN`]. Mistakes of one file do not keep the others out; all of them are returned.
     pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> (Self, Diagnostics) {
         let mut rules = Self::default();
         let mut diagnostics = Diagnostics::new();
         let mut files = Vec::new();
         for path in paths {
-            collect(path, &mut files, &mut diagnostics);
+            if path.as_os_str() == BUILTIN {
+                pack().iter().for_each(|(file, text)| rules.add(Path::new(file), text, placeholders, &mut diagnostics));
+            } else {
+                collect(path, &mut files, &mut diagnostics);
+            }
         }
         for file in files {
             match std::fs::read_to_string(&file) {
-                Ok(text) => {
-                    let mut loaded = sigma::load(&file, &text, placeholders);
-                    rules.rules.append(&mut loaded.rules);
-                    rules.skipped.append(&mut loaded.skipped);
-                    diagnostics.0.append(&mut loaded.diagnostics.0);
-                }
+                Ok(text) => rules.add(&file, &text, placeholders, &mut diagnostics),
                 Err(error) => diagnostics.push(Diagnostic::error(&file, 0, 0, "", format!("cannot be read: {error}"))),
             }
         }
@@ -56,6 +65,13 @@ impl Rules {
             }
         }
         (rules, diagnostics)
+    }
+
+    fn add(&mut self, file: &Path, text: &str, placeholders: &Placeholders, diagnostics: &mut Diagnostics) {
+        let mut loaded = sigma::load(file, text, placeholders);
+        self.rules.append(&mut loaded.rules);
+        self.skipped.append(&mut loaded.skipped);
+        diagnostics.0.append(&mut loaded.diagnostics.0);
     }
 }
 

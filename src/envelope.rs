@@ -40,6 +40,17 @@ pub struct TimeContext {
     pub offset_ms: i64,
 }
 
+/// Whether `frame` may begin with a header: with a PRI, or, as in files that syslog daemons write, with an
+/// RFC 3164 or RFC 3339 time. Cheap; a format that begins in another way is never taken for a header.
+pub fn begins(frame: &[u8]) -> bool {
+    match frame {
+        [b'<', ..] => true,
+        [a @ b'A'..=b'Z', b, c, b' ', ..] => clock::month(&[*a, *b, *c]).is_some(),
+        [b'0'..=b'9', _, _, _, b'-', _, _, b'-', _, _, b'T', ..] => true,
+        _ => false,
+    }
+}
+
 /// Reads the header of `frame`. Never fails: what is not there stays empty.
 pub fn parse(frame: &[u8], context: TimeContext) -> Header {
     let (priority, at) = priority(frame);

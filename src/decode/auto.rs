@@ -1,8 +1,8 @@
 //! `auto`: which decoder a frame gets, and why.
 //!
 //! The first of [`DECODERS`] that recognises the frame takes it. A sender keeps to its format as a rule, so the
-//! specific format that it used last is asked before the others; the general ones (`json`, `syslog`) only take
-//! what nobody else does. What nobody recognises goes to `json` if it begins with `{`, else to `syslog`.
+//! specific format that it used last is asked before the others; the general ones (`json`, `key_value`, `syslog`)
+//! only take what nobody else does; `syslog` takes anything.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::event::Chunk;
 const SENDERS_MAX: usize = 4096;
 
 /// Formats that recognise nearly anything: never a first guess.
-const GENERAL: [&str; 2] = ["json", "syslog"];
+const GENERAL: [&str; 3] = ["json", "key_value", "syslog"];
 
 /// Chooses decoders. One per shard.
 #[derive(Debug, Default)]
@@ -77,21 +77,14 @@ fn choose(frame: &[u8], guess: Option<usize>) -> (usize, &'static str) {
         return (index, why);
     }
     let recognised = DECODERS.iter().enumerate().find_map(|(index, kind)| Some((index, kind.sniff(frame)?)));
-    recognised.unwrap_or_else(|| {
-        let (name, why) = if frame.trim_ascii_start().first() == Some(&b'{') {
-            ("json", "nothing else recognises it, and it begins with a brace")
-        } else {
-            ("syslog", "nothing else recognises it")
-        };
-        let index = DECODERS.iter().position(|kind| kind.name() == name);
-        (index.unwrap_or(DECODERS.len() - 1), why)
-    })
+    // The last of the table takes anything.
+    recognised.unwrap_or((DECODERS.len() - 1, "nothing else recognises it"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Auto, DECODERS, SENDERS_MAX, explain};
-    use crate::decode::testing::chunk;
+    use super::{Auto, DECODERS, SENDERS_MAX, choose, explain};
+    use crate::decode::trial::chunk;
     use crate::traffic::{Kind, Traffic};
 
     fn name(index: usize) -> &'static str {
@@ -108,11 +101,26 @@ mod tests {
     }
 
     #[test]
+    fn the_format_that_a_sender_used_last_takes_no_frame_of_another() {
+        for kind in DECODERS {
+            for guess in 0..=DECODERS.len() {
+                let (chosen, _) = choose(kind.sample().as_bytes(), Some(guess));
+                assert_eq!(name(chosen), kind.name(), "behind {guess}");
+            }
+        }
+    }
+
+    #[test]
     fn made_traffic_is_recognised_alone_and_behind_any_other() {
-        let kinds = [(Kind::AwsWaf, "aws_waf"), (Kind::PaloAlto, "palo_alto")];
+        let kinds = [
+            (Kind::AwsWaf, "aws_waf"),
+            (Kind::AwsVpcFlow, "aws_vpc_flow"),
+            (Kind::AwsNetworkFirewall, "aws_network_firewall"),
+            (Kind::PaloAlto, "palo_alto"),
+        ];
         let mut lines = Vec::new();
         for number in 0..400_usize {
-            let (kind, expected) = kinds[number % 2];
+            let (kind, expected) = kinds[number % 4];
             let mut line = Vec::new();
             Traffic::new(kind, number as u64).next(1_795_248_000_000, &mut line);
             assert_eq!(explain(&line).0, expected, "{}", String::from_utf8_lossy(&line));
@@ -177,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_nobody_recognises_still_has_a_decoder() {
-        assert_eq!(explain(b"{ no json").0, "json");
+        assert_eq!(explain(b"{ no json").0, "syslog");
         for frame in [b"".as_slice(), b"hello", b"\xff\xfe", b"<", b"[1,2]"] {
             let (name, why) = explain(frame);
             assert!(DECODERS.iter().any(|kind| kind.name() == name) && !why.is_empty(), "{frame:?}");

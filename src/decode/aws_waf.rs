@@ -238,7 +238,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::testing::{RECEIVED_MS, check, decode, never_filled, torture};
+    use crate::decode::trial::{RECEIVED_MS, check, decode, never_filled, torture};
     use crate::event::Flaw;
     use crate::traffic::{Kind as Product, Traffic};
 

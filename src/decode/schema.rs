@@ -9,6 +9,7 @@
 //!   url.original: [url, misc]                        # the first that the event has
 //!   observer.vendor: { value: Palo Alto Networks }   # always this
 //!   event.outcome: { from: action, map: { allow: success, deny: failure }, otherwise: unknown }
+//!   event.type: { from: [status, action], map: { ... } }   # the first whose value the table knows
 //! sigma:
 //!   c-uri: url.original                              # names that Sigma rules use for this log source
 //! ```
@@ -62,11 +63,11 @@ pub enum Meaning {
     Value(String),
     /// A table keyed by the text of a native field, case folded.
     Table {
-        /// The native field.
-        from: String,
+        /// The native fields; the first whose value is in the table decides.
+        from: Vec<String>,
         /// Its values and what they become.
         table: BTreeMap<String, String>,
-        /// What every other value becomes; without it the field is missing.
+        /// What every other value becomes; without it, and without any of the fields, the field is missing.
         otherwise: Option<String>,
     },
 }
@@ -83,11 +84,19 @@ struct Document {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Long {
-    from: Option<String>,
+    from: Option<Names>,
     value: Option<String>,
     r#type: Option<Type>,
     map: Option<BTreeMap<String, String>>,
     otherwise: Option<String>,
+}
+
+/// One name or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Names {
+    One(String),
+    Several(Vec<String>),
 }
 
 #[derive(Deserialize, PartialEq)]
@@ -126,8 +135,7 @@ impl Schema {
 impl Origin {
     fn natives(&self) -> Vec<&str> {
         match &self.meaning {
-            Meaning::From(natives) => natives.iter().map(String::as_str).collect(),
-            Meaning::Table { from, .. } => vec![from],
+            Meaning::From(natives) | Meaning::Table { from: natives, .. } => natives.iter().map(String::as_str).collect(),
             Meaning::Value(_) => Vec::new(),
         }
     }
@@ -143,8 +151,12 @@ fn source(section: &Section) -> Result<Origin, Diagnostics> {
     }
     let long: Long = section.read()?;
     let integer = long.r#type == Some(Type::Integer);
-    let meaning = match (long.from, long.value, long.map) {
-        (Some(from), None, None) => Meaning::From(vec![from]),
+    let from = long.from.map(|names| match names {
+        Names::One(name) => vec![name],
+        Names::Several(names) => names,
+    });
+    let meaning = match (from, long.value, long.map) {
+        (Some(from), None, None) => Meaning::From(from),
         (None, Some(value), None) => Meaning::Value(value),
         (Some(from), None, Some(table)) => Meaning::Table { from, table, otherwise: long.otherwise },
         _ => return Err(section.error("expected `from`, `value`, or `from` with `map`").into()),

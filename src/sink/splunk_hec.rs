@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 use super::{Encoder, Exchange, Http, Selection, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Items, Sealed};
-use crate::config::{ByteSize, Interval, Secret, Section};
+use crate::config::{ByteSize, Interval, Secret, Section, schema_of};
 use crate::encode::body::{Body, Context, Form};
 use crate::encode::compress::Codec;
 use crate::error::{Diagnostics, Error};
@@ -42,6 +42,7 @@ ack: true                                      # wait for the indexer; the token
 index: firewall                                # default: the token's
 sourcetype: "pan:traffic"                      # default: by decoder, as Splunk's own add-ons expect
 form: raw                                      # raw: the line as it came; json: ECS names
+fields: [source.ip, event.action]              # json: only these; default: all that the decoder knows
 buffer: { size: 1MB, interval: 1s, events: 10000 }
 compression: gzip
 "#;
@@ -53,6 +54,10 @@ impl SinkKind for SplunkHec {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Box<dyn Sink>, Diagnostics> {
@@ -92,6 +97,8 @@ struct Config {
     /// What the event is.
     #[serde(default)]
     form: Form,
+    /// ECS names that `json` writes; all that the decoder knows if not set.
+    fields: Option<Vec<String>>,
     /// Whether `json` keeps the frame in `event.original`.
     #[serde(default)]
     keep_raw: bool,
@@ -167,7 +174,7 @@ impl Sink for Configured {
     fn wants(&self, canonical: &[String]) -> Vec<String> {
         let mut names = vec!["host.hostname".to_owned()];
         if self.config.form == Form::Json {
-            names.extend_from_slice(canonical);
+            names.extend_from_slice(self.config.fields.as_deref().unwrap_or(canonical));
         }
         names
     }
@@ -185,8 +192,12 @@ impl Sink for Configured {
             text("index", index);
         }
         metadata.extend_from_slice(b",\"event\":");
+        let mut context = context.clone();
+        if let Some(fields) = &config.fields {
+            context.canonical.clone_from(fields);
+        }
         Box::new(EventEncoder {
-            body: Body::new(config.form, config.keep_raw, context),
+            body: Body::new(config.form, config.keep_raw, &context),
             host: context.fields.find("host.hostname"),
             metadata: metadata.into_boxed_slice(),
         })

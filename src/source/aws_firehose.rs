@@ -38,7 +38,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IntoDeserializer as _, SeqAccess, Visitor};
 
 use super::{Intake, Source, SourceKind};
-use crate::config::{Secret, Section};
+use crate::config::{Secret, Section, schema_of};
 use crate::error::{Diagnostics, Error};
 use crate::net::http_auth::Auth;
 use crate::net::http_server::{self, ConnectionInfo, ServerOptions};
@@ -71,6 +71,10 @@ impl SourceKind for AwsFirehose {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Arc<dyn Source>, Diagnostics> {

@@ -33,7 +33,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{Intake, Refused, Source, SourceKind, Stream};
-use crate::config::{Interval, Section};
+use crate::config::{Interval, Section, schema_of};
 use crate::error::{Diagnostics, Error, ErrorKind};
 use crate::event::{Origin, OriginField};
 use crate::limits::READ_BYTES;
@@ -77,6 +77,10 @@ impl SourceKind for File {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Arc<dyn Source>, Diagnostics> {

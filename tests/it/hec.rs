@@ -102,6 +102,7 @@ fn read(reader: &mut impl BufRead) -> Option<Request> {
     reader.read_exact(&mut body).ok()?;
     if headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
         let mut plain = Vec::new();
+        #[expect(clippy::disallowed_methods, reason = "bounded by take")]
         flate2::read::GzDecoder::new(&body[..]).take(1 << 30).read_to_end(&mut plain).ok()?;
         body = plain;
     }
@@ -139,7 +140,7 @@ fn answer(request: &Request, state: &mut State) -> (u16, String) {
             Err(_) => Some((6, "Invalid data format")),
             Ok(event) => {
                 let is_poison = state.poison.as_ref().is_some_and(|poison| event.to_string().contains(poison.as_str()));
-                let wrong = mistake(&event).or(is_poison.then_some((6, "Invalid data format")));
+                let wrong = mistake(&event).or_else(|| is_poison.then_some((6, "Invalid data format")));
                 events.push(event);
                 wrong
             }

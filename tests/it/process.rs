@@ -66,6 +66,11 @@ impl Hydrant {
         self._folder.path()
     }
 
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// Waits until it ends by itself; whether it ended well.
     pub(crate) fn wait(mut self) -> bool {
         eventually("the process to end", || self.child.try_wait().unwrap()).success()
