@@ -86,9 +86,7 @@ impl Body {
             names.iter().filter_map(|name| Some((name.clone(), context.fields.find(name)?))).collect()
         };
         let template = |names: &[String]| Template::new(slots(names).iter().map(|(name, slot)| (name.as_str(), *slot)));
-        // `message` is the frame without its header: as good as the frame, and as long.
-        let is_wanted = |name: &&String| *name != "@timestamp" && (keep_raw || *name != "message");
-        let all: Vec<String> = context.canonical.iter().chain(&context.added).filter(is_wanted).cloned().collect();
+        let all: Vec<String> = context.canonical.iter().chain(&context.added).filter(|name| *name != "@timestamp").cloned().collect();
         let mut source = Vec::new();
         json::write_string(context.source.as_bytes(), &mut source);
         Self {

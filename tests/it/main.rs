@@ -24,5 +24,6 @@ mod mistakes;
 mod process;
 mod registry;
 mod rules;
+mod sigmahq;
 mod slice;
 mod tidy;

@@ -227,7 +227,8 @@ fn fields_that_differ(line: &Line, rule: &SigmaRule, decoder: usize, a: &str, b:
         .map(|(name, condition)| (name, SigmaRule { condition, ..rule.clone() }))
         .collect();
     let rules: Vec<SigmaRule> = parts.iter().map(|(_, rule)| rule.clone()).collect();
-    let mut slots = Fields::default();
+    // Beside the fields that the plan wants: what a decoder reads may depend on them.
+    let mut slots: Fields = line.decoders[decoder].context.fields.clone();
     let (detector, _) = Detector::new(&rules, &Same(line, decoder), &mut slots);
     let kind = line.decoders[decoder].compiled.kind();
     let schema = hydrant::decode::Schema::parse(Path::new("schema"), kind.schema(), kind.natives().as_deref()).unwrap();
