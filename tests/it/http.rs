@@ -30,7 +30,7 @@ pub(crate) fn raw(hec: &Hec, count: usize) -> Vec<String> {
     let text = |event: &serde_json::Value| {
         let mut event = event["event"].clone();
         event.as_object_mut().map(|object| object.remove("hydrant"));
-        event.as_str().or(event["message"].as_str()).map_or_else(|| event.to_string(), str::to_owned)
+        event.as_str().or_else(|| event["message"].as_str()).map_or_else(|| event.to_string(), str::to_owned)
     };
     let mut events: Vec<String> = state.events.iter().map(text).collect();
     events.sort();
@@ -117,13 +117,14 @@ fn requests_that_cannot_be_taken_say_why() {
     let bomb = gzip(&vec![b'x'; 1_000_000]);
     let mut cut = gzip(b"some text that is long enough");
     cut.truncate(20);
+    let long = vec![b'x'; 100_001];
     let cases: [(&str, &[&str], &[u8], u16); 12] = [
         ("POST /logs", &[], b"x", 401),
         ("POST /logs", &["authorization: Bearer abd"], b"x", 401),
         ("GET /logs", &[auth], b"", 405),
         ("OPTIONS /logs", &[auth], b"", 405),
         ("POST /other", &[auth], b"x", 404),
-        ("POST /logs", &[auth], &[b'x'; 100_001], 413),
+        ("POST /logs", &[auth], &long, 413),
         ("POST /logs", &[auth, "content-encoding: gzip"], &bomb, 413),
         ("POST /logs", &[auth, "content-encoding: br"], b"x", 415),
         ("POST /logs", &[auth, "content-encoding: gzip", "content-encoding: gzip"], b"x", 415),
