@@ -18,10 +18,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
+use serde::Deserialize;
 
 use crate::budget::{Budget, Reservation};
+use crate::config::{ByteSize, Interval, Section};
 use crate::encode::compress::{Codec, Compressor, CompressorPool};
-use crate::error::Error;
+use crate::error::{Diagnostics, Error};
 use crate::event::{Acknowledgement, Chunk, Events, Members};
 
 /// Open partitions of one destination and shard: the quota of Amazon Data Firehose (Developer Guide, "Quota").
@@ -55,6 +57,77 @@ pub struct Batching {
     pub separator: &'static [u8],
     /// Bytes behind the last item.
     pub tail: &'static [u8],
+}
+
+/// What a user may say about batches; each sink has its own [`BufferRange`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Buffer {
+    /// Bytes before compression.
+    size: Option<ByteSize>,
+    /// The same in MiB, as Amazon Data Firehose has it.
+    size_mb: Option<usize>,
+    /// Time since the first event.
+    interval: Option<Interval>,
+    /// Number of events.
+    events: Option<usize>,
+}
+
+/// Defaults and upper bounds of a sink's batches.
+#[derive(Clone, Copy, Debug)]
+pub struct BufferRange {
+    /// Default size in bytes.
+    pub bytes: usize,
+    /// Least and most bytes.
+    pub bytes_range: (usize, usize),
+    /// Default interval.
+    pub interval: Duration,
+    /// Longest interval.
+    pub interval_max: Duration,
+    /// Default number of events.
+    pub items: usize,
+    /// Most events.
+    pub items_max: usize,
+}
+
+/// Size, interval and number of events within the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes before compression.
+    pub bytes: usize,
+    /// Time since the first event.
+    pub interval: Duration,
+    /// Number of events.
+    pub items: usize,
+}
+
+impl Buffer {
+    /// What holds, with the defaults of `range`; `section` is the sink's, for messages.
+    ///
+    /// # Errors
+    /// Values outside the range.
+    pub fn limits(self, range: &BufferRange, section: &Section) -> Result<Limits, Diagnostics> {
+        let mut diagnostics = Diagnostics::new();
+        let place = |key: &str| section.child("buffer").and_then(|buffer| buffer.child(key)).unwrap_or_else(|| section.clone());
+        if self.size.is_some() && self.size_mb.is_some() {
+            diagnostics.push(place("size_mb").error("`size` says this already"));
+        }
+        let bytes = self.size.map(|size| size.0).or_else(|| self.size_mb.map(|size| size.saturating_mul(1 << 20))).unwrap_or(range.bytes);
+        let (least, most) = range.bytes_range;
+        if !(least..=most).contains(&bytes) {
+            let place = place(if self.size.is_some() { "size" } else { "size_mb" });
+            diagnostics.push(place.error(format!("a batch has {} to {}", ByteSize(least), ByteSize(most))));
+        }
+        let interval = self.interval.map_or(range.interval, |interval| interval.0);
+        if interval > range.interval_max {
+            diagnostics.push(place("interval").error(format!("the longest interval is {} s", range.interval_max.as_secs())));
+        }
+        let items = self.events.unwrap_or(range.items);
+        if !(1..=range.items_max).contains(&items) {
+            diagnostics.push(place("events").error(format!("a batch has 1 to {} events", range.items_max)));
+        }
+        diagnostics.into_result(Limits { bytes, interval, items })
+    }
 }
 
 /// Encoded items, one after the other, the sink's separator before each.

@@ -206,19 +206,24 @@ pub fn write_rfc3339(ms: i64, out: &mut Vec<u8>) {
     }
     let day = days - days_from_civil(year, low, 1) + 1;
     let time = ms.rem_euclid(DAY_MS);
-    let mut push = |value: i64, width: u32, end: u8| {
-        for power in (0..width).rev() {
-            out.push(b'0' + (value / 10i64.pow(power) % 10) as u8);
-        }
-        out.push(end);
-    };
-    push(year, 4, b'-');
-    push(low, 2, b'-');
-    push(day, 2, b'T');
-    push(time / 3_600_000, 2, b':');
-    push(time / 60_000 % 60, 2, b':');
-    push(time / 1000 % 60, 2, b'.');
-    push(time % 1000, 3, b'Z');
+    let digit = |value: i64| b'0' + (value % 10) as u8;
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let parts = [
+        (0, year / 100),
+        (2, year),
+        (5, low),
+        (8, day),
+        (11, time / 3_600_000),
+        (14, time / 60_000 % 60),
+        (17, time / 1000 % 60),
+        (20, time % 1000 / 10),
+    ];
+    for (at, value) in parts {
+        text[at] = digit(value / 10);
+        text[at + 1] = digit(value);
+    }
+    text[22] = digit(time);
+    out.extend_from_slice(&text);
 }
 
 #[cfg(test)]

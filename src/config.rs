@@ -5,11 +5,13 @@
 //! comment and a unit on each field) and reads it with [`Section::read`]; nothing is opened or started by
 //! reading, so `validate` runs the same code.
 
+mod schema;
 mod secret;
 mod section;
 mod units;
 mod yaml;
 
+pub use schema::schema_of;
 pub use secret::Secret;
 pub use section::Section;
 pub use units::{ByteSize, Interval};

@@ -278,6 +278,9 @@ pub struct Compiled {
     steps: Vec<Step>,
 }
 
+/// Lower-case text to what it becomes. The keys are ours, so a fast hash will do.
+type Texts = HashMap<Vec<u8>, String, foldhash::fast::RandomState>;
+
 /// What a schema map does to a row beyond naming.
 #[derive(Clone, Debug)]
 enum Step {
@@ -289,7 +292,7 @@ enum Step {
     FirstOf(SlotId, Vec<SlotId>),
     /// A table of texts, keyed by the lower-case text of a text, number or boolean; the first field whose text is
     /// in it decides.
-    Table { target: SlotId, from: Vec<SlotId>, table: HashMap<Vec<u8>, String>, otherwise: Option<String> },
+    Table { target: SlotId, from: Vec<SlotId>, table: Texts, otherwise: Option<String> },
 }
 
 impl Compiled {
@@ -441,7 +444,7 @@ impl Step {
 }
 
 /// What a table has for a text in any case.
-fn look_up<'t>(table: &'t HashMap<Vec<u8>, String>, text: &[u8]) -> Option<&'t String> {
+fn look_up<'t>(table: &'t Texts, text: &[u8]) -> Option<&'t String> {
     // Keys of tables are short; longer values cannot be in it.
     let mut key = [0; 64];
     let key = key.get_mut(..text.len())?;

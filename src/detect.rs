@@ -8,6 +8,7 @@
 //! Never: I/O after loading, allocation per event, deciding what happens to a hit. Immutable and shared by
 //! all shards; each shard has its own [`Scratch`].
 
+pub mod cases;
 mod pack;
 pub mod sigma;
 

@@ -1,6 +1,7 @@
 //! From event bytes to output bytes: what a batch is made of before a sink addresses it.
 //!
 //! * [`body`]: one event as one JSON value, or as the bytes that came.
+//! * [`rows`]: events one after the other, each a line or an element; partitions by the names of objects.
 //! * [`template`]: slots to a nested JSON object by a plan made once.
 //! * [`compress`]: a batch is compressed while it fills, one gzip member or one zstd frame each.
 //! * [`key_template`]: the names that batches get as objects and files.
@@ -12,4 +13,5 @@ pub mod compress;
 #[cfg(isal)]
 mod isal;
 pub mod key_template;
+pub mod rows;
 pub mod template;

@@ -33,22 +33,26 @@ pub struct Span {
 
 impl Span {
     /// A span; both ends in bytes from the start of the buffer.
+    #[inline]
     pub fn new(start: usize, end: usize) -> Self {
         debug_assert!(start <= end && end <= CHUNK_BYTES_MAX);
         Self { start: start as u32, end: end as u32 }
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(self) -> usize {
         (self.end - self.start) as usize
     }
 
     /// Whether it has no bytes.
+    #[inline]
     pub fn is_empty(self) -> bool {
         self.start == self.end
     }
 
     /// The bytes it covers.
+    #[inline]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start as usize..self.end as usize]
     }
@@ -125,16 +129,19 @@ impl Chunk {
     }
 
     /// The buffer with its padding.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Spans of the frames.
+    #[inline]
     pub fn frames(&self) -> &[Span] {
         &self.frames
     }
 
     /// The bytes of frame `index`.
+    #[inline]
     pub fn frame(&self, index: usize) -> &[u8] {
         self.frames[index].of(&self.bytes)
     }
@@ -274,12 +281,14 @@ impl Events {
     }
 
     /// The row to be filled; row `index` belongs to frame `index`, alerts come behind.
+    #[inline]
     pub fn row_mut<'a>(&'a mut self, chunk: &'a Chunk, index: usize) -> Row<'a> {
         let start = index * self.width;
         Row { bytes: chunk.bytes(), slots: &mut self.slots[start..start + self.width], arena: &mut self.arena, meta: &mut self.meta[index] }
     }
 
     /// The event in row `index`.
+    #[inline]
     pub fn event<'a>(&'a self, chunk: &'a Chunk, index: usize) -> Event<'a> {
         let start = index * self.width;
         let meta = self.meta[index];
@@ -308,21 +317,25 @@ pub struct Row<'a> {
 
 impl<'a> Row<'a> {
     /// The chunk's buffer, padding included; spans and slot offsets count from its start.
+    #[inline]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
     /// Sets a slot; the last write wins.
+    #[inline]
     pub fn set(&mut self, slot: SlotId, value: Slot) {
         self.slots[slot.index()] = value;
     }
 
     /// Sets a slot to text of the chunk's buffer.
+    #[inline]
     pub fn set_text(&mut self, slot: SlotId, span: Span) {
         self.set(slot, Slot::new(Kind::Text, span.start as usize, span.len()));
     }
 
     /// Sets a slot to a value that is not in the buffer as it is: `write` appends it to the arena.
+    #[inline]
     pub fn set_written(&mut self, slot: SlotId, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.arena.len();
         write(self.arena);
@@ -331,13 +344,21 @@ impl<'a> Row<'a> {
     }
 
     /// The value of a slot as filled so far.
+    #[inline]
     pub fn value(&self, slot: SlotId) -> Value<'_> {
         self.slots[slot.index()].value(self.bytes, self.arena)
     }
 
     /// The slot as filled so far.
+    #[inline]
     pub fn slot(&self, slot: SlotId) -> Slot {
         self.slots[slot.index()]
+    }
+
+    /// Whether `bytes` more can be written: offsets end at [`CHUNK_BYTES_MAX`]. Who writes as much as an
+    /// outside file or program says asks first.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.arena.len() + bytes <= CHUNK_BYTES_MAX
     }
 
     /// Sets the event's own time, ms since 1970 UTC.
@@ -383,16 +404,19 @@ pub struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// The frame as it came.
+    #[inline]
     pub fn raw(&self) -> &'a [u8] {
         self.raw.of(self.bytes)
     }
 
     /// The value of a slot.
+    #[inline]
     pub fn value(&self, slot: SlotId) -> Value<'a> {
         self.slots[slot.index()].value(self.bytes, self.arena)
     }
 
     /// The slot itself.
+    #[inline]
     pub fn slot(&self, slot: SlotId) -> Slot {
         self.slots[slot.index()]
     }

@@ -51,6 +51,12 @@ families! {
     KERNEL_DROPS Counter "hydrant_udp_kernel_drops_total";
     /// Frames whose decoder found a flaw, per source and reason.
     DECODE_FLAWS Counter "hydrant_decode_flaws_total";
+    /// Programs that failed on an event, or made a field that nothing can hold, per source and reason.
+    TRANSFORM_ERRORS Counter "hydrant_transform_errors_total";
+    /// Files of enrichments that were read, per enrichment and outcome (`loaded`, `failed`).
+    ENRICHMENT_LOADS Counter "hydrant_enrichment_loads_total";
+    /// Look-ups given up because of a damaged entry or a full chunk, per enrichment.
+    ENRICHMENT_ERRORS Counter "hydrant_enrichment_errors_total";
     /// Rule matches, per rule.
     RULE_HITS Counter "hydrant_rule_hits_total";
     /// Alerts made.
@@ -77,6 +83,10 @@ families! {
     HELD Gauge "hydrant_destination_held";
     /// Bytes accounted in the memory budget.
     BUDGET_USED Gauge "hydrant_memory_budget_used_bytes";
+    /// Size of the memory budget in bytes.
+    BUDGET_LIMIT Gauge "hydrant_memory_budget_limit_bytes";
+    /// Reloads of the configuration, per result: `ok`, or `refused` with the old plan kept.
+    RELOADS Counter "hydrant_config_reloads_total";
     /// Chunks that one shard handed to another.
     CHUNKS_HANDED_OVER Counter "hydrant_chunks_handed_over_total";
     /// CPU time of a stage in nanoseconds, when profiling is on, per stage.

@@ -5,9 +5,17 @@
 //! * [`intake`]: what sources give their bytes to: framing, budget, journal.
 //! * [`mesh`]: whole chunks from a busy shard to an idle one.
 //! * [`run`]: starts the shards, stops them, drains.
+//! * [`health`]: what is open, what has ended; [`tap`]: a sample of live events for those who watch.
+//! * [`reload`]: a changed configuration for a running pipeline.
+//! * [`offline`]: decoding and detection without a run; [`schema`]: the JSON schema of the configuration.
 
+pub mod health;
 pub mod intake;
 pub mod mesh;
+pub mod offline;
 pub mod plan;
+pub mod reload;
 pub mod run;
+pub mod schema;
 pub mod shard;
+pub mod tap;

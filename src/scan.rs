@@ -22,6 +22,23 @@ pub fn either(block: &[u8; 16], a: u8, b: u8) -> u32 {
     block.iter().enumerate().fold(0, |mask, (index, byte)| mask | u32::from(*byte == a || *byte == b) << index)
 }
 
+/// Bit `i` is set where `block[i]` is `byte`.
+#[inline]
+pub fn equal(block: &[u8; 32], byte: u8) -> u32 {
+    let [low, high] = block.as_chunks::<16>().0 else { return 0 };
+    either(low, byte, byte) | either(high, byte, byte) << 16
+}
+
+/// Bit `i` is set where an odd number of bits of `mask` up to and including `i` are: between an opening quote and
+/// its closing one.
+#[inline]
+pub fn inside(mut mask: u32) -> u32 {
+    for shift in [1, 2, 4, 8, 16] {
+        mask ^= mask << shift;
+    }
+    mask
+}
+
 /// Calls `hit` with the offset of every `a` and `b` in `bytes[start..end]`, in order, until it returns
 /// `false`. `bytes` must be readable up to 16 bytes behind `end` for the fast path; shorter buffers are
 /// scanned byte by byte at their end.
@@ -50,6 +67,20 @@ pub fn for_each_of(bytes: &[u8], start: usize, end: usize, a: u8, b: u8, mut hit
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_inside_of_quotes_is_told_from_what_is_outside() {
+        let text = b"a\"b,c\",d,\"\",\"e,f,g,h,i,j,k,l,m,n,o";
+        let mut block = [b' '; 32];
+        block.copy_from_slice(&text[..32]);
+        let (mut open, mut expected) = (false, 0);
+        for (index, byte) in block.iter().enumerate() {
+            open ^= *byte == b'"';
+            expected |= u32::from(open) << index;
+        }
+        assert_eq!(inside(equal(&block, b'"')), expected);
+        assert_eq!(equal(&block, b',').count_ones() as usize, block.iter().filter(|byte| **byte == b',').count());
+    }
 
     #[test]
     fn every_delimiter_is_found_wherever_the_buffer_ends() {

@@ -9,7 +9,9 @@
 //! see [`Source::is_sharded`]), on the shard's thread. To add one: a file with a `SourceKind` and its two
 //! lines in [`SOURCES`].
 
+mod aws_firehose;
 mod demo;
+mod file;
 mod http;
 mod syslog;
 
@@ -27,7 +29,7 @@ use crate::net::listen::Address;
 use crate::task::{LocalFuture, Stop};
 
 /// Every source.
-pub static SOURCES: &[&dyn SourceKind] = &[&demo::Demo, &http::Http, &syslog::Syslog];
+pub static SOURCES: &[&dyn SourceKind] = &[&aws_firehose::AwsFirehose, &demo::Demo, &file::File, &http::Http, &syslog::Syslog];
 
 /// A kind of source.
 pub trait SourceKind: Sync {
@@ -35,6 +37,8 @@ pub trait SourceKind: Sync {
     fn name(&self) -> &'static str;
     /// A commented sample section; parsed by a test, shown in the documentation.
     fn sample(&self) -> &'static str;
+    /// The JSON schema of its section: [`crate::config::schema_of`] its settings.
+    fn schema(&self) -> schemars::Schema;
     /// Reads a section; opens nothing.
     ///
     /// # Errors
@@ -95,6 +99,8 @@ pub struct Messages {
 
 /// What a source gives its bytes to; the pipeline implements it, one per shard and source.
 pub trait Intake {
+    /// Every listener of this source is open. A source that has any says so once, when it begins to read.
+    fn opened(&self);
     /// A byte stream: a connection, a file.
     fn stream(&self, peer: Option<IpAddr>) -> Box<dyn Stream> {
         self.stream_from(peer, None)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{Failure, message};
+use crate::cli::{Failure, message, warn};
 use crate::error::{Diagnostic, Diagnostics};
 use crate::pipeline::plan::Plan;
 
@@ -15,9 +15,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let plan = read(&arguments.config)?;
-    for warning in &plan.warnings.0 {
-        message(&warning.to_string());
-    }
+    warn(&plan.warnings);
     let rules: usize = plan.rules.rules.len();
     message(&format!("{}: valid; {} sources, {} sinks, {rules} rules", arguments.config.display(), plan.sources.len(), plan.sinks.len()));
     Ok(())
@@ -25,8 +23,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Reads the plan of a file.
 pub(super) fn read(file: &Path) -> Result<Plan, Diagnostics> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Diagnostic::error(file, 0, 0, "", format!("cannot be read: {error}")).help("`hydrant init` writes a commented example")
-    })?;
-    Plan::read(file, &text)
+    Plan::read(file, &text(file)?)
+}
+
+/// Reads the text of a file.
+pub(super) fn text(file: &Path) -> Result<String, Diagnostics> {
+    let unreadable =
+        |error| Diagnostic::error(file, 0, 0, "", format!("cannot be read: {error}")).help("`hydrant init` writes a commented example");
+    Ok(std::fs::read_to_string(file).map_err(unreadable)?)
 }

@@ -40,6 +40,11 @@ impl Section {
         diagnostics.into_result(Self { file: file.to_owned(), path: String::new(), node })
     }
 
+    /// A part of a document that somebody else has parsed; `path` is where it stands in it.
+    pub fn at(file: &Path, path: &str, node: Node) -> Self {
+        Self { file: file.to_owned(), path: path.to_owned(), node }
+    }
+
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file

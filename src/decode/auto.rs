@@ -1,8 +1,8 @@
 //! `auto`: which decoder a frame gets, and why.
 //!
 //! The first of [`DECODERS`] that recognises the frame takes it. A sender keeps to its format as a rule, so the
-//! specific format that it used last is asked before the others; the general ones (`json`, `syslog`) only take
-//! what nobody else does; `syslog` takes anything.
+//! specific format that it used last is asked before the others; the general ones (`json`, `key_value`, `syslog`)
+//! only take what nobody else does; `syslog` takes anything.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::event::Chunk;
 const SENDERS_MAX: usize = 4096;
 
 /// Formats that recognise nearly anything: never a first guess.
-const GENERAL: [&str; 2] = ["json", "syslog"];
+const GENERAL: [&str; 3] = ["json", "key_value", "syslog"];
 
 /// Chooses decoders. One per shard.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ fn choose(frame: &[u8], guess: Option<usize>) -> (usize, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Auto, DECODERS, SENDERS_MAX, explain};
+    use super::{Auto, DECODERS, SENDERS_MAX, choose, explain};
     use crate::decode::trial::chunk;
     use crate::traffic::{Kind, Traffic};
 
@@ -97,6 +97,16 @@ mod tests {
             let (name, why) = explain(kind.sample().as_bytes());
             assert_eq!(name, kind.name(), "{why}");
             assert!(!why.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_format_that_a_sender_used_last_takes_no_frame_of_another() {
+        for kind in DECODERS {
+            for guess in 0..=DECODERS.len() {
+                let (chosen, _) = choose(kind.sample().as_bytes(), Some(guess));
+                assert_eq!(name(chosen), kind.name(), "behind {guess}");
+            }
         }
     }
 

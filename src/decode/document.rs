@@ -19,7 +19,7 @@ use super::{Decoder, MessageDecoder, Wanted, with_envelope};
 /// Bytes in front of the object that are skipped: a header with a long host name and a tag.
 const PREFIX_BYTES_MAX: usize = 512;
 
-/// Sizes of the head that formats are told apart by: the first keys of the object.
+/// Bytes of the object that formats are told apart by: its first keys stand there.
 const HEAD_BYTES_MAX: usize = 1024;
 
 /// A decoder that reads paths and calls `finish` with every row. The names of `made` are filled there and are

@@ -49,7 +49,7 @@ impl DecoderKind for PaloAlto {
     fn build(&self, wanted: Wanted) -> Box<dyn Decoder> {
         let layouts = LAYOUTS.iter().map(|layout| Columns::new(layout.columns, &wanted)).collect();
         let head = Columns::new(HEAD, &wanted);
-        with_envelope(&wanted, Message { layouts, head })
+        with_envelope(&wanted, Message { layouts, head, ends: Vec::new() })
     }
 }
 
@@ -125,69 +125,102 @@ static LAYOUTS: &[Layout] = &[
 /// Columns before the type decides the layout.
 const HEAD_COLUMNS: usize = 7;
 
-/// Column index to slot, up to the last wanted column.
-struct Columns(Vec<Option<SlotId>>);
+/// The wanted columns with their slots, ascending.
+struct Columns(Vec<(usize, SlotId)>);
 
 impl Columns {
     fn new(columns: &str, wanted: &Wanted) -> Self {
-        let mut slots: Vec<_> = columns.split(',').map(|name| wanted.slot(name).filter(|_| !name.is_empty())).collect();
-        let used = slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        slots.truncate(used);
-        Self(slots)
+        let slot = |name: &str| wanted.slot(name).filter(|_| !name.is_empty());
+        Self(columns.split(',').enumerate().filter_map(|(column, name)| Some((column, slot(name)?))).collect())
+    }
+
+    /// Columns up to the last wanted one.
+    fn count(&self) -> usize {
+        self.0.last().map_or(0, |(last, _)| last + 1)
     }
 }
 
 struct Message {
     layouts: Vec<Columns>,
     head: Columns,
+    /// Where the columns of the current line end; kept for its memory.
+    ends: Vec<u32>,
 }
 
 impl MessageDecoder for Message {
     fn message(&mut self, message: Span, row: &mut Row<'_>) -> Result<(), Flaw> {
+        let Self { layouts, head, ends } = self;
         let bytes = row.bytes();
-        let (start, end) = (message.start as usize, message.end as usize);
-        let mut column = 0;
-        let mut from = start;
-        let mut quoted = false;
-        let mut columns = &self.head;
+        let mut columns = &*head;
         let mut flaw = None;
-        scan::for_each_of(bytes, start, end, b',', b'"', |at| {
-            if bytes[at] == b'"' {
-                quoted = !quoted;
-                return true;
+        let is_open = column_ends(bytes, message, ends, |ends| {
+            let Some([.., from, to]) = ends.get(..TYPE_COLUMN + 1) else { return HEAD_COLUMNS };
+            let kind = &bytes[*from as usize + 1..*to as usize];
+            match LAYOUTS.iter().zip(&*layouts).find(|(layout, _)| layout.kind == kind) {
+                Some((_, found)) => (columns, flaw) = (found, None),
+                None => flaw = Some(Flaw::Truncated),
             }
-            if quoted {
-                return true;
-            }
-            if column == 3 {
-                match LAYOUTS.iter().position(|layout| layout.kind == &bytes[from..at]) {
-                    Some(index) => columns = &self.layouts[index],
-                    None => flaw = Some(Flaw::Truncated),
-                }
-                // The columns in front of the type are the same in every layout.
-            }
-            if let Some(Some(slot)) = columns.0.get(column) {
-                set(row, *slot, from, at);
-            }
-            column += 1;
-            from = at + 1;
-            column < columns.0.len().max(HEAD_COLUMNS)
+            columns.count().max(HEAD_COLUMNS)
         });
-        if from <= end
-            && let Some(Some(slot)) = columns.0.get(column)
-        {
-            set(row, *slot, from, end);
+        for (column, slot) in &columns.0 {
+            let from = column.checked_sub(1).map_or(Some(message.start), |before| Some(ends.get(before)? + 1));
+            let Some(from) = from else { break };
+            let to = ends.get(*column).copied().unwrap_or(message.end);
+            set(row, *slot, from as usize, to as usize);
         }
         match flaw {
-            _ if column + 1 < HEAD_COLUMNS => Err(Flaw::Malformed),
+            _ if ends.len() + 1 < HEAD_COLUMNS => Err(Flaw::Malformed),
             Some(flaw) => Err(flaw),
-            None if quoted => Err(Flaw::Truncated),
+            None if is_open => Err(Flaw::Truncated),
             None => Ok(()),
         }
     }
 }
 
+/// The column that says which layout a line has.
+const TYPE_COLUMN: usize = 3;
+
+/// Fills `ends` with the offsets of the commas outside of quotes, 32 bytes at a time, until there are as many as
+/// `enough` says, which is asked once when the type is known, or before if the line ends there. Returns whether
+/// the line ends inside of quotes.
+#[inline]
+fn column_ends(bytes: &[u8], line: Span, ends: &mut Vec<u32>, mut enough: impl FnMut(&[u32]) -> usize) -> bool {
+    ends.clear();
+    let (mut at, end) = (line.start as usize, line.end as usize);
+    let mut carry = 0;
+    let mut needed = None;
+    while at < end {
+        let mut tail = [0; 32];
+        let block = bytes.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or_else(|| {
+            // Chunks have padding; a buffer without is shorter than a block here.
+            tail[..end - at].copy_from_slice(&bytes[at..end]);
+            &tail
+        });
+        let valid = u32::MAX >> 32usize.saturating_sub(end - at).min(31);
+        let quotes = scan::equal(block, b'"') & valid;
+        let mut commas = scan::equal(block, b',') & valid;
+        if quotes | carry != 0 {
+            let quoted = scan::inside(quotes) ^ carry;
+            commas &= !quoted;
+            carry = ((quoted as i32) >> 31) as u32;
+        }
+        while commas != 0 {
+            ends.push(at as u32 + commas.trailing_zeros());
+            commas &= commas - 1;
+        }
+        if needed.is_none() && ends.len() > TYPE_COLUMN {
+            needed = Some(enough(ends));
+        }
+        if needed.is_some_and(|needed| ends.len() >= needed) {
+            return false;
+        }
+        at += 32;
+    }
+    carry != 0
+}
+
 /// An empty column is a missing field; quotes around a column go, `""` inside becomes one.
+#[inline]
 fn set(row: &mut Row<'_>, slot: SlotId, from: usize, to: usize) {
     let text = &row.bytes()[from..to];
     match text {

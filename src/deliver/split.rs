@@ -24,6 +24,19 @@ pub(super) fn item<'a>(batch: &Sealed, index: usize, plain: &'a [u8], batching: 
     plain.get(start..end).unwrap_or_default()
 }
 
+/// An id that no other batch has: names of objects follow from it. Mixed by SplitMix64's finaliser.
+fn derived(id: u128, indices: &[u32]) -> u128 {
+    let mix = |state: u64, value: u64| {
+        let mut mixed = (state ^ value).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    let start = mix(mix(0, (id >> 64) as u64), id as u64);
+    let high = indices.iter().fold(start, |state, index| mix(state, u64::from(*index)));
+    u128::from(high) << 64 | u128::from(mix(high, id as u64))
+}
+
 /// A batch of some items (indices, ascending). Its id follows from the batch's and the items, so that the
 /// same split after a restart has the same id.
 pub(super) fn subset(batch: &Sealed, indices: &[u32], batching: &Batching) -> Result<Sealed, Error> {
@@ -57,9 +70,8 @@ pub(super) fn subset(batch: &Sealed, indices: &[u32], batching: &Batching) -> Re
     }
     compressor.write(batching.tail, &mut body)?;
     compressor.finish(&mut body)?;
-    let first = indices.first().map_or(0, |index| u128::from(*index) + 1);
     Ok(Sealed {
-        id: batch.id ^ (first << 96) ^ ((indices.len() as u128) << 64),
+        id: derived(batch.id, indices),
         partition: batch.partition.clone(),
         body: Bytes::from(body),
         codec: batch.codec,
@@ -70,4 +82,24 @@ pub(super) fn subset(batch: &Sealed, indices: &[u32], batching: &Batching) -> Re
         acknowledgements: batch.acknowledgements.clone(),
         peer: batch.peer,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_have_ids_of_their_own_and_the_same_ones_again() {
+        let mut seen = std::collections::HashSet::new();
+        for id in [7u128, 8, 7 + (1 << 64)] {
+            for start in 0..20 {
+                for end in start + 1..40u32 {
+                    let indices: Vec<u32> = (start..end).collect();
+                    let derived = derived(id, &indices);
+                    assert_eq!(derived, super::derived(id, &indices));
+                    assert!(seen.insert(derived) && derived as u64 != id as u64);
+                }
+            }
+        }
+    }
 }

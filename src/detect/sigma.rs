@@ -215,8 +215,8 @@ const STATUSES: [(&str, Option<Status>); 5] = [
 const FIELD_KEYS: [&str; 12] =
     ["title", "id", "name", "status", "description", "author", "references", "tags", "falsepositives", "logsource", "fields", "level"];
 
-/// The other keys of the specification.
-const OTHER_KEYS: [&str; 7] = ["related", "taxonomy", "license", "date", "modified", "scope", "detection"];
+/// The other keys of the specification, and `tests`, which is ours: [`crate::detect::cases`].
+const OTHER_KEYS: [&str; 8] = ["related", "taxonomy", "license", "date", "modified", "scope", "detection", "tests"];
 
 impl Level {
     /// As Sigma writes it.

@@ -4,8 +4,13 @@
 //!   parsed), else a JSON string, beside it `raw_base64` where the bytes are not UTF-8.
 //! * `json`: an object with ECS names, `@timestamp` and, if asked for, `event.original`.
 //!
-//! What Hydrant adds (rule ids, alerts, enrichment, flaws) stands under one reserved key, `hydrant`. Nobody
+//! Where each row must be an object ([`Wrapping`]), a frame that is none becomes `message` of one.
+//!
+//! What Hydrant adds (rule ids, alerts, flaws) stands under one reserved key, `hydrant`; the fields that
+//! enrichment and transforms add stand in place in `json` and under `hydrant.added` in `raw`. Nobody
 //! else can write it: a sender's own copy of that key makes the event take the slow path, as a string.
+
+use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -29,6 +34,18 @@ pub enum Form {
     Raw,
 }
 
+/// What `raw` puts around a frame where a JSON value is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wrapping {
+    /// Nothing: an object or a string, for envelopes of the destination's own.
+    #[default]
+    Bare,
+    /// An object, always: for rows that stand alone.
+    Object,
+    /// An object that also says when and from whom the frame came, to be replayed from an archive.
+    Described,
+}
+
 /// What encoders need to know of a decoder's plan. Shared by all sinks of a source.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
@@ -36,7 +53,7 @@ pub struct Context {
     pub fields: Fields,
     /// Canonical names that the decoder can fill, for `json`.
     pub canonical: Vec<String>,
-    /// Fields that enrichment and transforms add: written under `hydrant` in `raw`, in place in `json`.
+    /// Fields that enrichment and transforms add: written under `hydrant.added` in `raw`, in place in `json`.
     pub added: Vec<String>,
     /// One JSON object per rule, by rule index: id, title, level, tags.
     pub rules: std::sync::Arc<[Box<str>]>,
@@ -51,11 +68,15 @@ pub struct Context {
 pub struct Body {
     form: Form,
     keep_raw: bool,
+    wrapping: Wrapping,
     canonical: Template,
     added: Template,
     rule_ids: Option<SlotId>,
+    peer: Option<SlotId>,
     rules: std::sync::Arc<[Box<str>]>,
     source: Box<[u8]>,
+    /// `,"decoder":".."`
+    decoder: Box<[u8]>,
 }
 
 impl Body {
@@ -65,20 +86,27 @@ impl Body {
             names.iter().filter_map(|name| Some((name.clone(), context.fields.find(name)?))).collect()
         };
         let template = |names: &[String]| Template::new(slots(names).iter().map(|(name, slot)| (name.as_str(), *slot)));
-        // `message` is the frame without its header: as good as the frame, and as long.
-        let is_wanted = |name: &&String| *name != "@timestamp" && (keep_raw || *name != "message");
-        let all: Vec<String> = context.canonical.iter().chain(&context.added).filter(is_wanted).cloned().collect();
+        let all: Vec<String> = context.canonical.iter().chain(&context.added).filter(|name| *name != "@timestamp").cloned().collect();
         let mut source = Vec::new();
         json::write_string(context.source.as_bytes(), &mut source);
         Self {
             form,
             keep_raw,
+            wrapping: Wrapping::Bare,
             canonical: template(&all),
             added: template(&context.added),
             rule_ids: context.fields.find("%hydrant.rule_ids"),
+            peer: context.fields.find("%hydrant.peer"),
             rules: context.rules.clone(),
             source: source.into_boxed_slice(),
+            decoder: format!(",\"decoder\":\"{}\"", context.decoder).into_bytes().into_boxed_slice(),
         }
+    }
+
+    /// The same with something around `raw` frames.
+    #[must_use]
+    pub fn wrapped(self, wrapping: Wrapping) -> Self {
+        Self { wrapping, ..self }
     }
 
     /// Appends the event as one JSON value.
@@ -86,15 +114,23 @@ impl Body {
         if event.alert.is_some() || self.form == Form::Json {
             self.write_object(event, position, out);
         } else {
-            self.write_raw_json(event, out);
+            self.write_raw_json(event, position, out);
         }
+    }
+
+    /// Appends `,"source":{..},..,"hydrant":{..}`: the members of a `json` body but the time and the frame, for
+    /// an object that the destination has its own keys in.
+    pub fn write_members(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
+        self.canonical.write(event, true, out);
+        out.push(b',');
+        self.write_reserved(event, Some(position), false, out);
     }
 
     /// Appends the event as text: the frame as it came, or a JSON object if the form is `json`, the event is
     /// an alert, or the frame itself holds a line break that would make two lines of it.
     pub fn write_text(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
         let is_plain = event.alert.is_none() && self.form == Form::Raw;
-        if is_plain && !self.is_tagged(event) && self.added.is_empty() && memchr::memchr(b'\n', event.raw()).is_none() {
+        if is_plain && !self.is_tagged(event) && !self.added.has_any(event) && memchr::memchr(b'\n', event.raw()).is_none() {
             out.extend_from_slice(event.raw());
         } else {
             self.write_json(event, position, out);
@@ -105,9 +141,15 @@ impl Body {
         self.rule_ids.is_some_and(|slot| event.value(slot) != Value::Missing)
     }
 
-    fn write_raw_json(&self, event: Event<'_>, out: &mut Vec<u8>) {
+    fn write_raw_json(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
         let raw = event.raw();
-        let needs_more = self.is_tagged(event) || event.flaw.is_some() || !self.added.is_empty();
+        let is_described = self.wrapping == Wrapping::Described;
+        let needs_more = is_described
+            || self.is_tagged(event)
+            || event.flaw.is_some()
+            || self.added.has_any(event)
+            || (self.wrapping == Wrapping::Object && !event.is_strict_object);
+        let position = is_described.then_some(position);
         if event.is_strict_object {
             if !needs_more {
                 out.extend_from_slice(raw);
@@ -119,13 +161,13 @@ impl Body {
             if raw[1..inside].iter().any(|b| !b.is_ascii_whitespace()) {
                 out.push(b',');
             }
-            self.write_reserved(event, None, true, out);
+            self.write_reserved(event, position, true, out);
             out.push(b'}');
         } else if needs_more {
             out.extend_from_slice(b"{\"message\":");
             json::write_string(raw, out);
             out.push(b',');
-            self.write_reserved(event, None, true, out);
+            self.write_reserved(event, position, true, out);
             out.push(b'}');
         } else {
             json::write_string(raw, out);
@@ -146,10 +188,25 @@ impl Body {
         out.push(b'}');
     }
 
-    /// Appends `"hydrant":{...}`; with `added` the fields that enrichment and transforms made stand in it.
+    /// Appends `"hydrant":{...}`; with `added` the fields that enrichment and transforms made stand in it. The
+    /// position is for alerts, which are told apart by it, and for described frames.
     fn write_reserved(&self, event: Event<'_>, position: Option<Position>, added: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\"hydrant\":{\"source\":");
         out.extend_from_slice(&self.source);
+        if let Some(position) = position.filter(|_| self.wrapping == Wrapping::Described && event.alert.is_none()) {
+            out.extend_from_slice(&self.decoder);
+            if self.form == Form::Raw {
+                out.extend_from_slice(b",\"time\":\"");
+                clock::write_rfc3339(event.time_ms, out);
+                out.push(b'"');
+            }
+            // Writing to a vector cannot fail.
+            drop(write!(out, ",\"position\":\"{position}\""));
+            if let Some(slot) = self.peer.filter(|slot| event.value(*slot) != Value::Missing) {
+                out.extend_from_slice(b",\"peer\":");
+                write_value(event.value(slot), out);
+            }
+        }
         if let Some(slot) = self.rule_ids.filter(|slot| event.value(*slot) != Value::Missing) {
             out.extend_from_slice(b",\"rule_ids\":");
             write_value(event.value(slot), out);
@@ -171,8 +228,11 @@ impl Body {
                 out.push(b'"');
             }
         }
-        if added {
-            self.added.write(event, true, out);
+        if added && self.added.has_any(event) {
+            // In an object of their own: names such as `source.owner` would meet our own keys.
+            out.extend_from_slice(b",\"added\":{");
+            self.added.write(event, false, out);
+            out.push(b'}');
         }
         out.push(b'}');
     }

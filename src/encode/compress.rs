@@ -31,7 +31,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use flate2::{Compress, Compression, FlushCompress, Status};
+use flate2::{Compress, FlushCompress, Status};
 use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
 use crate::error::{Error, ErrorKind};
@@ -120,6 +120,28 @@ impl Codec {
     }
 }
 
+/// What a configuration says: each at its fast level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// gzip.
+    Gzip,
+    /// Not at all.
+    None,
+    /// zstd.
+    Zstd,
+}
+
+impl From<Compression> for Codec {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Gzip => Self::GZIP_FAST,
+            Compression::None => Self::None,
+            Compression::Zstd => Self::ZSTD_FAST,
+        }
+    }
+}
+
 enum Engine {
     None,
     #[cfg(isal)]
@@ -154,7 +176,7 @@ const ISAL_LEVEL_MAX: u8 = 3;
 const ZLIB_LEVEL_MIN: u8 = 2;
 
 fn zlib(level: u8) -> Compress {
-    Compress::new_gzip(Compression::new(u32::from(level.max(ZLIB_LEVEL_MIN))), ZLIB_WINDOW_BITS)
+    Compress::new_gzip(flate2::Compression::new(u32::from(level.max(ZLIB_LEVEL_MIN))), ZLIB_WINDOW_BITS)
 }
 
 /// Window of a gzip member, as a logarithm: the most that RFC 1951 permits.

@@ -55,6 +55,11 @@ impl Template {
         self.fields.is_empty()
     }
 
+    /// Whether the event has any of the fields.
+    pub fn has_any(&self, event: Event<'_>) -> bool {
+        self.fields.iter().any(|field| event.value(field.slot) != Value::Missing)
+    }
+
     /// Appends the members that the event has, without the outer braces, each with a comma before it if
     /// `comma` says that something stands before. Returns whether anything stands there now.
     pub fn write(&self, event: Event<'_>, mut comma: bool, out: &mut Vec<u8>) -> bool {
@@ -64,7 +69,7 @@ impl Template {
         for field in &self.fields {
             shared = shared.min(field.shared);
             let value = event.value(field.slot);
-            if value == Value::Missing {
+            if matches!(value, Value::Missing) {
                 continue;
             }
             while open > shared {
@@ -96,6 +101,7 @@ fn key(name: &str, behind: &[u8]) -> Box<[u8]> {
 }
 
 /// Appends a value as JSON; a missing one as `null`.
+#[inline]
 pub fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Missing | Value::Null => out.extend_from_slice(b"null"),

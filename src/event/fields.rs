@@ -10,6 +10,7 @@ pub struct SlotId(u16);
 
 impl SlotId {
     /// The index.
+    #[inline]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }

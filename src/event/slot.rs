@@ -43,12 +43,14 @@ impl Slot {
     pub const MISSING: Self = Self { offset: 0, len_and_kind: 0 };
 
     /// A value at `offset` of the chunk's buffer.
+    #[inline]
     pub fn new(kind: Kind, offset: usize, len: usize) -> Self {
         debug_assert!(offset <= CHUNK_BYTES_MAX && len <= CHUNK_BYTES_MAX);
         Self { offset: offset as u32, len_and_kind: (len as u32) << KIND_BITS | kind as u32 }
     }
 
     /// A value at `offset` of the arena.
+    #[inline]
     pub fn in_arena(kind: Kind, offset: usize, len: usize) -> Self {
         let slot = Self::new(kind, offset, len);
         Self { offset: slot.offset | ARENA, ..slot }
@@ -56,26 +58,31 @@ impl Slot {
 
     /// The same bytes as another kind.
     #[must_use]
+    #[inline]
     pub fn with_kind(self, kind: Kind) -> Self {
         Self { len_and_kind: self.len_and_kind >> KIND_BITS << KIND_BITS | kind as u32, ..self }
     }
 
     /// What the bytes are.
+    #[inline]
     pub fn kind(self) -> Kind {
         KINDS[(self.len_and_kind & 0xf) as usize]
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(self) -> usize {
         (self.len_and_kind >> KIND_BITS) as usize
     }
 
     /// Whether it has no bytes.
+    #[inline]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
     /// The bytes, from `buffer` or from `arena`.
+    #[inline]
     pub fn bytes<'a>(self, buffer: &'a [u8], arena: &'a [u8]) -> &'a [u8] {
         let offset = (self.offset & !ARENA) as usize;
         let from = if self.offset & ARENA == 0 { buffer } else { arena };
@@ -83,6 +90,7 @@ impl Slot {
     }
 
     /// The value it stands for.
+    #[inline]
     pub fn value<'a>(self, buffer: &'a [u8], arena: &'a [u8]) -> Value<'a> {
         match self.kind() {
             Kind::Missing => Value::Missing,

@@ -12,8 +12,8 @@ const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `bytes` as a JSON string with its quotes.
+#[inline]
 pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
-    out.reserve(bytes.len() + 2);
     out.push(b'"');
     write_inside(bytes, out);
     out.push(b'"');
@@ -21,7 +21,36 @@ pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// Appends `bytes` as the inside of a JSON string: `"`, `\` and control characters escaped, bytes that are
 /// not UTF-8 replaced by U+FFFD.
+#[inline]
 pub fn write_inside(bytes: &[u8], out: &mut Vec<u8>) {
+    if bytes.len() > BLOCK || !write_short(bytes, out) {
+        write_long(bytes, out);
+    }
+}
+
+/// Most values of logs are short ASCII: one block says whether there is anything to escape or to check. Returns
+/// whether it could be written this way.
+#[inline]
+fn write_short(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut block = [b' '; BLOCK];
+    block[..bytes.len()].copy_from_slice(bytes);
+    let mut marks = Word::default();
+    if simd::special(&block, &mut marks) {
+        return false;
+    }
+    if simd::bits(marks) == 0 {
+        // A whole block is copied faster than a number of bytes that is not known.
+        let end = out.len() + bytes.len();
+        out.extend_from_slice(&block);
+        out.truncate(end);
+    } else {
+        let from = write_marked(bytes, 0, 0, marks, out);
+        copy(bytes, from, bytes.len(), out);
+    }
+    true
+}
+
+fn write_long(bytes: &[u8], out: &mut Vec<u8>) {
     out.reserve(bytes.len());
     if simdutf8::basic::from_utf8(bytes).is_ok() {
         return write_utf8(bytes, out);

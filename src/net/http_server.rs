@@ -1,7 +1,7 @@
 //! The HTTP/1.1 server of one shard: connections in, requests to a handler, its answers out.
 //!
-//! Every answer is a whole [`Full`] body, so it carries Content-Length, is never chunked and never compressed;
-//! Amazon Data Firehose takes anything else for a failure. A request body is read with [`read_body`], which
+//! A handler that answers with a `Full` body gets Content-Length and is never chunked or compressed; Amazon Data
+//! Firehose takes anything else for a failure, so sources do. Other bodies (the admin API's streams) are chunked. A request body is read with [`read_body`], which
 //! undoes Content-Encoding on the way, or [`read_raw_body`] where a signature covers the bytes as sent.
 //!
 //! Against hostile or broken clients:
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_ENCODING;
 use hyper::server::conn::http1;
@@ -140,10 +140,11 @@ struct Server<H> {
 
 /// Serves `listener` until `shutdown` resolves, then finishes the requests in progress within the grace
 /// period. Must run inside a `LocalSet`.
-pub async fn serve<H, F>(listener: TcpListener, options: ServerOptions, handler: H, shutdown: impl Future<Output = ()>)
+pub async fn serve<H, F, B>(listener: TcpListener, options: ServerOptions, handler: H, shutdown: impl Future<Output = ()>)
 where
     H: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> F + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + 'static,
 {
     let server = Rc::new(Server { options, handler });
     let counters = &server.options.counters;
@@ -187,10 +188,11 @@ where
     }
 }
 
-impl<H, F> Server<H>
+impl<H, F, B> Server<H>
 where
     H: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> F + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + 'static,
 {
     async fn connection(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, stopped: watch::Receiver<bool>) {
         if tune(&stream, self.options.head_timeout).is_err() {
@@ -447,6 +449,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::oneshot;
     use tokio::task::LocalSet;
+
+    use http_body_util::Full;
 
     use super::*;
     use crate::net::listen;

@@ -20,6 +20,7 @@ use crate::frame::{self, Framer, FramerKind};
 use crate::limits::{CHUNK_FRAMES_MAX, CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
 use crate::metrics::{self, Cell, Registry};
 use crate::net::http_server::ServerCounters;
+use crate::pipeline::health::Health;
 use crate::pipeline::mesh::{Handed, Port as MeshPort};
 use crate::pipeline::plan::{Acknowledge, SourcePlan};
 use crate::pipeline::shard::{Common, Shard};
@@ -104,17 +105,16 @@ impl Gate {
                 return Err(Refused::NotStored);
             }
         }
-        for (index, (chunk, reservation)) in chunks.into_iter().zip(reservations).enumerate() {
-            if index > 0 {
-                // A large request must not hold the shard while others wait.
-                tokio::task::yield_now().await;
-            }
+        for (chunk, reservation) in chunks.into_iter().zip(reservations) {
             let offered = self.mesh.borrow_mut().offer(Handed { chunk, reservation });
             match offered {
                 Ok(()) => self.handed_over.add(1),
                 Err(handed) => {
                     self.mesh.borrow().note_own();
                     self.process(handed);
+                    // A busy connection or a large request must not hold the shard while others, timers and
+                    // deliveries wait: a task that always finds bytes would only yield after megabytes.
+                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -215,12 +215,14 @@ pub struct SourcePort {
     bytes: Cell,
     cut: Cell,
     kernel_drops: Cell,
+    health: Arc<Health>,
 }
 
 impl SourcePort {
     /// The port of the source with this index in the plan.
     pub fn new(gate: Rc<Gate>, common: &Common, index: usize) -> Rc<Self> {
-        let plan: &SourcePlan = &common.plan.sources[index];
+        let whole = common.plan.borrow();
+        let plan: &SourcePlan = &whole.sources[index];
         let registry = &common.registry;
         let labels: &[(&str, &str)] = &[("component_id", &plan.name)];
         Rc::new(Self {
@@ -231,11 +233,12 @@ impl SourcePort {
             framer_is_configured: plan.framer_is_configured,
             frame_bytes_max: plan.frame_bytes_max,
             acknowledge: plan.acknowledge,
-            state_dir: common.plan.settings.data_dir.join("sources").join(&*plan.name),
+            state_dir: whole.settings.data_dir.join("sources").join(&*plan.name),
             registry: registry.clone(),
             bytes: registry.cell(&metrics::BYTES_RECEIVED, labels),
             cut: registry.cell(&metrics::FRAMES_CUT, labels),
             kernel_drops: registry.cell(&metrics::KERNEL_DROPS, labels),
+            health: common.health.clone(),
         })
     }
 
@@ -338,6 +341,10 @@ impl SourcePort {
 }
 
 impl Intake for Rc<SourcePort> {
+    fn opened(&self) {
+        self.health.note_opened();
+    }
+
     fn stream_from(&self, peer: Option<IpAddr>, origin: Option<Arc<Origin>>) -> Box<dyn Stream> {
         Box::new(FrameStream {
             port: self.clone(),

@@ -1,16 +1,21 @@
 //! The configuration, compiled: what every decoder has to fill, which rules run where, what goes to whom.
 //!
-//! Reading opens nothing, so `validate` and the tests run exactly what `run` runs. All mistakes are named at
-//! once. A plan is immutable and shared by all shards.
+//! Reading opens nothing but the files that the configuration names (rules, tables), so `validate` and the tests
+//! run exactly what `run` runs. All mistakes are named at once. A plan is immutable and shared by all shards.
 
-use std::net::IpAddr;
+mod additions;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use additions::EnricherPlan;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::budget;
-use crate::config::{ByteSize, Interval, Section};
+use crate::config::{ByteSize, Content, Interval, Section};
 use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Schema};
 use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
@@ -23,8 +28,11 @@ use crate::net::listen::{Address, Transport};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
 use crate::source::{SOURCES, Source};
+use crate::transform::{self, Transform, Transforms};
 use crate::unwrap::{Layer, Layers};
 use crate::vrl::Condition;
+
+use additions::Additions;
 
 /// Everything that a start needs to know.
 pub struct Plan {
@@ -32,12 +40,16 @@ pub struct Plan {
     pub settings: Settings,
     /// The sources with what happens to their events.
     pub sources: Vec<SourcePlan>,
+    /// The enrichments.
+    pub enrichers: Vec<EnricherPlan>,
     /// The destinations; a route's bit is the index here.
     pub sinks: Vec<SinkPlan>,
     /// The rules.
     pub rules: Rules,
     /// What works, but probably not as meant.
     pub warnings: Diagnostics,
+    /// The file as written, for a reload to be compared with. References to secrets are not resolved in it.
+    pub written: Section,
 }
 
 /// Settings of the process.
@@ -51,8 +63,8 @@ pub struct Settings {
     pub shards: usize,
     /// How long a stop waits for destinations.
     pub drain_timeout: Interval,
-    /// Address of the admin API.
-    pub admin: Option<Address>,
+    /// Address of the admin API; loopback.
+    pub admin: Option<SocketAddr>,
     /// Whether the CPU time of each stage is measured.
     pub profile: bool,
 }
@@ -61,6 +73,8 @@ pub struct Settings {
 pub struct SourcePlan {
     /// Name in the configuration.
     pub name: Arc<str>,
+    /// Its `type`.
+    pub kind: &'static str,
     /// The source.
     pub source: Arc<dyn Source>,
     /// Envelopes that are taken off its messages.
@@ -96,6 +110,12 @@ pub struct Line {
     pub decoders: Vec<DecoderLine>,
     /// Whether the decoder is found frame by frame.
     pub is_auto: bool,
+    /// The slots of its rows.
+    pub fields: Fields,
+    /// Indices of the enrichers that add to its events, in their order.
+    pub enrichers: Vec<usize>,
+    /// What changes or drops its events.
+    pub transforms: Transforms,
     /// Where events go.
     pub router: Router,
     /// Slots that the pipeline itself fills.
@@ -151,6 +171,7 @@ pub const OWN_FIELDS: &[&str] = &[
     "%hydrant.rule_ids",
     "%hydrant.source",
     "%hydrant.stream",
+    transform::ERROR_FIELD,
 ];
 
 impl OwnSlots {
@@ -170,17 +191,20 @@ impl OwnSlots {
     }
 }
 
-/// A destination.
+/// A destination. Clones are the same.
+#[derive(Clone)]
 pub struct SinkPlan {
     /// Name in the configuration.
     pub name: Arc<str>,
+    /// Its `type`.
+    pub kind: &'static str,
     /// The sink.
-    pub sink: Box<dyn Sink>,
+    pub sink: Arc<dyn Sink>,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Top {
+pub(super) struct Top {
     /// Where dead letters and the journal are kept.
     #[serde(default = "default_data_dir")]
     data_dir: PathBuf,
@@ -202,6 +226,22 @@ struct Top {
     /// Whether the CPU time of each stage is measured.
     #[serde(default)]
     profile: bool,
+    // Read on their own; they are here to be known as keys.
+    #[serde(default, rename = "sources")]
+    #[schemars(skip)]
+    _sources: IgnoredAny,
+    #[serde(default, rename = "sinks")]
+    #[schemars(skip)]
+    _sinks: IgnoredAny,
+    #[serde(default, rename = "routes")]
+    #[schemars(skip)]
+    _routes: IgnoredAny,
+    #[serde(default, rename = "enrichments")]
+    #[schemars(skip)]
+    _enrichments: IgnoredAny,
+    #[serde(default, rename = "transforms")]
+    #[schemars(skip)]
+    _transforms: IgnoredAny,
 }
 
 fn default_data_dir() -> PathBuf {
@@ -229,7 +269,7 @@ enum JournalType {
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SourceCommon {
+pub(super) struct SourceCommon {
     /// The format of its frames.
     decoder: Option<String>,
     /// How its bytes become frames.
@@ -249,7 +289,7 @@ const SOURCE_KEYS: &[&str] = &["decoder", "framing", "unwrap", "frame_bytes_max"
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RouteConfig {
+pub(super) struct RouteConfig {
     /// VRL condition; without it the route takes everything.
     when: Option<String>,
     /// Names of sinks.
@@ -264,26 +304,41 @@ impl Plan {
     pub fn read(file: &Path, text: &str) -> Result<Self, Diagnostics> {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
-        let top = diagnostics.absorb(root.without(&["sources", "sinks", "routes"]).read::<Top>());
+        let top = diagnostics.absorb(root.read::<Top>());
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or_else(|| Path::new("."));
         // The pack is a word, not a path beside the configuration.
         let place = |path: &PathBuf| if path.as_os_str() == BUILTIN { path.clone() } else { base.join(path) };
         let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(place).collect();
+        let enrichers = additions::read(&root, base, &mut diagnostics);
+        let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
-        let mut compiler =
-            Compiler { sinks: &sinks, routes: &routes, rules: &rules.rules, rule_info: rule_info(&rules.rules), diagnostics };
+        let mut compiler = Compiler {
+            sinks: &sinks,
+            routes: &routes,
+            rules: &rules.rules,
+            rule_info: rule_info(&rules.rules),
+            root: &root,
+            transforms: &transforms,
+            enrichers: &enrichers,
+            unknown_keys: additions::keys(&enrichers),
+            canonical: Vec::new(),
+            diagnostics,
+        };
         let sources = read_sources(&root, &mut compiler);
-        let mut diagnostics = compiler.diagnostics;
+        let Compiler { unknown_keys, canonical, mut diagnostics, .. } = compiler;
+        additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
+        // In the order of the file, then those of rule files.
+        diagnostics.0.sort_by(|a, b| (a.file != file, &a.file, a.line, a.column).cmp(&(b.file != file, &b.file, b.line, b.column)));
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
         let Some(settings) = settings else { return Err(diagnostics) };
-        Ok(Self { settings, sources, sinks, rules, warnings: diagnostics })
+        Ok(Self { settings, sources, enrichers, sinks, rules, warnings: diagnostics, written: root })
     }
 }
 
@@ -291,7 +346,13 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
     let JournalConfig { r#type: JournalType::Memory } = top.journal;
     let admin = match top.admin.as_deref().map(str::parse::<Address>) {
         None => None,
-        Some(Ok(address)) if address.is_local() => Some(address),
+        Some(Ok(Address::Ip { socket, transport: Transport::Any | Transport::Tcp })) if socket.ip().to_canonical().is_loopback() => {
+            Some(socket)
+        }
+        Some(Ok(Address::Ip { transport: Transport::Udp, .. } | Address::Unix { .. })) => {
+            diagnostics.push(root.child("admin")?.error("the admin API speaks HTTP by TCP").help("127.0.0.1:8686"));
+            None
+        }
         Some(Ok(_)) => {
             let place = root.child("admin")?;
             diagnostics.push(place.error("the admin API has no authentication; it listens on loopback only").help("127.0.0.1:8686"));
@@ -314,7 +375,7 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
 }
 
 fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
-    let Some(section) = root.child("sinks") else {
+    let Some(section) = root.child("sinks").filter(|section| !section.node().entries().is_empty()) else {
         diagnostics.push(root.error("there are no `sinks`").help("sinks: { out: { type: stdout } }"));
         return Vec::new();
     };
@@ -322,7 +383,7 @@ fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
     for (name, section) in section.children() {
         let Some(kind) = diagnostics.absorb(section.component(SINKS, |kind| kind.name())) else { continue };
         if let Some(sink) = diagnostics.absorb(kind.read(&section.without(&["type"]))) {
-            sinks.push(SinkPlan { name: name.into(), sink });
+            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into() });
         }
     }
     if sinks.len() > DESTINATIONS_MAX {
@@ -336,6 +397,11 @@ fn read_routes(root: &Section, sinks: &[SinkPlan], diagnostics: &mut Diagnostics
     let Some(section) = root.child("routes") else { return vec![Route { when: None, to: everywhere }] };
     let declared: Vec<String> = root.child("sinks").map(|s| s.children().into_iter().map(|(name, _)| name).collect()).unwrap_or_default();
     let mut routes = Vec::new();
+    if section.items().is_empty() {
+        // Nothing would be delivered, which nobody means.
+        let message = format!("expected a list of routes, found {}", section.node().describe());
+        diagnostics.push(section.error(message).help("routes: [ { to: [NAME] } ]; without `routes` everything goes to every sink"));
+    }
     for section in section.items() {
         let Some(config) = diagnostics.absorb(section.read::<RouteConfig>()) else { continue };
         let mut to = 0;
@@ -354,11 +420,23 @@ fn read_routes(root: &Section, sinks: &[SinkPlan], diagnostics: &mut Diagnostics
         }
         let when = config.when.as_deref().and_then(|source| {
             let place = section.child("when")?;
-            diagnostics.absorb(Condition::compile(source, place.file(), place.node().line, place.path()))
+            let condition = Condition::compile(source, place.file(), place.node().line, place.path());
+            diagnostics.absorb(condition.map_err(|mistakes| in_file(mistakes, &place)))
         });
         routes.push(Route { when, to });
     }
     routes
+}
+
+/// Columns inside a value of one line to columns of the file.
+fn in_file(mut mistakes: Diagnostics, place: &Section) -> Diagnostics {
+    if let Content::Scalar { text, plain } = &place.node().content
+        && !text.contains('\n')
+    {
+        let before = place.node().column - 1 + usize::from(!plain);
+        mistakes.0.iter_mut().for_each(|mistake| mistake.column += before);
+    }
+    mistakes
 }
 
 /// What lines are compiled from.
@@ -367,6 +445,13 @@ struct Compiler<'a> {
     routes: &'a [Route],
     rules: &'a [SigmaRule],
     rule_info: Arc<[Box<str>]>,
+    root: &'a Section,
+    transforms: &'a [Transform],
+    enrichers: &'a [EnricherPlan],
+    /// Keys of enrichers that no source so far can have, by index.
+    unknown_keys: Vec<(usize, String)>,
+    /// Canonical names of the sources so far.
+    canonical: Vec<String>,
     diagnostics: Diagnostics,
 }
 
@@ -382,7 +467,7 @@ fn rule_info(rules: &[SigmaRule]) -> Arc<[Box<str>]> {
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
-    let Some(section) = root.child("sources") else {
+    let Some(section) = root.child("sources").filter(|section| !section.node().entries().is_empty()) else {
         compiler
             .diagnostics
             .push(root.error("there are no `sources`").help("sources: { firewalls: { type: syslog, listen: \"0.0.0.0:5514\" } }"));
@@ -398,13 +483,14 @@ fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> 
             section.node().entries().iter().filter_map(|(key, _)| key.text()).filter(|key| !SOURCE_KEYS.contains(key)).collect();
         let common = compiler.diagnostics.absorb(section.without(&own).read::<SourceCommon>());
         let (Some(source), Some(common)) = (source, common) else { continue };
-        sources.extend(source_plan(name, &section, source, &common, compiler));
+        sources.extend(source_plan(name, kind.name(), &section, source, &common, compiler));
     }
     sources
 }
 
 fn source_plan(
     name: String,
+    kind: &'static str,
     section: &Section,
     source: Arc<dyn Source>,
     common: &SourceCommon,
@@ -442,6 +528,7 @@ fn source_plan(
     };
     Some(SourcePlan {
         name: name.into(),
+        kind,
         source,
         unwrap,
         framer: framer?,
@@ -468,7 +555,7 @@ fn utc_offset_ms(text: &str) -> Option<i64> {
     ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then_some(sign * (hours * 60 + minutes) * 60_000)
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
     /// Compiles what happens to the events of one source.
     fn line(&mut self, section: &Section, source: &str, kinds: &[&'static dyn DecoderKind], offset_ms: i64) -> Option<Line> {
         let mut fields = Fields::default();
@@ -476,27 +563,21 @@ impl Compiler<'_> {
         for kind in kinds {
             words.push(Words::new(*kind, &mut self.diagnostics)?);
         }
-        let detectors: Vec<Detector> = words
-            .iter()
-            .map(|words| {
-                let (detector, mut warnings) = Detector::new(self.rules, words, &mut fields);
-                self.diagnostics.0.append(&mut warnings.0);
-                detector
-            })
-            .collect();
-        if detectors.iter().any(|detector| !detector.is_empty()) {
-            fields.slot("%hydrant.rule_ids");
-        }
-        let mut canonical: Vec<String> = words.iter().flat_map(|words| words.canonical()).collect();
-        canonical.sort_unstable();
-        canonical.dedup();
-        let names: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
-        let router = Router::new(self.routes, &names, &|name| name.to_owned(), &mut fields);
+        let canonical: BTreeSet<String> = words.iter().flat_map(Words::canonical).collect();
+        let before: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
+        let mut transforms = Transforms::new(self.transforms, &before, &mut fields);
+        let (additions, added) = self.additions(&mut words, &canonical);
+        let detectors = self.detectors(&words, &mut fields);
+        let names: Vec<String> = canonical.iter().chain(&added).cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        let known: Vec<&str> = names.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
+        let router = Router::new(self.routes, &known, &|name| name.to_owned(), &mut fields);
         for sink in self.sinks {
-            for name in sink.sink.wants(&canonical) {
+            let written = added.iter().filter(|_| sink.sink.writes_added()).cloned();
+            sink.sink.wants(&names).into_iter().chain(written).for_each(|name| {
                 fields.slot(&name);
-            }
+            });
         }
+        let enrichers = additions.wanted(&mut fields);
         let mut decoders = Vec::new();
         for ((kind, words), detector) in kinds.iter().zip(&words).zip(detectors) {
             let compiled = self.diagnostics.absorb(Compiled::new(*kind, &words.schema, &mut fields, offset_ms))?;
@@ -506,32 +587,72 @@ impl Compiler<'_> {
             self.diagnostics
                 .push(section.error(format!("rules and sinks want {} fields; at most {SLOTS_MAX} are supported", fields.width())));
         }
+        self.canonical.extend(names);
+        transforms.finish(&fields);
         let own = OwnSlots::find(&fields);
         let decoders = decoders.into_iter().map(|(compiled, detector, canonical)| {
             let decoder = compiled.kind().name();
-            let rules = self.rule_info.clone();
-            let context = Context { fields: fields.clone(), canonical, added: Vec::new(), rules, source: source.to_owned(), decoder };
+            let (rules, added) = (self.rule_info.clone(), added.clone());
+            let context = Context { fields: fields.clone(), canonical, added, rules, source: source.to_owned(), decoder };
             DecoderLine { compiled, detector, context }
         });
-        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, router, own })
+        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, fields, transforms, enrichers, router, own })
+    }
+
+    /// What can be added to the events of one source, and the names that output writes as added: everything
+    /// that enrichment adds, and what programs write that no decoder fills.
+    fn additions(&mut self, words: &mut [Words], canonical: &BTreeSet<String>) -> (Additions<'a>, Vec<String>) {
+        let written = additions::written(self.transforms);
+        let additions = Additions::new(self.enrichers, words, &written);
+        additions.cross_off(&mut self.unknown_keys);
+        let mut names = additions.names();
+        let too_late: Vec<String> =
+            names.iter().filter(|name| !written.contains(name) && !words.iter().any(|words| words.can_fill(name))).cloned().collect();
+        additions::warn_of_order(self.transforms, &too_late, self.root, &mut self.diagnostics);
+        let is_ours = |name: &&String| !canonical.contains(*name) && !name.starts_with(['%', '@']);
+        names.extend(written.iter().filter(is_ours).cloned());
+        names.sort_unstable();
+        names.dedup();
+        words.iter_mut().for_each(|words| words.added.clone_from(&names));
+        (additions, names)
+    }
+
+    fn detectors(&mut self, words: &[Words], fields: &mut Fields) -> Vec<Detector> {
+        let detector = |words: &Words| {
+            let (detector, mut warnings) = Detector::new(self.rules, words, fields);
+            self.diagnostics.0.append(&mut warnings.0);
+            detector
+        };
+        let detectors: Vec<Detector> = words.iter().map(detector).collect();
+        if detectors.iter().any(|detector| !detector.is_empty()) {
+            fields.slot("%hydrant.rule_ids");
+        }
+        detectors
     }
 }
 
 /// What a decoder calls its fields.
-struct Words {
-    schema: Schema,
+pub(super) struct Words {
+    pub(super) schema: Schema,
     natives: Option<Vec<&'static str>>,
+    /// What transforms and enrichment may add.
+    added: Vec<String>,
 }
 
 impl Words {
-    fn new(kind: &'static dyn DecoderKind, diagnostics: &mut Diagnostics) -> Option<Self> {
+    pub(super) fn new(kind: &'static dyn DecoderKind, diagnostics: &mut Diagnostics) -> Option<Self> {
         let natives = kind.natives();
         let file = PathBuf::from(format!("rules/schema/{}.yaml", kind.name()));
         let schema = diagnostics.absorb(Schema::parse(&file, kind.schema(), natives.as_deref()))?;
-        Some(Self { schema, natives })
+        Some(Self { schema, natives, added: Vec::new() })
     }
 
-    fn canonical(&self) -> Vec<String> {
+    /// Whether events can have a canonical field before anything is added.
+    fn can_fill(&self, name: &str) -> bool {
+        self.natives.is_none() || self.schema.ecs.contains_key(name) || ENVELOPE_FIELDS.contains(&name)
+    }
+
+    pub(super) fn canonical(&self) -> Vec<String> {
         self.schema.ecs.keys().cloned().chain(ENVELOPE_FIELDS.iter().map(|name| (*name).to_owned())).collect()
     }
 }
@@ -549,7 +670,8 @@ impl Vocabulary for Words {
         if let Some(name) = self.schema.sigma.get(field) {
             return Some(name.clone());
         }
-        if self.schema.ecs.contains_key(field) || ENVELOPE_FIELDS.contains(&field) {
+        let is_added = self.added.iter().any(|name| name == field);
+        if is_added || self.schema.ecs.contains_key(field) || ENVELOPE_FIELDS.contains(&field) {
             return Some(field.to_owned());
         }
         let is_native = self.natives.as_ref().is_none_or(|natives| natives.contains(&field));
@@ -558,7 +680,8 @@ impl Vocabulary for Words {
 
     fn names(&self) -> Vec<&str> {
         let natives = self.natives.iter().flatten().copied();
-        self.schema.sigma.keys().map(String::as_str).chain(self.schema.ecs.keys().map(String::as_str)).chain(natives).collect()
+        let canonical = self.schema.ecs.keys().chain(&self.added).map(String::as_str);
+        self.schema.sigma.keys().map(String::as_str).chain(canonical).chain(natives).collect()
     }
 }
 

@@ -9,23 +9,38 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
 use crate::budget::Budget;
 use crate::clock;
 use crate::cursor::Journal;
+use crate::enrich::{POLL_INTERVAL, Refresh};
 use crate::error::{Error, ErrorKind};
 use crate::journal::Memory;
-use crate::metrics::Registry;
+use crate::metrics::{self, Registry};
+use crate::net::listen::{self, Address};
+use crate::pipeline::health::Health;
 use crate::pipeline::intake::{Gate, SourcePort};
 use crate::pipeline::mesh::{self, Port};
 use crate::pipeline::plan::Plan;
 use crate::pipeline::shard::{Common, Shard};
-use crate::task::{self, Stop};
+use crate::task::{self, Stop, Stopper};
+
+/// Where the ids of this start's batches begin: names of objects follow from them, and machines that start in
+/// the same millisecond write to the same bucket, so the time is not enough. Of the low 80 bits,
+/// 64 to 69 are the destination, 48 to 61 the shard and the rest below the count: version and variant of a uuid
+/// (76 to 79, 62 and 63) overwrite nothing.
+fn batch_seed() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    u128::from(RandomState::new().hash_one(clock::now_ms()) >> 16) << 80
+}
 
 /// A running pipeline.
 pub struct Running {
     threads: Vec<std::thread::JoinHandle<Result<usize, Error>>>,
+    plans: watch::Sender<Arc<Plan>>,
+    common: Common,
 }
 
 /// Starts every shard. `stop` ends the sources; [`Running::join`] waits for the rest.
@@ -33,23 +48,39 @@ pub struct Running {
 /// # Errors
 /// A thread that cannot be started.
 pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running, Error> {
-    let common = Common { budget: Budget::new(plan.settings.memory_bytes), plan, registry };
+    // Shards share their ports, so that nothing else would tell of another Hydrant at the same one.
+    for address in plan.sources.iter().flat_map(|source| source.source.listens_on()) {
+        if let Address::Ip { socket, transport } = address {
+            listen::ensure_free(socket, transport)?;
+        }
+    }
+    let shards = plan.settings.shards;
+    let sources = plan.sources.iter().map(|source| if source.source.is_sharded() { shards } else { 1 }).sum();
+    let (health, taps) = (Health::new(sources, shards, stop.clone()), Arc::default());
+    let budget = Budget::new(plan.settings.memory_bytes);
+    let (plans, plan) = watch::channel(plan);
+    let common = Common { budget, plan, registry, health, taps };
     let epoch = clock::now_ms() as u64;
     let next = Arc::new(AtomicU64::new(0));
+    let seed = batch_seed();
     let mut threads = Vec::new();
-    for (index, port) in mesh::mesh(common.plan.settings.shards).into_iter().enumerate() {
+    let (ender, ended) = task::pair();
+    let mut ender = Some(ender);
+    for (index, port) in mesh::mesh(shards).into_iter().enumerate() {
         let (common, next, stop) = (common.clone(), next.clone(), stop.clone());
+        let first = if let Some(ender) = ender.take() { First::Is(ender) } else { First::Ended(ended.clone()) };
         let run = move || {
-            let journal = Rc::new(Memory::new(epoch, next, common.plan.sinks.len()));
+            let _guard = common.health.shard();
+            let sinks = common.plan.borrow().sinks.len();
+            let journal = Rc::new(Memory::new(epoch, next, sinks));
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no runtime").because(error))?;
-            let seed = u128::from(epoch) << 80 | (index as u128) << 72;
-            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed))
+            LocalSet::new().block_on(&runtime, shard(common, journal, port, (stop, first), seed | (index as u128) << 48))
         };
         let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
         threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
     }
-    Ok(Running { threads })
+    Ok(Running { threads, plans, common })
 }
 
 impl Running {
@@ -74,21 +105,46 @@ impl Running {
         failed.map_or(Ok(undelivered), Err)
     }
 
+    /// What the shards share: budget, metrics, health, taps, the plan.
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// Gives the shards a plan made by [`Plan::reload`]; each takes it up at its next chunk.
+    pub fn replace(&self, plan: Plan) {
+        self.plans.send_replace(Arc::new(plan));
+    }
+
     /// Whether every shard has ended by itself: all sources were read to their end.
     pub fn is_finished(&self) -> bool {
         self.threads.iter().all(std::thread::JoinHandle::is_finished)
     }
 }
 
-async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, stop: Stop, seed: u128) -> Result<usize, Error> {
+/// The first shard runs the sources that are not sharded; the others work for it until they have ended.
+enum First {
+    /// This shard is it, and says when its sources have ended.
+    Is(Stopper),
+    /// Another one is it.
+    Ended(Stop),
+}
+
+async fn shard(common: Common, journal: Rc<Memory>, port: Port, (stop, first): (Stop, First), seed: u128) -> Result<usize, Error> {
     let (stopper, stop_now) = task::pair();
     let stages = Shard::new(&common, journal.clone(), seed)?;
     let gate = Gate::new(common.budget.clone(), journal as Rc<dyn Journal>, stages, port, stop_now);
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
+    let files = (matches!(first, First::Is(_)) && !common.plan.borrow().enrichers.is_empty())
+        .then(|| tokio::task::spawn_local(refresh_files(common.clone())));
     let mut sources = JoinSet::new();
-    for (number, source) in common.plan.sources.iter().enumerate().filter(|(_, source)| index == 0 || source.source.is_sharded()) {
+    let plan = common.plan.borrow().clone();
+    let is_first = matches!(first, First::Is(_));
+    for (number, source) in plan.sources.iter().enumerate().filter(|(_, source)| is_first || source.source.is_sharded()) {
         let port = SourcePort::new(gate.clone(), &common, number);
+        if source.source.listens_on().is_empty() {
+            common.health.note_opened();
+        }
         sources.spawn_local(source.source.clone().run(Rc::new(port), stop.clone()));
     }
     let mut failed = None;
@@ -96,17 +152,25 @@ async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, st
         let result = ended.map_err(|error| Error::new(ErrorKind::Unexpected, "run a source", "it panicked").because(error));
         if let Err(error) = result.and_then(|result| result) {
             tracing::error!(%error, "a source ended");
+            common.health.note_failed();
             failed.get_or_insert(error);
         }
     }
-    // A shard without sources of its own serves the others until they stop.
-    if failed.is_none() && common.plan.sources.iter().any(|source| !source.source.is_sharded()) && index > 0 {
-        stop.wait().await;
+    match first {
+        First::Is(ender) => ender.stop(),
+        First::Ended(ended) if failed.is_none() => {
+            tokio::select! {
+                () = ended.wait() => {}
+                () = stop.wait() => {}
+            }
+        }
+        First::Ended(_) => {}
     }
-    let undelivered = drain(&gate, common.plan.settings.drain_timeout.0).await?;
+    let undelivered = drain(&gate, plan.settings.drain_timeout.0).await?;
     stopper.stop();
     timer.abort();
     mesh.abort();
+    files.iter().for_each(JoinHandle::abort);
     failed.map_or(Ok(undelivered), Err)
 }
 
@@ -134,6 +198,33 @@ async fn seal_in_time(gate: Rc<Gate>) {
             Ok(Some(due)) => tokio::time::sleep_until(due.into()).await,
             Ok(None) => gate.opened.notified().await,
             Err(error) => tracing::error!(%error, "a batch could not be sealed"),
+        }
+    }
+}
+
+/// Looks at the files of all enrichers, once for the process. They are read on a thread of their own.
+async fn refresh_files(common: Common) {
+    loop {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let plan = common.plan.borrow().clone();
+        for plan in &plan.enrichers {
+            let enricher = plan.enricher.clone();
+            let Ok(outcome) = tokio::task::spawn_blocking(move || enricher.refresh()).await else {
+                tracing::error!(enrichment = %plan.name, "reading the file panicked; the old content stays");
+                continue;
+            };
+            let outcome = match outcome {
+                Refresh::Unchanged => continue,
+                Refresh::Loaded => {
+                    tracing::info!(enrichment = %plan.name, "the file has changed and is in use");
+                    "loaded"
+                }
+                Refresh::Failed(diagnostics) => {
+                    tracing::error!(enrichment = %plan.name, %diagnostics, "the file has mistakes; the old content stays");
+                    "failed"
+                }
+            };
+            common.registry.cell(&metrics::ENRICHMENT_LOADS, &[("component_id", &plan.name), ("outcome", outcome)]).add(1);
         }
     }
 }

@@ -1,12 +1,17 @@
-//! One thread's work on a chunk: decode -> detect -> route -> encode -> batch -> deliver.
+//! One thread's work on a chunk: decode -> transform -> enrich -> detect -> route -> encode -> batch -> deliver.
 //!
 //! Everything here belongs to one shard and is used from its thread only: no locks, no atomics but counters
 //! bumped once per chunk. [`Shard::process`] does not wait; what becomes full is handed to `deliver`.
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+use tokio::sync::watch;
 
 use crate::batch::{Batcher, Items};
 use crate::budget::Budget;
@@ -15,28 +20,38 @@ use crate::decode::{Auto, Instance};
 use crate::deliver::{DeadLetters, Destination, Options};
 use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
+use crate::enrich::Bound;
 use crate::error::Error;
 use crate::event::{Chunk, Events, Flaw, Kind, OriginField, Slot};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
+use crate::pipeline::health::Health;
 use crate::pipeline::plan::{Line, Plan};
+use crate::pipeline::tap::{Routed, Taps};
 use crate::route;
 use crate::sink::{Encoder, Selection};
+use crate::transform;
 
 /// What all shards share.
 #[derive(Clone)]
 pub struct Common {
-    /// The configuration, compiled.
-    pub plan: Arc<Plan>,
+    /// The configuration, compiled; a reload sends a new one.
+    pub plan: watch::Receiver<Arc<Plan>>,
     /// The memory budget.
     pub budget: Arc<Budget>,
     /// The metrics.
     pub registry: Registry,
+    /// What is open and what has ended.
+    pub health: Arc<Health>,
+    /// Those who watch live events.
+    pub taps: Arc<Taps>,
 }
 
 /// One shard's stages.
 pub struct Shard {
     plan: Arc<Plan>,
+    plans: watch::Receiver<Arc<Plan>>,
+    taps: Arc<Taps>,
     journal: Rc<dyn Journal>,
     lines: Vec<LineState>,
     sinks: Vec<SinkState>,
@@ -56,6 +71,8 @@ struct LineState {
     runs: Vec<(Range<usize>, usize)>,
     /// By decoder: the rows that its encoders get for one sink.
     rows_of: Vec<Vec<u32>>,
+    transforms: TransformState,
+    enrichers: Vec<(Box<dyn Bound>, Cell)>,
     router: route::Scratch,
     events: Events,
     counters: LineCounters,
@@ -65,6 +82,13 @@ struct DecoderState {
     instance: Instance,
     detector: detect::Scratch,
     encoders: Vec<Box<dyn Encoder>>,
+}
+
+struct TransformState {
+    /// With the rows that were dropped, which are left out from there on.
+    scratch: transform::Scratch,
+    dropped: Cell,
+    errors: [Cell; transform::REASONS.len()],
 }
 
 struct LineCounters {
@@ -85,11 +109,11 @@ struct SinkState {
 
 /// CPU time per stage, if it is measured.
 struct Stages {
-    cells: Option<[Cell; 5]>,
+    cells: Option<[Cell; STAGES.len()]>,
     since_ns: u64,
 }
 
-const STAGES: [&str; 5] = ["decode", "detect", "route", "encode", "batch"];
+const STAGES: [&str; 7] = ["decode", "transform", "enrich", "detect", "route", "encode", "batch"];
 
 impl Stages {
     fn new(registry: &Registry, enabled: bool) -> Self {
@@ -127,7 +151,8 @@ impl Shard {
     /// # Errors
     /// Sinks whose certificates or files cannot be read.
     pub fn new(common: &Common, journal: Rc<dyn Journal>, seed: u128) -> Result<Self, Error> {
-        let plan = common.plan.clone();
+        let mut plans = common.plan.clone();
+        let plan = plans.borrow_and_update().clone();
         let registry = &common.registry;
         let mut sinks = Vec::new();
         for (index, sink) in plan.sinks.iter().enumerate() {
@@ -151,21 +176,28 @@ impl Shard {
                 sealed_early: registry.cell(&metrics::SEALED_EARLY, labels),
             });
         }
-        let lines = plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, &plan, registry)).collect();
-        let rule_hit = |rule: &SigmaRule| registry.cell(&metrics::RULE_HITS, &[("rule_id", &rule.id), ("rule", &rule.title)]);
         Ok(Self {
-            rule_hits: plan.rules.rules.iter().map(rule_hit).collect(),
+            rule_hits: rule_cells(&plan, registry),
             alerts: registry.cell(&metrics::ALERTS, &[]),
             stages: Stages::new(registry, plan.settings.profile),
             rows: vec![Vec::new(); sinks.len()],
             hits: Vec::new(),
             masks: Vec::new(),
             registry: registry.clone(),
+            lines: lines(&plan, registry),
             plan,
+            plans,
+            taps: common.taps.clone(),
             journal,
-            lines,
             sinks,
         })
+    }
+
+    /// Takes up the plan of a reload. What it changes is compiled; only working memory is made here.
+    fn take_up_plan(&mut self) {
+        self.plan = self.plans.borrow_and_update().clone();
+        self.lines = lines(&self.plan, &self.registry);
+        self.rule_hits = rule_cells(&self.plan, &self.registry);
     }
 
     /// Takes a journaled chunk through all stages. Gives the buffer back for reuse.
@@ -173,18 +205,32 @@ impl Shard {
     /// # Errors
     /// A compressor's, which are defects or the end of memory.
     pub fn process(&mut self, chunk: Chunk) -> Result<Vec<u8>, Error> {
-        let plan = self.plan.clone();
+        if matches!(self.plans.has_changed(), Ok(true)) {
+            self.take_up_plan();
+        }
         let index = usize::from(chunk.sender.source_index);
-        let Some(line) = plan.sources.get(index).map(|source| &source.line) else { return Ok(Vec::new()) };
-        self.stages.begin();
-        self.decode(line, index, &chunk);
-        self.stages.end(0);
-        self.detect(line, index, &chunk);
-        self.stages.end(1);
-        self.route(line, index, &chunk);
-        self.stages.end(2);
-        self.encode(index, &chunk)?;
+        self.work(index, &chunk)?;
         Ok(chunk.into_buffers().0)
+    }
+
+    fn work(&mut self, index: usize, chunk: &Chunk) -> Result<(), Error> {
+        let plan = self.plan.clone();
+        let Some(line) = plan.sources.get(index).map(|source| &source.line) else { return Ok(()) };
+        self.stages.begin();
+        self.decode(line, index, chunk);
+        self.stages.end(0);
+        self.transform(line, index, chunk);
+        self.stages.end(1);
+        self.enrich(index, chunk);
+        self.stages.end(2);
+        self.detect(line, index, chunk);
+        self.stages.end(3);
+        self.route(line, index, chunk);
+        self.stages.end(4);
+        if self.taps.is_watched() {
+            self.show(line, index, chunk);
+        }
+        self.encode(index, chunk)
     }
 
     fn decode(&mut self, line: &Line, index: usize, chunk: &Chunk) {
@@ -208,9 +254,9 @@ impl Shard {
                 }
             }
         }
-        for (flaw, cell) in FLAWS.iter().zip(&state.counters.flaws) {
-            let count = (0..frames).filter(|frame| state.events.event(chunk, *frame).flaw == Some(*flaw)).count();
-            cell.add(count as u64);
+        for flaw in (0..frames).filter_map(|frame| state.events.event(chunk, frame).flaw) {
+            let cell = FLAWS.iter().zip(&state.counters.flaws).find(|(known, _)| **known == flaw);
+            cell.inspect(|(_, cell)| cell.add(1));
         }
         state.counters.received.add(frames as u64);
         self.fill_own(line, index, chunk);
@@ -258,14 +304,34 @@ impl Shard {
         }
     }
 
+    fn transform(&mut self, line: &Line, index: usize, chunk: &Chunk) {
+        if line.transforms.is_empty() {
+            return;
+        }
+        let LineState { transforms, events, .. } = &mut self.lines[index];
+        line.transforms.run(chunk, events, &mut transforms.scratch);
+        let counts = &transforms.scratch.counts;
+        transforms.dropped.add(counts.dropped.len() as u64);
+        transforms.errors.iter().zip(counts.errors).for_each(|(cell, count)| cell.add(count));
+    }
+
+    fn enrich(&mut self, index: usize, chunk: &Chunk) {
+        let state = &mut self.lines[index];
+        for (enricher, errors) in &mut state.enrichers {
+            errors.add(enricher.enrich(chunk, 0..chunk.frames().len(), &mut state.events));
+        }
+    }
+
     fn detect(&mut self, line: &Line, index: usize, chunk: &Chunk) {
         self.hits.clear();
         let state = &mut self.lines[index];
+        let dropped = &state.transforms.scratch.counts.dropped;
         for (frames, decoder) in &state.runs {
             let detector = &line.decoders[*decoder].detector;
             if !detector.is_empty() {
                 let rows = frames.start as u32..frames.end as u32;
-                detector.detect(chunk, &state.events, rows, &mut state.decoders[*decoder].detector, &mut self.hits);
+                let kept = rows.filter(|row| dropped.is_empty() || dropped.binary_search(row).is_err());
+                detector.detect(chunk, &state.events, kept, &mut state.decoders[*decoder].detector, &mut self.hits);
             }
         }
         let hits = std::mem::take(&mut self.hits);
@@ -314,7 +380,12 @@ impl Shard {
         let frames = chunk.frames().len();
         self.rows.iter_mut().for_each(Vec::clear);
         self.masks.clear();
+        let dropped = &state.transforms.scratch.counts.dropped;
         for row in 0..state.events.len() {
+            if !dropped.is_empty() && dropped.binary_search(&(row as u32)).is_ok() {
+                self.masks.push(0);
+                continue;
+            }
             let to = line.router.route(state.events.event(chunk, row), &mut state.router);
             self.masks.push(to);
             let mut bits = to;
@@ -329,8 +400,22 @@ impl Shard {
         for (sink, (state, rows)) in self.sinks.iter().zip(&self.rows).enumerate() {
             let count = rows.partition_point(|row| (*row as usize) < frames);
             state.routed.add(count as u64);
-            state.filtered.add((frames - count) as u64);
+            state.filtered.add((frames - dropped.len() - count) as u64);
             self.journal.cursor(sink).expect(chunk.position, count as u32);
+        }
+    }
+
+    fn show(&self, line: &Line, index: usize, chunk: &Chunk) {
+        let sinks: Vec<&str> = self.plan.sinks.iter().map(|sink| &*sink.name).collect();
+        let state = &self.lines[index];
+        let decoder = |frame: usize| {
+            let run = state.runs.partition_point(|(frames, _)| frames.end <= frame);
+            let decoder = state.runs.get(run).and_then(|(_, decoder)| line.decoders.get(*decoder));
+            decoder.map_or("", |decoder| decoder.compiled.kind().name())
+        };
+        if let Some(first) = line.decoders.first() {
+            let (events, context) = (&state.events, &first.context);
+            self.taps.show(Routed { chunk, events, masks: &self.masks, sinks: &sinks, context, decoder: &decoder });
         }
     }
 
@@ -349,11 +434,11 @@ impl Shard {
             for (decoder, rows) in decoders.iter_mut().zip(&*rows_of).filter(|(_, rows)| !rows.is_empty()) {
                 sink.items.clear(sink.batcher.batching().separator);
                 decoder.encoders[number].encode(Selection { chunk, events, rows }, &mut sink.items);
-                self.stages.end(3);
+                self.stages.end(5);
                 let added = sink.batcher.add(chunk, events, rows, &sink.items)?;
                 sink.sealed_early.add(added.sealed_early);
                 added.sealed.into_iter().for_each(|held| sink.destination.send(held));
-                self.stages.end(4);
+                self.stages.end(6);
                 for row in added.too_long {
                     let event = events.event(chunk, row as usize);
                     sink.destination.give_up(chunk, event, "longer than the destination takes")?;
@@ -391,6 +476,15 @@ impl Shard {
     }
 }
 
+fn lines(plan: &Plan, registry: &Registry) -> Vec<LineState> {
+    plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, plan, registry)).collect()
+}
+
+fn rule_cells(plan: &Plan, registry: &Registry) -> Vec<Cell> {
+    let cell = |rule: &SigmaRule| registry.cell(&metrics::RULE_HITS, &[("rule_id", &rule.id), ("rule", &rule.title)]);
+    plan.rules.rules.iter().map(cell).collect()
+}
+
 impl LineState {
     fn new(line: &Line, name: &str, plan: &Plan, registry: &Registry) -> Self {
         let decoder = |decoder: &crate::pipeline::plan::DecoderLine| DecoderState {
@@ -398,12 +492,23 @@ impl LineState {
             detector: decoder.detector.scratch(),
             encoders: plan.sinks.iter().map(|sink| sink.sink.encoder(&decoder.context)).collect(),
         };
+        let enricher = |index: &usize| {
+            let plan = plan.enrichers.get(*index)?;
+            Some((plan.enricher.bind(&line.fields), registry.cell(&metrics::ENRICHMENT_ERRORS, &[("component_id", &plan.name)])))
+        };
         let flaw = |flaw: Flaw| registry.cell(&metrics::DECODE_FLAWS, &[("component_id", name), ("reason", flaw.name())]);
         Self {
             decoders: line.decoders.iter().map(decoder).collect(),
             auto: line.is_auto.then(Auto::default),
             runs: Vec::new(),
             rows_of: vec![Vec::new(); line.decoders.len()],
+            transforms: TransformState {
+                scratch: line.transforms.scratch(),
+                dropped: registry.cell(&metrics::EVENTS_DROPPED, &[("component_id", name), ("reason", "transform")]),
+                errors: transform::REASONS
+                    .map(|reason| registry.cell(&metrics::TRANSFORM_ERRORS, &[("component_id", name), ("reason", reason)])),
+            },
+            enrichers: line.enrichers.iter().filter_map(enricher).collect(),
             router: line.router.scratch(),
             events: Events::default(),
             counters: LineCounters {

@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 use super::{Encoder, Exchange, Http, Selection, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Items, Sealed};
-use crate::config::{ByteSize, Interval, Secret, Section};
+use crate::config::{ByteSize, Interval, Secret, Section, schema_of};
 use crate::encode::body::{Body, Context, Form};
 use crate::encode::compress::Codec;
 use crate::error::{Diagnostics, Error};
@@ -54,6 +54,10 @@ impl SinkKind for SplunkHec {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Box<dyn Sink>, Diagnostics> {

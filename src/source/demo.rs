@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{Intake, Messages, Source, SourceKind};
 use crate::clock;
-use crate::config::Section;
+use crate::config::{Section, schema_of};
 use crate::error::{Diagnostics, Error};
 use crate::event::Span;
 use crate::task::{LocalFuture, Stop};
@@ -35,6 +35,10 @@ impl SourceKind for Demo {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Arc<dyn Source>, Diagnostics> {

@@ -26,7 +26,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 
 use super::{Intake, Messages, Refused, Source, SourceKind};
-use crate::config::{ByteSize, Section};
+use crate::config::{ByteSize, Section, schema_of};
 use crate::error::{Diagnostics, Error};
 use crate::event::Span;
 use crate::limits::INFLATED_BYTES_MAX;
@@ -57,6 +57,10 @@ impl SourceKind for Http {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Arc<dyn Source>, Diagnostics> {
@@ -146,8 +150,9 @@ impl Config {
         let Address::Ip { socket, .. } = self.listen else { return Ok(()) };
         let tls = self.tls.clone().map(ServerTls::load).transpose()?.map(Arc::new);
         let options = ServerOptions { tls, counters: intake.server_counters(), ..ServerOptions::default() };
+        let events = intake.clone();
         let handler = move |request: Request<Incoming>, info: Rc<ConnectionInfo>| {
-            let (source, intake) = (self.clone(), intake.clone());
+            let (source, intake) = (self.clone(), events.clone());
             async move {
                 match source.take(request, info.peer.ip().to_canonical(), &*intake).await {
                     Ok(()) => Response::new(Full::default()),
@@ -158,7 +163,9 @@ impl Config {
                 }
             }
         };
-        http_server::serve(listen::tcp(socket)?, options, handler, async move { stop.wait().await }).await;
+        let listener = listen::tcp(socket)?;
+        intake.opened();
+        http_server::serve(listener, options, handler, async move { stop.wait().await }).await;
         Ok(())
     }
 

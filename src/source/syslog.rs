@@ -12,7 +12,7 @@
 //! * A peer that is silent in the middle of a frame keeps its connection: log senders are silent for days.
 //!   Connections are capped by `limits::CONNECTIONS_MAX` per shard.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::{Intake, Messages, Source, SourceKind, Stream};
-use crate::config::{ByteSize, Section};
+use crate::config::{ByteSize, Section, schema_of};
 use crate::error::{Diagnostics, Error, ErrorKind};
 use crate::event::Span;
 use crate::limits::{CHUNK_TARGET_BYTES, CONNECTIONS_MAX, DATAGRAMS_PER_CALL};
@@ -51,6 +51,10 @@ impl SourceKind for Syslog {
 
     fn sample(&self) -> &'static str {
         SAMPLE
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schema_of::<Config>()
     }
 
     fn read(&self, section: &Section) -> Result<Arc<dyn Source>, Diagnostics> {
@@ -166,7 +170,8 @@ impl Configured {
                         tasks.spawn_local(accept(listen::tcp(*socket)?, context.clone()));
                     }
                     if *transport != Transport::Tcp && self.tls.is_none() {
-                        tasks.spawn_local(self.clone().receive(*socket, intake.clone(), stop.clone()));
+                        let (udp, _) = listen::udp(*socket, self.receive_buffer)?;
+                        tasks.spawn_local(self.clone().receive(*socket, udp, intake.clone(), stop.clone()));
                     }
                 }
                 Address::Unix { path, datagram: false } => {
@@ -179,6 +184,7 @@ impl Configured {
                 }
             }
         }
+        intake.opened();
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|error| Error::new(ErrorKind::Unexpected, "listen", "a listener panicked").because(error))??;
         }
@@ -187,8 +193,7 @@ impl Configured {
 
     /// UDP is read on a thread of its own, so that whatever the shard does, the socket buffer is emptied within
     /// a fraction of a millisecond.
-    async fn receive(self: Arc<Self>, address: SocketAddr, intake: Rc<dyn Intake>, stop: Stop) -> Result<(), Error> {
-        let (socket, _) = listen::udp(address, self.receive_buffer)?;
+    async fn receive(self: Arc<Self>, address: SocketAddr, socket: UdpSocket, intake: Rc<dyn Intake>, stop: Stop) -> Result<(), Error> {
         let receiver = udp::Receiver::new(socket, UDP_WAIT).map_err(|error| listen_failed(address, error))?;
         let (sender, mut datagrams) = mpsc::channel(UDP_QUEUE);
         let ended = Arc::new(AtomicBool::new(false));

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use hydrant::config::Section;
-use hydrant::{decode, frame, sink, source};
+use hydrant::{decode, enrich, frame, sink, source};
 
 /// Files of a stage that are no components: parts that components share.
-const PARTS: &[&str] = &["auto", "document", "eve", "pairs", "schema", "testing", "trial"];
+const PARTS: &[&str] = &["auto", "document", "eve", "golden", "mmdb", "pairs", "rows", "schema", "testing", "trial", "watch"];
 
 fn files(stage: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(stage);
@@ -29,6 +29,7 @@ fn every_component_file_is_in_its_table_under_its_name() {
     assert_registered("source", source::SOURCES.iter().map(|kind| kind.name()));
     assert_registered("frame", frame::FRAMERS.iter().map(|kind| kind.name()));
     assert_registered("decode", decode::DECODERS.iter().map(|kind| kind.name()));
+    assert_registered("enrich", enrich::ENRICHERS.iter().map(|kind| kind.name()));
     assert_registered("sink", sink::SINKS.iter().map(|kind| kind.name()));
 }
 
@@ -43,6 +44,12 @@ fn every_sample_reads_without_a_mistake() {
     for kind in source::SOURCES {
         assert!(kind.sample().contains(&format!("type: {}", kind.name())), "{}", kind.name());
         if let Err(diagnostics) = kind.read(&section(kind.sample())) {
+            panic!("{}: {diagnostics}", kind.name());
+        }
+    }
+    for kind in enrich::ENRICHERS {
+        assert!(kind.sample().contains(&format!("type: {}", kind.name())), "{}", kind.name());
+        if let Err(diagnostics) = kind.read(&section(kind.sample()), Path::new(".")) {
             panic!("{}: {diagnostics}", kind.name());
         }
     }

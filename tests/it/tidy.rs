@@ -12,10 +12,11 @@ const LAYERS: &[(usize, &[&str])] = &[
     (3, &["encode", "envelope", "matcher", "net", "traffic"]),
     (4, &["vrl"]),
     (5, &["batch"]),
-    (6, &["decode", "detect", "frame", "route", "sink", "source", "unwrap"]),
+    (6, &["decode", "detect", "enrich", "frame", "route", "sink", "source", "transform", "unwrap"]),
     (7, &["journal", "deliver"]),
     (8, &["pipeline"]),
-    (9, &["cli"]),
+    (9, &["admin"]),
+    (10, &["cli"]),
 ];
 
 /// Imports inside one layer that are meant: `(from, to)`, with the reason.

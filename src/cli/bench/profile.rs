@@ -22,7 +22,7 @@ macro_rules! built_in {
     };
 }
 
-built_in!("w2", "w2raw");
+built_in!("w1", "w2", "w2raw", "w3", "w4f", "w4h", "w5", "w7", "waf-burst", "fw-steady", "syslog-storm", "mixed", "passthrough");
 
 /// A profile.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,7 +50,7 @@ pub(in crate::cli) struct Profile {
 pub(in crate::cli) enum FileContent {
     /// This text.
     Text(String),
-    /// A text repeated with `@n@` counting from 0, and every `@name@` of `words` taken in turn.
+    /// A text repeated with `@n@` counting from 00000, and every `@name@` of `words` taken in turn.
     Repeated(Repeated),
 }
 
@@ -79,7 +79,7 @@ impl FileContent {
             Self::Text(text) => text.clone(),
             Self::Repeated(repeated) => {
                 let one = |n: usize| {
-                    let mut text = repeated.text.replace("@n@", &n.to_string());
+                    let mut text = repeated.text.replace("@n@", &format!("{n:05}"));
                     let mut turn = n;
                     for (name, words) in repeated.words.iter().filter(|(_, words)| !words.is_empty()) {
                         text = text.replace(&format!("@{name}@"), &words[turn % words.len()]);
@@ -254,5 +254,44 @@ fn value(node: &Node) -> serde_json::Value {
             _ => text.as_str().into(),
         },
         Content::Scalar { text, .. } => text.as_str().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::plan::Plan;
+
+    #[test]
+    fn every_built_in_profile_compiles_with_each_value_of_its_settings() {
+        for (name, _) in BUILT_IN {
+            let profile = Profile::load(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let folder = tempfile::tempdir().unwrap();
+            for (file, content) in &profile.files {
+                std::fs::write(folder.path().join(file), content.render()).unwrap();
+            }
+            let mut given = profile.defaults();
+            given.extend([("listen".into(), "127.0.0.1:5514".into()), ("dir".into(), folder.path().display().to_string())]);
+            given.extend(profile.expect.keys().map(|point| (point.clone(), "127.0.0.1:8088".into())));
+            let changes = profile.settings.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+            for (setting, value) in changes.chain([(&"listen".to_owned(), &"127.0.0.1:5514".to_owned())]) {
+                let mut values = given.clone();
+                values.insert(setting.clone(), value.clone());
+                let plan = Plan::read(&folder.path().join("config.yaml"), &profile.config(&values));
+                let plan = plan.unwrap_or_else(|error| panic!("{name}, {setting} {value}: {error}"));
+                assert!(plan.warnings.0.is_empty(), "{name}: {}", plan.warnings);
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_in_a_profile_are_named() {
+        let parse = |text: &str| Profile::parse(Path::new("p.yaml"), text).unwrap_err().to_string();
+        let load = "load: { traffic: [paloalto], transport: tcp, events: 1 }\n";
+        assert!(parse("about: a\n").contains("config"));
+        assert!(parse(&format!("about: a\nconfig: b\n{load}expect: {{}}\n")).contains("did you mean `palo_alto`"));
+        let load = load.replace("paloalto", "palo_alto");
+        assert!(parse(&format!("about: a\nconfig: b\n{load}expect: {{}}\nsettings: {{ x: ['1'] }}\n")).contains("setting `x`"));
+        assert!(Profile::load("w22").unwrap_err().to_string().contains("did you mean `w2`"));
     }
 }

@@ -628,7 +628,7 @@ mod documents {
     fn every_field_of_a_rule_is_read() {
         let text = "title: T\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\nname: n\nstatus: test\nlevel: high\ndescription: d\nauthor: a\n\
             references: [r]\ntags: [attack.t1059]\nfalsepositives: [x, y]\nlogsource: {category: Firewall, product: p, service: s, definition: z}\n\
-            fields: [f]\nlicense: DRL-1.1\nx-tests: [{event: {a: 1}}]\n";
+            fields: [f]\nlicense: DRL-1.1\ntests: [{event: {a: 1}}]\n";
         let loaded = read(&format!("{text}{BODY}"));
         let rule = &loaded.rules[0];
         assert_eq!((rule.name.as_deref(), rule.level, rule.status), (Some("n"), Level::High, Some(Status::Test)));
@@ -638,7 +638,7 @@ mod documents {
         assert_eq!(rule.logsource.category.as_deref(), Some("firewall"));
         assert_eq!((rule.logsource.product.as_deref(), rule.logsource.service.as_deref()), (Some("p"), Some("s")));
         assert_eq!(rule.custom.entry("license").and_then(Node::text), Some("DRL-1.1"));
-        assert!(rule.custom.entry("x-tests").is_some() && rule.custom.entries().len() == 2);
+        assert!(rule.custom.entry("tests").is_some() && rule.custom.entries().len() == 2);
         assert_eq!(loaded.diagnostics.0.len(), 1, "only the upper-case category: {}", loaded.diagnostics);
     }
 

@@ -1,0 +1,122 @@
+//! `hydrant rules`: what rule files hold, and what is wrong with them.
+//!
+//! `list` tells for each rule on which decoders it runs. `lint` looks at form and meaning: everything that loading
+//! refuses or warns about, malformed `tests`, and rules that no decoder can ever feed. It exits with 78 if there
+//! is an error, or, with `--deny-warnings`, a warning.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::cli::{EX_CONFIG, Failure, Output, message, print, print_json, table};
+use crate::detect::sigma::{Placeholders, SigmaRule};
+use crate::detect::{Rules, cases};
+use crate::error::{Diagnostic, Severity};
+use crate::pipeline::offline::{self, Offline};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List rules with the decoders that they run on.
+    List(Selection),
+    /// Check the form and meaning of rules; every mistake at once.
+    Lint(Lint),
+}
+
+#[derive(Args)]
+struct Selection {
+    /// Rule files and folders.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// How rules are printed.
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Args)]
+struct Lint {
+    #[command(flatten)]
+    selection: Selection,
+    /// Fail on warnings too.
+    #[arg(long)]
+    deny_warnings: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::List(selection) => list(selection),
+        Command::Lint(arguments) => lint(arguments),
+    }
+}
+
+fn list(arguments: &Selection) -> Result<(), Failure> {
+    let (rules, diagnostics) = Rules::load(&arguments.paths, &Placeholders::new());
+    if diagnostics.has_errors() {
+        return Err(diagnostics.into());
+    }
+    let offline = Offline::new("auto", &rules.rules)?;
+    let mut rows = Vec::new();
+    for (index, rule) in rules.rules.iter().enumerate() {
+        let decoders = offline.carriers(index);
+        if arguments.output == Output::Json {
+            print_json(&json!({
+                "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "status": rule.status.map(|status| status.as_str()),
+                "logsource": { "product": rule.logsource.product, "category": rule.logsource.category, "service": rule.logsource.service },
+                "tags": rule.tags, "decoders": decoders, "file": rule.file, "line": rule.line, "hash": rule.hash,
+            }))?;
+            continue;
+        }
+        let place = format!("{}:{}", rule.file.display(), rule.line);
+        rows.push(vec![rule.level.to_string(), rule.title.clone(), logsource(rule), decoders.join(","), rule.id.clone(), place]);
+    }
+    for skipped in &rules.skipped {
+        message(&skipped.to_string());
+    }
+    if arguments.output == Output::Table {
+        print(table::render(&["LEVEL", "TITLE", "LOG SOURCE", "DECODERS", "ID", "FILE"], &rows).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn logsource(rule: &SigmaRule) -> String {
+    let parts = [&rule.logsource.product, &rule.logsource.category, &rule.logsource.service];
+    parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("/")
+}
+
+fn lint(arguments: &Lint) -> Result<(), Failure> {
+    let (rules, mut diagnostics) = Rules::load(&arguments.selection.paths, &Placeholders::new());
+    for rule in &rules.rules {
+        diagnostics.absorb(cases::read(rule, |name| offline::decoders(name).map(|_| ())));
+    }
+    diagnostics.0.append(&mut offline::lint(&rules.rules).0);
+    diagnostics.0.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    for diagnostic in &diagnostics.0 {
+        match arguments.selection.output {
+            Output::Json => print_json(&as_json(diagnostic))?,
+            Output::Table => print(format!("{diagnostic}\n").as_bytes())?,
+        }
+    }
+    let count = |severity| diagnostics.0.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let (loaded, skipped) = (rules.rules.len(), rules.skipped.len());
+    let summary = format!("{loaded} rules, {skipped} skipped, {errors} errors, {warnings} warnings");
+    if errors > 0 || (arguments.deny_warnings && warnings > 0) {
+        return Err(Failure::Found { summary, exit_code: EX_CONFIG });
+    }
+    message(&summary);
+    Ok(())
+}
+
+fn as_json(diagnostic: &Diagnostic) -> serde_json::Value {
+    json!({
+        "severity": if diagnostic.severity == Severity::Error { "error" } else { "warning" },
+        "file": diagnostic.file, "line": diagnostic.line, "column": diagnostic.column,
+        "path": diagnostic.path, "message": diagnostic.message, "help": diagnostic.help,
+    })
+}

@@ -1,0 +1,92 @@
+//! The JSON schema (2020-12) of the configuration, made from the settings of every component.
+
+use serde_json::{Value, json};
+
+use crate::config::schema_of;
+use crate::limits::DESTINATIONS_MAX;
+use crate::pipeline::plan::{RouteConfig, SourceCommon, Top};
+use crate::sink::SINKS;
+use crate::source::SOURCES;
+
+/// The schema of a whole configuration file.
+pub fn configuration() -> Value {
+    let mut top = Value::from(schema_of::<Top>());
+    let common = Value::from(schema_of::<SourceCommon>());
+    let sources: Vec<Value> = SOURCES.iter().map(|kind| component(kind.name(), kind.schema(), &common)).collect();
+    let sinks: Vec<Value> = SINKS.iter().map(|kind| component(kind.name(), kind.schema(), &Value::Null)).collect();
+    if let Some(properties) = top.get_mut("properties").and_then(Value::as_object_mut) {
+        let named = |components: &[Value], description: &str| json!({ "type": "object", "description": description, "minProperties": 1, "additionalProperties": { "oneOf": components } });
+        properties.insert("sources".into(), named(&sources, "Where events come from, by name."));
+        let mut sinks = named(&sinks, "Where events go, by name.");
+        sinks["maxProperties"] = json!(DESTINATIONS_MAX);
+        properties.insert("sinks".into(), sinks);
+        let routes = json!({
+            "type": "array",
+            "description": "Which events go where: to all sinks of all routes that hold. Without routes, everything goes everywhere.",
+            "items": schema_of::<RouteConfig>(),
+        });
+        properties.insert("routes".into(), routes);
+    }
+    top["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    top["title"] = json!("Hydrant configuration");
+    top["required"] = json!(["sources", "sinks"]);
+    top
+}
+
+/// A component's own schema with `type` and the keys that all components of its stage have.
+fn component(name: &str, schema: schemars::Schema, common: &Value) -> Value {
+    let mut schema = Value::from(schema);
+    schema["title"] = json!(name);
+    let shared = common.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("$schema");
+        let properties = object.entry("properties").or_insert_with(|| json!({}));
+        if let Some(properties) = properties.as_object_mut() {
+            properties.insert("type".into(), json!({ "const": name }));
+            properties.extend(shared);
+        }
+        let required = object.entry("required").or_insert_with(|| json!([]));
+        if let Some(required) = required.as_array_mut() {
+            required.insert(0, json!("type"));
+        }
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Section;
+
+    #[test]
+    fn every_key_of_every_sample_is_in_the_schema_of_its_component() {
+        let sources = SOURCES.iter().map(|kind| ("sources", kind.name(), kind.sample()));
+        let sinks = SINKS.iter().map(|kind| ("sinks", kind.name(), kind.sample()));
+        let schema = configuration();
+        for (stage, name, sample) in sources.chain(sinks) {
+            let components = schema["properties"][stage]["additionalProperties"]["oneOf"].as_array().unwrap();
+            let component = components.iter().find(|component| component["title"] == name).unwrap();
+            let section = Section::parse(Path::new(name), sample).unwrap();
+            let keys: Vec<String> = section.children().into_iter().map(|(key, _)| key).collect();
+            for key in &keys {
+                assert!(component["properties"].get(key).is_some(), "{stage} {name}: `{key}` is not in the schema");
+            }
+            for key in component["required"].as_array().unwrap() {
+                assert!(keys.iter().any(|k| k == key), "{stage} {name}: the sample has no {key}");
+            }
+            assert_eq!(component["additionalProperties"], false, "{stage} {name}: unknown keys are refused");
+        }
+    }
+
+    #[test]
+    fn the_schema_says_what_every_top_level_key_is() {
+        let schema = configuration();
+        assert!(schema["properties"].as_object().unwrap().len() >= 10);
+        for (key, property) in schema["properties"].as_object().unwrap() {
+            assert!(property.get("description").is_some(), "{key} has no description");
+        }
+        assert!(!schema.to_string().contains("$ref"), "it stands alone");
+    }
+}
