@@ -26,5 +26,6 @@ mod mistakes;
 mod process;
 mod registry;
 mod rules;
+mod sigmahq;
 mod slice;
 mod tidy;

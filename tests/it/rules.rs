@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use hydrant::config::Node;
-use hydrant::decode::{Auto, DECODERS};
-use hydrant::detect::sigma::{Level, SigmaRule, Status};
-use hydrant::detect::{Detector, Rules, Vocabulary, pack};
+use hydrant::config::{Content, Node};
+use hydrant::decode::{Auto, Compiled, DECODERS, Schema, explain};
+use hydrant::detect::sigma::{Level, LogSource, SigmaRule, Status};
+use hydrant::detect::{Detector, Hit, Rules, Vocabulary, pack};
 use hydrant::error::Diagnostics;
 use hydrant::event::{Chunk, Events, Fields, Sender, Span};
 use hydrant::matcher::Expr;
@@ -63,7 +63,7 @@ fn detect(line: &Line, lines: &[Vec<u8>]) -> (Vec<(u32, u32)>, Vec<&'static str>
         decoder.detector.detect(&chunk, &events, rows.clone(), &mut decoder.detector.scratch(), &mut indexed);
         decoder.detector.full_scan(&chunk, &events, rows, &mut scanned);
     }
-    let sorted = |hits: Vec<hydrant::detect::Hit>| {
+    let sorted = |hits: Vec<Hit>| {
         let mut hits: Vec<(u32, u32)> = hits.into_iter().map(|hit| (hit.row, hit.rule)).collect();
         hits.sort_unstable();
         hits
@@ -81,28 +81,30 @@ struct Case<'a> {
     is_match: bool,
 }
 
-fn cases(rule: &SigmaRule) -> Vec<Case<'_>> {
-    let Some(tests) = rule.custom.entry("tests") else { panic!("{}: no tests", rule.file.display()) };
-    let hydrant::config::Content::Sequence(tests) = &tests.content else { panic!("{}: tests is no list", rule.file.display()) };
-    let text = |test: &'_ Node, key: &str| test.entry(key).and_then(Node::text).map(str::to_owned);
-    for test in tests {
+impl<'a> Case<'a> {
+    fn read(test: &'a Node) -> Self {
+        let text = |key: &str| test.entry(key).and_then(Node::text);
+        let is_match = match text("expect") {
+            Some("match") => true,
+            Some("no_match") => false,
+            other => panic!("line {}: `expect` is match or no_match, not {other:?}", test.line),
+        };
+        let missing = |key: &str| -> &'a str { panic!("line {}: `{key}` is missing", test.line) };
+        let name = text("name").unwrap_or_else(|| missing("name"));
+        let log = text("log").unwrap_or_else(|| missing("log"));
         for (key, _) in test.entries() {
-            let known = ["name", "decoder", "log", "expect"];
-            assert!(key.text().is_some_and(|key| known.contains(&key)), "{}: {key:?}", rule.file.display());
+            assert!(key.text().is_some_and(|key| ["name", "decoder", "log", "expect"].contains(&key)), "{name}: an unknown key");
         }
-        assert!(matches!(text(test, "expect").as_deref(), Some("match" | "no_match")), "{}", rule.file.display());
+        Self { name, decoder: text("decoder").unwrap_or("auto"), log, is_match }
     }
-    let field = |test: &'_ Node, key: &str| -> Option<String> { text(test, key) };
-    assert!(tests.iter().all(|test| field(test, "name").is_some() && field(test, "log").is_some()), "{}", rule.file.display());
-    tests
-        .iter()
-        .map(|test| Case {
-            name: test.entry("name").and_then(Node::text).unwrap_or_default(),
-            decoder: test.entry("decoder").and_then(Node::text).unwrap_or("auto"),
-            log: test.entry("log").and_then(Node::text).unwrap_or_default(),
-            is_match: test.entry("expect").and_then(Node::text) == Some("match"),
-        })
-        .collect()
+}
+
+fn cases(rule: &SigmaRule) -> Vec<Case<'_>> {
+    let file = rule.file.display();
+    let Some(Content::Sequence(tests)) = rule.custom.entry("tests").map(|tests| &tests.content) else {
+        panic!("{file}: `tests` is no list");
+    };
+    tests.iter().map(Case::read).collect()
 }
 
 #[test]
@@ -201,13 +203,13 @@ fn asked(expr: &Expr<String>, fields: &mut BTreeMap<String, Vec<Expr<String>>>) 
 struct Same<'a>(&'a Line, usize);
 
 impl Vocabulary for Same<'_> {
-    fn carries(&self, _: &hydrant::detect::sigma::LogSource) -> bool {
+    fn carries(&self, _: &LogSource) -> bool {
         true
     }
 
     fn resolve(&self, field: &str) -> Option<String> {
         let kind = self.0.decoders[self.1].compiled.kind();
-        let schema = hydrant::decode::Schema::parse(Path::new("schema"), kind.schema(), kind.natives().as_deref()).unwrap();
+        let schema = Schema::parse(Path::new("schema"), kind.schema(), kind.natives().as_deref()).unwrap();
         let named = schema.sigma.get(field).cloned().or_else(|| schema.ecs.contains_key(field).then(|| field.to_owned()));
         Some(named.unwrap_or_else(|| format!("%native.{field}")))
     }
@@ -231,8 +233,8 @@ fn fields_that_differ(line: &Line, rule: &SigmaRule, decoder: usize, a: &str, b:
     let mut slots: Fields = line.decoders[decoder].context.fields.clone();
     let (detector, _) = Detector::new(&rules, &Same(line, decoder), &mut slots);
     let kind = line.decoders[decoder].compiled.kind();
-    let schema = hydrant::decode::Schema::parse(Path::new("schema"), kind.schema(), kind.natives().as_deref()).unwrap();
-    let compiled = hydrant::decode::Compiled::new(kind, &schema, &mut slots, 0).unwrap();
+    let schema = Schema::parse(Path::new("schema"), kind.schema(), kind.natives().as_deref()).unwrap();
+    let compiled = Compiled::new(kind, &schema, &mut slots, 0).unwrap();
     let decided = |log: &str| -> BTreeSet<u32> {
         let sender = Sender { source: "fw".into(), source_index: 0 };
         let chunk = Chunk::new(log.as_bytes().to_vec(), vec![Span::new(0, log.len())], Arc::new(sender), START_MS);
@@ -255,7 +257,11 @@ fn every_negative_case_differs_from_a_positive_one_in_one_atom() {
         let cases = cases(rule);
         for negative in cases.iter().filter(|case| !case.is_match) {
             let near = cases.iter().filter(|case| case.is_match && difference(case.log, negative.log) <= DIFFERENCE_BYTES_MAX);
-            let decoder = DECODERS.iter().position(|kind| kind.name() == negative.decoder).unwrap();
+            let name = match negative.decoder {
+                "auto" => explain(negative.log.as_bytes()).0,
+                name => name,
+            };
+            let decoder = DECODERS.iter().position(|kind| kind.name() == name).unwrap();
             let fields: Vec<_> = near.map(|positive| fields_that_differ(line, rule, decoder, positive.log, negative.log)).collect();
             if !fields.iter().any(|fields| fields.len() == 1) {
                 wrong.push(format!("{}: `{}` differs in {fields:?}", rule.file.display(), negative.name));
