@@ -9,7 +9,9 @@
 //! see [`Source::is_sharded`]), on the shard's thread. To add one: a file with a `SourceKind` and its two
 //! lines in [`SOURCES`].
 
+mod aws_firehose;
 mod demo;
+mod file;
 mod http;
 mod syslog;
 
@@ -27,7 +29,7 @@ use crate::net::listen::Address;
 use crate::task::{LocalFuture, Stop};
 
 /// Every source.
-pub static SOURCES: &[&dyn SourceKind] = &[&demo::Demo, &http::Http, &syslog::Syslog];
+pub static SOURCES: &[&dyn SourceKind] = &[&aws_firehose::AwsFirehose, &demo::Demo, &file::File, &http::Http, &syslog::Syslog];
 
 /// A kind of source.
 pub trait SourceKind: Sync {

@@ -97,6 +97,8 @@ enum Gate {
 
 /// Working memory of one shard.
 pub struct Scratch {
+    /// What the last chunk came to.
+    pub counts: Counts,
     /// By group.
     matchers: Vec<Option<matcher::Scratch>>,
     hits: Vec<ProgramId>,
@@ -189,6 +191,7 @@ impl Transforms {
     /// Working memory for one shard.
     pub fn scratch(&self) -> Scratch {
         Scratch {
+            counts: Counts::default(),
             matchers: self.groups.iter().map(|group| group.matcher.as_ref().map(Matcher::scratch)).collect(),
             hits: Vec::new(),
             vrl: VrlScratch::default(),
@@ -198,21 +201,21 @@ impl Transforms {
         }
     }
 
-    /// Runs all of them over the rows of a chunk's frames. `counts` is written anew.
-    pub fn run(&self, chunk: &Chunk, events: &mut Events, scratch: &mut Scratch, counts: &mut Counts) {
-        counts.dropped.clear();
-        counts.errors = [0; REASONS.len()];
+    /// Runs all of them over the rows of a chunk's frames. [`Scratch::counts`] are those of this call.
+    pub fn run(&self, chunk: &Chunk, events: &mut Events, scratch: &mut Scratch) {
+        scratch.counts.dropped.clear();
+        scratch.counts.errors = [0; REASONS.len()];
         for row in 0..chunk.frames().len() {
-            let is_kept = (0..self.groups.len()).all(|group| self.run_group(group, chunk, events, row, scratch, counts));
+            let is_kept = (0..self.groups.len()).all(|group| self.run_group(group, chunk, events, row, scratch));
             if !is_kept {
-                counts.dropped.push(row as u32);
+                scratch.counts.dropped.push(row as u32);
             }
         }
     }
 
     /// Runs a group over one row; false if the row is dropped.
-    fn run_group(&self, index: usize, chunk: &Chunk, events: &mut Events, row: usize, scratch: &mut Scratch, counts: &mut Counts) -> bool {
-        let Scratch { matchers, hits, vrl, text, changes, logged } = scratch;
+    fn run_group(&self, index: usize, chunk: &Chunk, events: &mut Events, row: usize, scratch: &mut Scratch) -> bool {
+        let Scratch { counts, matchers, hits, vrl, text, changes, logged } = scratch;
         let (Some(group), Some(matcher), Some(logged)) = (self.groups.get(index), matchers.get_mut(index), logged.get_mut(index)) else {
             return true;
         };
@@ -343,8 +346,9 @@ mod tests {
                 events.row_mut(&chunk, index).set_written(slot, kind, |out| out.extend_from_slice(text.as_bytes()));
             }
         }
-        let mut counts = Counts { dropped: vec![9], errors: [9; 5] };
-        compiled.run(&chunk, &mut events, &mut compiled.scratch(), &mut counts);
+        let mut scratch = compiled.scratch();
+        scratch.counts = Counts { dropped: vec![9], errors: [9; 5] };
+        compiled.run(&chunk, &mut events, &mut scratch);
         let text = |row: usize, slot: SlotId| match events.event(&chunk, row).value(slot) {
             Value::Missing => "-".to_owned(),
             Value::Boolean(value) => value.to_string(),
@@ -355,7 +359,7 @@ mod tests {
             let time = events.event(&chunk, row).time_ms.to_string();
             slots.iter().map(|slot| text(row, *slot)).chain([time]).take(wanted.len().max(1)).collect()
         };
-        ((0..actions.len()).map(row).collect(), counts)
+        ((0..actions.len()).map(row).collect(), scratch.counts)
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::pipeline::intake::{Gate, SourcePort};
 use crate::pipeline::mesh::{self, Port};
 use crate::pipeline::plan::Plan;
 use crate::pipeline::shard::{Common, Shard};
-use crate::task::{self, Stop};
+use crate::task::{self, Stop, Stopper};
 
 /// Where the ids of this start's batches begin: names of objects follow from them, and machines that start in
 /// the same millisecond write to the same bucket, so the time is not enough. Of the low 80 bits,
@@ -64,15 +64,18 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let next = Arc::new(AtomicU64::new(0));
     let seed = batch_seed();
     let mut threads = Vec::new();
+    let (ender, ended) = task::pair();
+    let mut ender = Some(ender);
     for (index, port) in mesh::mesh(shards).into_iter().enumerate() {
         let (common, next, stop) = (common.clone(), next.clone(), stop.clone());
+        let first = if let Some(ender) = ender.take() { First::Is(ender) } else { First::Ended(ended.clone()) };
         let run = move || {
             let _guard = common.health.shard();
             let sinks = common.plan.borrow().sinks.len();
             let journal = Rc::new(Memory::new(epoch, next, sinks));
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no runtime").because(error))?;
-            LocalSet::new().block_on(&runtime, shard(index, common, journal, port, stop, seed | (index as u128) << 48))
+            LocalSet::new().block_on(&runtime, shard(common, journal, port, (stop, first), seed | (index as u128) << 48))
         };
         let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
         threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
@@ -118,16 +121,26 @@ impl Running {
     }
 }
 
-async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, stop: Stop, seed: u128) -> Result<usize, Error> {
+/// The first shard runs the sources that are not sharded; the others work for it until they have ended.
+enum First {
+    /// This shard is it, and says when its sources have ended.
+    Is(Stopper),
+    /// Another one is it.
+    Ended(Stop),
+}
+
+async fn shard(common: Common, journal: Rc<Memory>, port: Port, (stop, first): (Stop, First), seed: u128) -> Result<usize, Error> {
     let (stopper, stop_now) = task::pair();
     let stages = Shard::new(&common, journal.clone(), seed)?;
     let gate = Gate::new(common.budget.clone(), journal as Rc<dyn Journal>, stages, port, stop_now);
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
-    let files = (index == 0 && !common.plan.borrow().enrichers.is_empty()).then(|| tokio::task::spawn_local(refresh_files(common.clone())));
+    let files = (matches!(first, First::Is(_)) && !common.plan.borrow().enrichers.is_empty())
+        .then(|| tokio::task::spawn_local(refresh_files(common.clone())));
     let mut sources = JoinSet::new();
     let plan = common.plan.borrow().clone();
-    for (number, source) in plan.sources.iter().enumerate().filter(|(_, source)| index == 0 || source.source.is_sharded()) {
+    let is_first = matches!(first, First::Is(_));
+    for (number, source) in plan.sources.iter().enumerate().filter(|(_, source)| is_first || source.source.is_sharded()) {
         let port = SourcePort::new(gate.clone(), &common, number);
         if source.source.listens_on().is_empty() {
             common.health.note_opened();
@@ -143,9 +156,15 @@ async fn shard(index: usize, common: Common, journal: Rc<Memory>, port: Port, st
             failed.get_or_insert(error);
         }
     }
-    // A shard without sources of its own serves the others until they stop.
-    if failed.is_none() && plan.sources.iter().any(|source| !source.source.is_sharded()) && index > 0 {
-        stop.wait().await;
+    match first {
+        First::Is(ender) => ender.stop(),
+        First::Ended(ended) if failed.is_none() => {
+            tokio::select! {
+                () = ended.wait() => {}
+                () = stop.wait() => {}
+            }
+        }
+        First::Ended(_) => {}
     }
     let undelivered = drain(&gate, plan.settings.drain_timeout.0).await?;
     stopper.stop();

@@ -85,9 +85,8 @@ struct DecoderState {
 }
 
 struct TransformState {
+    /// With the rows that were dropped, which are left out from there on.
     scratch: transform::Scratch,
-    /// Of the current chunk; its dropped rows are left out from here on.
-    counts: transform::Counts,
     dropped: Cell,
     errors: [Cell; transform::REASONS.len()],
 }
@@ -310,9 +309,10 @@ impl Shard {
             return;
         }
         let LineState { transforms, events, .. } = &mut self.lines[index];
-        line.transforms.run(chunk, events, &mut transforms.scratch, &mut transforms.counts);
-        transforms.dropped.add(transforms.counts.dropped.len() as u64);
-        transforms.errors.iter().zip(transforms.counts.errors).for_each(|(cell, count)| cell.add(count));
+        line.transforms.run(chunk, events, &mut transforms.scratch);
+        let counts = &transforms.scratch.counts;
+        transforms.dropped.add(counts.dropped.len() as u64);
+        transforms.errors.iter().zip(counts.errors).for_each(|(cell, count)| cell.add(count));
     }
 
     fn enrich(&mut self, index: usize, chunk: &Chunk) {
@@ -325,7 +325,7 @@ impl Shard {
     fn detect(&mut self, line: &Line, index: usize, chunk: &Chunk) {
         self.hits.clear();
         let state = &mut self.lines[index];
-        let dropped = &state.transforms.counts.dropped;
+        let dropped = &state.transforms.scratch.counts.dropped;
         for (frames, decoder) in &state.runs {
             let detector = &line.decoders[*decoder].detector;
             if !detector.is_empty() {
@@ -380,7 +380,7 @@ impl Shard {
         let frames = chunk.frames().len();
         self.rows.iter_mut().for_each(Vec::clear);
         self.masks.clear();
-        let dropped = &state.transforms.counts.dropped;
+        let dropped = &state.transforms.scratch.counts.dropped;
         for row in 0..state.events.len() {
             if !dropped.is_empty() && dropped.binary_search(&(row as u32)).is_ok() {
                 self.masks.push(0);
@@ -504,7 +504,6 @@ impl LineState {
             rows_of: vec![Vec::new(); line.decoders.len()],
             transforms: TransformState {
                 scratch: line.transforms.scratch(),
-                counts: transform::Counts::default(),
                 dropped: registry.cell(&metrics::EVENTS_DROPPED, &[("component_id", name), ("reason", "transform")]),
                 errors: transform::REASONS
                     .map(|reason| registry.cell(&metrics::TRANSFORM_ERRORS, &[("component_id", name), ("reason", reason)])),

@@ -148,8 +148,8 @@ fn a_stop_ends_a_tap_that_waits() {
     stream.read_exact(&mut head).unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
     assert!(instance.hydrant.stop(), "the stop does not wait for the watcher");
-    let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).unwrap();
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).unwrap() > 0 {}
 }
 
 #[test]

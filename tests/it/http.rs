@@ -37,6 +37,16 @@ pub(crate) fn raw(hec: &Hec, count: usize) -> Vec<String> {
     events
 }
 
+/// Lines that do not compress well, so that a small budget is soon full.
+pub(crate) fn noise(count: usize, words: usize) -> Vec<String> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut word = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{:x}", state >> 32)
+    };
+    (0..count).map(|_| (0..words).map(&mut word).collect::<String>()).collect()
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).unwrap();
@@ -139,7 +149,7 @@ fn without_room_requests_are_refused_and_what_was_accepted_arrives() {
     let hec = Hec::start();
     hec.state.lock().unwrap().faults = (0..100_000).map(|_| (503, r#"{"text":"Server is busy","code":9}"#.to_owned())).collect();
     let (hydrant, port) = start(&hec, "memory: 4MiB", "");
-    let body: Vec<u8> = (0..2000).flat_map(|n| format!("event {n} {}\n", "x".repeat(90)).into_bytes()).collect();
+    let body = noise(2000, 50).join("\n").into_bytes();
     let mut accepted = 0;
     let refused = loop {
         let answer = send(port, "POST /", &["content-type: text/plain"], &body);

@@ -1,11 +1,13 @@
 //! The one integration test binary: each file tests the whole of something.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::large_stack_arrays,
     clippy::or_fun_call,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test that cannot go on says so, and need not be fast"
 )]
@@ -13,6 +15,9 @@
 mod admin;
 mod client;
 mod commands;
+mod enrich;
+mod file;
+mod firehose;
 mod hec;
 mod http;
 mod mistakes;

@@ -1,7 +1,7 @@
 //! Hydrant as users run it: the real binary with a configuration file.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -36,6 +36,17 @@ pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) ->
 impl Hydrant {
     /// Starts `hydrant run` with a configuration and files beside it.
     pub(crate) fn run(config: &str, files: &[(&str, &str)]) -> Self {
+        Self::start(config, files, Stdio::null())
+    }
+
+    /// Starts `hydrant run` and gives it all of `input` on its standard input.
+    pub(crate) fn run_with_input(config: &str, input: &[u8]) -> Self {
+        let mut hydrant = Self::start(config, &[], Stdio::piped());
+        hydrant.child.stdin.take().unwrap().write_all(input).unwrap();
+        hydrant
+    }
+
+    fn start(config: &str, files: &[(&str, &str)], input: Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files.iter().chain(&[("hydrant.yaml", config)]) {
             let path = folder.path().join(name);
@@ -44,7 +55,7 @@ impl Hydrant {
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
         command.args(["run", "-c"]).arg(folder.path().join("hydrant.yaml")).current_dir(folder.path());
-        let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let mut child = command.stderr(Stdio::piped()).stdin(input).spawn().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || errors.lines().map_while(Result::ok).for_each(|line| eprintln!("hydrant: {line}")));
         Self { child, _folder: folder }
@@ -58,6 +69,11 @@ impl Hydrant {
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits until it ends by itself; whether it ended well.
+    pub(crate) fn wait(mut self) -> bool {
+        eventually("the process to end", || self.child.try_wait().unwrap()).success()
     }
 
     /// Sends SIGTERM and waits for the end; whether it ended well.

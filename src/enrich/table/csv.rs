@@ -80,7 +80,7 @@ impl<'a> Csv<'a> {
 
     /// What is wrong with a record that has not `width` cells.
     pub(super) fn uneven(&self, cells: &[Cell<'_>], width: usize) -> Diagnostic {
-        let (line, column) = cells.get(width).or(cells.last()).map_or((self.line, 0), |cell| (cell.line, cell.column));
+        let (line, column) = cells.get(width).or_else(|| cells.last()).map_or((self.line, 0), |cell| (cell.line, cell.column));
         Diagnostic::error(self.path, line, column, "", format!("{} cells; the first line has {width}", cells.len()))
     }
 

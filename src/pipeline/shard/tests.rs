@@ -9,6 +9,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::event::{Sender, Span, Value};
 use crate::journal::Memory;
+use crate::task;
 
 /// A configuration in a folder of its own, compiled, with one shard that is not connected to anything.
 struct Bench {
@@ -52,10 +53,14 @@ impl Bench {
             bytes.extend_from_slice(line.as_bytes());
         }
         let chunk = Chunk::new(bytes, frames, sender, 1_795_240_800_000);
-        let common = Common { budget: Budget::new(1 << 30), plan, registry: Registry::default() };
+        let sinks = plan.sinks.len();
+        let (_stopper, stop) = task::pair();
+        let (_plans, plan) = watch::channel(plan);
+        let (health, taps) = (Health::new(1, 1, stop), Arc::default());
+        let common = Common { budget: Budget::new(1 << 30), plan, registry: Registry::default(), health, taps };
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let shard = LocalSet::new().block_on(&runtime, async {
-            let journal = Rc::new(Memory::new(1, Arc::new(AtomicU64::new(0)), common.plan.sinks.len()));
+            let journal = Rc::new(Memory::new(1, Arc::new(AtomicU64::new(0)), sinks));
             Shard::new(&common, journal, 1).unwrap()
         });
         let mut bench = Self { folder, shard, chunk };
