@@ -241,3 +241,54 @@ fn set(row: &mut Row<'_>, slot: SlotId, from: usize, to: usize) {
         _ => row.set_text(slot, Span::new(from, to)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, a byte at a time.
+    fn plain_ends(bytes: &[u8], line: Span) -> (Vec<u32>, bool) {
+        let (mut ends, mut quoted) = (Vec::new(), false);
+        for at in line.start..line.end {
+            match bytes[at as usize] {
+                b'"' => quoted = !quoted,
+                b',' if !quoted => ends.push(at),
+                _ => {}
+            }
+        }
+        (ends, quoted)
+    }
+
+    #[test]
+    fn columns_end_where_they_do_a_byte_at_a_time() {
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 16
+        };
+        for round in 0..2_000 {
+            let alphabet: &[u8] = if round % 2 == 0 { b"a,b\"c,,d" } else { b"abcdefgh,ijklmnop,\"" };
+            let bytes: Vec<u8> = (0..random() % 200).map(|_| alphabet[random() as usize % alphabet.len()]).collect();
+            let start = random() as usize % (bytes.len() + 1);
+            let line = Span::new(start, start + random() as usize % (bytes.len() - start + 1));
+            // With padding, as in a chunk, and without.
+            for padding in [64, 0] {
+                let bytes = [bytes.clone(), vec![b'"'; padding]].concat();
+                let mut found = Vec::new();
+                let is_open = column_ends(&bytes, line, &mut found, |_| usize::MAX);
+                assert_eq!((found, is_open), plain_ends(&bytes, line), "{:?} of {:?}", line, String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn the_search_ends_with_the_last_wanted_column() {
+        let bytes = [b"a,b,c,d,e".as_slice(), &b",x".repeat(200)].concat();
+        let mut ends = Vec::new();
+        let is_open = column_ends(&bytes, Span::new(0, bytes.len()), &mut ends, |ends| {
+            assert!(ends.len() > TYPE_COLUMN);
+            40
+        });
+        assert!(!is_open && (40..40 + 32).contains(&ends.len()), "{}", ends.len());
+    }
+}
