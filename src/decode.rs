@@ -327,14 +327,11 @@ impl Compiled {
         Ok(compiled)
     }
 
-    /// Takes over what the source says about its format.
-    ///
-    /// # Errors
-    /// What is wrong with it, for people.
-    pub fn with_options(mut self, options: Options) -> Result<Self, String> {
-        self.kind.check(&options)?;
+    /// Takes over what the source says about its format; [`DecoderKind::check`] has found it right.
+    #[must_use]
+    pub fn with_options(mut self, options: Options) -> Self {
         self.wanted.options = options;
-        Ok(self)
+        self
     }
 
     /// Lets `slot` be filled from a native; one that is filled already is copied by a step.
