@@ -33,6 +33,7 @@ mod suricata_eve;
 mod syslog;
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::ops::Range;
 
 pub use auto::{Auto, explain};
@@ -193,7 +194,8 @@ impl EnvelopeSlots {
         let Some(priority) = header.priority else { return };
         for (slot, number) in [(self.priority, priority), (self.facility, priority >> 3), (self.severity, priority & 7)] {
             if let Some(slot) = slot {
-                row.set_written(slot, Kind::Number, |out| out.extend_from_slice(number.to_string().as_bytes()));
+                // Writing to a vector cannot fail.
+                row.set_written(slot, Kind::Number, |out| write!(out, "{number}").unwrap_or_default());
             }
         }
     }
