@@ -82,7 +82,8 @@ impl SourceKind for Syslog {
         };
         let allow = networks("allow", &config.allow, &mut diagnostics);
         let relays = networks("proxy_protocol", &config.proxy_protocol, &mut diagnostics);
-        let configured = Configured { addresses, allow, relays, receive_buffer: config.receive_buffer.map(|size| size.0), tls: config.tls };
+        let receive_buffer = config.receive_buffer.map(|size| size.0);
+        let configured = Configured { addresses, allow, relays, receive_buffer, tls: config.tls, unix_is_taken: AtomicBool::new(false) };
         diagnostics.into_result(Arc::new(configured))
     }
 }
@@ -126,6 +127,8 @@ struct Configured {
     relays: Vec<ipnet::IpNet>,
     receive_buffer: Option<usize>,
     tls: Option<TlsServer>,
+    /// Unix sockets have no SO_REUSEPORT: the first shard that comes here has them.
+    unix_is_taken: AtomicBool,
 }
 
 impl Configured {
@@ -163,8 +166,10 @@ impl Configured {
             stop: stop.clone(),
         });
         let mut tasks = JoinSet::new();
+        let has_unix = !self.unix_is_taken.swap(true, Ordering::Relaxed);
         for address in &self.addresses {
             match address {
+                Address::Unix { .. } if !has_unix => {}
                 Address::Ip { socket, transport } => {
                     if *transport != Transport::Udp {
                         tasks.spawn_local(accept(listen::tcp(*socket)?, context.clone()));
