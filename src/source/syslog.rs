@@ -154,7 +154,7 @@ impl Source for Configured {
 impl Configured {
     async fn listen(self: Arc<Self>, intake: Rc<dyn Intake>, stop: Stop) -> Result<(), Error> {
         let tls = match &self.tls {
-            Some(settings) => Some(Arc::new(ServerTls::load(settings.clone())?)),
+            Some(settings) => Some(Arc::new(ServerTls::load_one_way(settings.clone())?)),
             None => None,
         };
         let context = Rc::new(Context {
