@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -155,6 +155,9 @@ impl ClientTls {
         Self { config: Arc::new(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()), server_name: None }
     }
 }
+
+/// How often certificate files are looked at.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The loaded TLS side of a listener, shared by all shards.
 pub struct ServerTls {
@@ -477,7 +480,7 @@ mod tests {
             if counters.tls_failed.value() == count {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{} handshakes failed, expected {count}", counters.tls_failed.value());
     }
@@ -524,7 +527,7 @@ mod tests {
                 }
                 session.writer().write_all(b"x").unwrap();
                 session.complete_io(&mut socket).unwrap();
-                socket.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+                socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
                 match socket.read(&mut [0; 64]) {
                     Ok(count) => count > 0,
                     Err(error) => {

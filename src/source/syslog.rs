@@ -30,7 +30,7 @@ use crate::error::{Diagnostics, Error, ErrorKind};
 use crate::event::Span;
 use crate::limits::{CHUNK_TARGET_BYTES, CONNECTIONS_MAX, DATAGRAMS_PER_CALL};
 use crate::net::listen::{self, Address, ProxyHeader, Transport};
-use crate::net::tls::{ServerTls, TlsServer};
+use crate::net::tls::{RELOAD_INTERVAL, ServerTls, TlsServer};
 use crate::net::udp;
 use crate::task::{LocalFuture, Stop};
 
@@ -188,6 +188,9 @@ impl Configured {
                     tasks.spawn_local(receive_unix(socket, intake.clone(), stop.clone()));
                 }
             }
+        }
+        if let Some(tls) = &context.tls {
+            tasks.spawn_local(renew(tls.clone(), stop));
         }
         intake.opened();
         while let Some(ended) = tasks.join_next().await {
@@ -369,6 +372,19 @@ async fn connection(mut stream: tokio::net::TcpStream, peer: IpAddr, context: &C
                 }
                 Err(_) => context.intake.count_refused("tls_timeout"),
             }
+        }
+    }
+}
+
+/// Takes up a certificate that was replaced.
+async fn renew(tls: Arc<ServerTls>, stop: Stop) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RELOAD_INTERVAL) => {}
+            () = stop.wait() => return Ok(()),
+        }
+        if let Err(error) = tls.reload_if_changed() {
+            tracing::error!(%error, "a new certificate cannot be used; the old one stays");
         }
     }
 }
