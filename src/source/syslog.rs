@@ -8,6 +8,8 @@
 //! kernel drops, and every dropped datagram is counted.
 //!
 //! * `allow` lists the networks that may send; others are refused and counted (UDP: per datagram).
+//! * `sender_rate_max` caps the bytes a second of each sender address: a connection is read no faster; datagrams
+//!   beyond it are refused and counted.
 //! * `proxy_protocol` lists the relays whose PROXY header (v1, v2) is believed; from them it is required.
 //! * A peer that is silent in the middle of a frame keeps its connection: log senders are silent for days.
 //!   Connections are capped by `limits::CONNECTIONS_MAX` per shard.
@@ -16,7 +18,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -30,6 +32,7 @@ use crate::error::{Diagnostics, Error, ErrorKind};
 use crate::event::Span;
 use crate::limits::{CHUNK_TARGET_BYTES, CONNECTIONS_MAX, DATAGRAMS_PER_CALL};
 use crate::net::listen::{self, Address, ProxyHeader, Transport};
+use crate::net::rate::SenderRates;
 use crate::net::tls::{RELOAD_INTERVAL, ServerTls, TlsServer};
 use crate::net::udp;
 use crate::task::{LocalFuture, Stop};
@@ -41,6 +44,7 @@ type: syslog
 listen: "0.0.0.0:5514"          # TCP and UDP; `tcp://`, `udp://`, `unix:/path`, `unixgram:/path` for one of them
 decoder: auto                   # or the format, if all senders are of one kind
 allow: ["10.0.0.0/8"]           # default: everybody
+sender_rate_max: 20MB           # bytes a second of one sender address; default: no cap
 receive_buffer: 4MiB            # UDP socket buffer, per shard
 "#;
 
@@ -82,8 +86,10 @@ impl SourceKind for Syslog {
         };
         let allow = networks("allow", &config.allow, &mut diagnostics);
         let relays = networks("proxy_protocol", &config.proxy_protocol, &mut diagnostics);
+        let rates = config.sender_rate_max.map(|rate| SenderRates::new(rate.0));
         let receive_buffer = config.receive_buffer.map(|size| size.0);
-        let configured = Configured { addresses, allow, relays, receive_buffer, tls: config.tls, unix_is_taken: AtomicBool::new(false) };
+        let unix_is_taken = AtomicBool::new(false);
+        let configured = Configured { addresses, allow, relays, rates, receive_buffer, tls: config.tls, unix_is_taken };
         diagnostics.into_result(Arc::new(configured))
     }
 }
@@ -96,6 +102,8 @@ struct Config {
     /// Networks that may send; empty is everybody.
     #[serde(default)]
     allow: Vec<String>,
+    /// Bytes a second that one sender address may send.
+    sender_rate_max: Option<ByteSize>,
     /// Relays whose PROXY header is believed, and required.
     #[serde(default)]
     proxy_protocol: Vec<String>,
@@ -125,6 +133,8 @@ struct Configured {
     addresses: Vec<Address>,
     allow: Vec<ipnet::IpNet>,
     relays: Vec<ipnet::IpNet>,
+    /// Shared by the shards.
+    rates: Option<SenderRates>,
     receive_buffer: Option<usize>,
     tls: Option<TlsServer>,
     /// Unix sockets have no SO_REUSEPORT: the first shard that comes here has them.
@@ -159,8 +169,7 @@ impl Configured {
         };
         let context = Rc::new(Context {
             intake: intake.clone(),
-            relays: self.relays.clone(),
-            allow: self.allow.clone(),
+            configured: self.clone(),
             tls,
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             stop: stop.clone(),
@@ -220,7 +229,7 @@ impl Configured {
             };
             let Some(Datagrams { mut messages, dropped }) = batch else { break };
             intake.count_kernel_drops(dropped);
-            if !self.allow.is_empty() {
+            if !self.allow.is_empty() || self.rates.is_some() {
                 self.drop_refused(&mut messages, &*intake);
             }
             if intake.submit(messages).await.is_err() {
@@ -233,15 +242,22 @@ impl Configured {
     }
 
     fn drop_refused(&self, messages: &mut Messages, intake: &dyn Intake) {
+        let now = Instant::now();
         let mut kept = Messages { bytes: std::mem::take(&mut messages.bytes), ..Messages::default() };
         for (index, (first, peer)) in messages.peers.iter().enumerate() {
             let end = messages.peers.get(index + 1).map_or(messages.spans.len(), |(next, _)| *next as usize);
             let spans = &messages.spans[*first as usize..end];
-            if self.is_allowed(*peer) {
-                kept.peers.push((kept.spans.len() as u32, *peer));
-                kept.spans.extend_from_slice(spans);
-            } else {
+            if !self.is_allowed(*peer) {
                 spans.iter().for_each(|_| intake.count_refused("not_allowed"));
+                continue;
+            }
+            kept.peers.push((kept.spans.len() as u32, *peer));
+            for span in spans {
+                if self.rates.as_ref().is_none_or(|rates| rates.admits(*peer, span.len(), now)) {
+                    kept.spans.push(*span);
+                } else {
+                    intake.count_refused("sender_rate");
+                }
             }
         }
         *messages = kept;
@@ -310,8 +326,7 @@ fn read_datagrams(mut receiver: udp::Receiver, sender: &mpsc::Sender<Datagrams>,
 
 struct Context {
     intake: Rc<dyn Intake>,
-    relays: Vec<ipnet::IpNet>,
-    allow: Vec<ipnet::IpNet>,
+    configured: Arc<Configured>,
     tls: Option<Arc<ServerTls>>,
     connections: Arc<Semaphore>,
     stop: Stop,
@@ -349,14 +364,14 @@ async fn accept(listener: TcpListener, context: Rc<Context>) -> Result<(), Error
 async fn connection(mut stream: tokio::net::TcpStream, peer: IpAddr, context: &Context) {
     let mut peer = peer;
     let mut before = Vec::new();
-    if context.relays.iter().any(|relay| relay.contains(&peer)) {
+    if context.configured.relays.iter().any(|relay| relay.contains(&peer)) {
         match proxied(&mut stream, &mut before).await {
             Ok(Some(source)) => peer = source,
             Ok(None) => {}
             Err(reason) => return context.intake.count_refused(reason),
         }
     }
-    if !context.allow.is_empty() && !context.allow.iter().any(|network| network.contains(&peer)) {
+    if !context.configured.is_allowed(peer) {
         return context.intake.count_refused("not_allowed");
     }
     match &context.tls {
@@ -431,11 +446,19 @@ async fn accept_unix(listener: tokio::net::UnixListener, context: Rc<Context>) -
     }
 }
 
+/// On a stop a connection that never falls silent is read for this long: its socket buffer was full of what came
+/// before.
+const STOP_READ: Duration = Duration::from_secs(1);
+
 /// Reads one connection to its end. On a stop what the kernel already has is still read.
 async fn read(mut stream: impl AsyncRead + Unpin, peer: Option<IpAddr>, before: Vec<u8>, context: &Context) {
     let mut frames: Box<dyn Stream> = context.intake.stream(peer);
     frames.buffer().extend_from_slice(&before);
+    let mut stopping = None;
     loop {
+        if context.stop.is_set() && stopping.get_or_insert_with(Instant::now).elapsed() > STOP_READ {
+            break;
+        }
         let count = tokio::select! {
             biased;
             count = stream.read_buf(frames.buffer()) => count,
@@ -443,9 +466,12 @@ async fn read(mut stream: impl AsyncRead + Unpin, peer: Option<IpAddr>, before: 
         };
         match count {
             Ok(0) => break,
-            Ok(_) => {
+            Ok(count) => {
                 if frames.received().await.is_err() {
                     return;
+                }
+                if let (Some(rates), Some(peer)) = (&context.configured.rates, peer) {
+                    hold_back(rates.hold_back(peer, count, Instant::now()), &context.stop).await;
                 }
             }
             Err(error) => {
@@ -456,6 +482,16 @@ async fn read(mut stream: impl AsyncRead + Unpin, peer: Option<IpAddr>, before: 
     }
     if frames.finish().await.is_err() {
         context.intake.count_refused("stopping");
+    }
+}
+
+/// Leaves a connection alone, but not beyond a stop.
+async fn hold_back(time: Duration, stop: &Stop) {
+    if !time.is_zero() {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = stop.wait() => {}
+        }
     }
 }
 

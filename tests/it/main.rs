@@ -28,4 +28,5 @@ mod registry;
 mod rules;
 mod sigmahq;
 mod slice;
+mod syslog;
 mod tidy;

@@ -124,6 +124,21 @@ fn a_wrong_scheme_of_a_secret_or_an_address_that_is_none() {
 }
 
 #[test]
+fn columns_of_flow_logs_that_no_decoder_reads_or_nobody_documents() {
+    let with = |more: &str| said(&format!("{}{SINKS}", SOURCES.replace("5514\"", &format!("5514\", {more}"))));
+    assert_eq!(with("decoder: aws_vpc_flow, vpc_flow_format: version srcaddr dstaddr - end"), "");
+    assert_eq!(
+        with("decoder: aws_vpc_flow, vpc_flow_format: version srcadr"),
+        "hydrant.yaml:2:89: error: sources.fw.vpc_flow_format: VPC flow logs have no field `srcadr`; did you mean `srcaddr`? \
+         write `-` for a column to be skipped"
+    );
+    assert_eq!(
+        with("decoder: cef, vpc_flow_format: version srcaddr"),
+        "hydrant.yaml:2:80: error: sources.fw.vpc_flow_format: only the decoder `aws_vpc_flow` reads this"
+    );
+}
+
+#[test]
 fn a_mistyped_top_level_key_is_known() {
     let said = said(&format!("{}{SINKS}", SOURCES.replace("sources", "soruces")));
     assert!(said.starts_with("hydrant.yaml:1:1: error: soruces: unknown key\n  help: did you mean `sources`? keys here: "), "{said}");

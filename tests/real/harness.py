@@ -104,7 +104,7 @@ def rows(path):
         text = pathlib.Path(path).read_text()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.split("\n") if line]
 
 
 def post(url, body, headers=None, timeout_s=60):

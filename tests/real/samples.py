@@ -144,7 +144,7 @@ def flat(value, name="", out=None):
 
 
 def lines_of(folder, name):
-    lines = (folder / name).read_text().splitlines()
+    lines = (folder / name).read_text().rstrip("\n").split("\n")
     # The capture has the name of rsyslog's input before each line.
     return [line.partition("|")[2] if name == SYSLOG else line for line in lines]
 
@@ -154,7 +154,7 @@ def decoded(stage, name, lines):
     decoder, read = READERS[name]
     file = stage.folder / name
     file.write_text("\n".join(lines) + "\n")
-    frames = [json.loads(text) for text in stage.run([harness.binary(), "decode", file]).splitlines()]
+    frames = [json.loads(text) for text in stage.run([harness.binary(), "decode", file]).rstrip("\n").split("\n")]
     same(f"{name}: frames", len(frames), len(lines))
     fields = 0
     for line, frame in zip(lines, frames):
@@ -182,6 +182,7 @@ sinks:
     stage.run([harness.binary(), "run", "-c", config])
     out = harness.rows(rows)
     events = [row for row in out if not row["hydrant"].get("alert")]
+    same(f"{name}: number of events of the run", len(events), len(lines))
     same(f"{name}: events of the run", sorted(row["event.original"] for row in events), sorted(lines))
     read = READERS[name][1]
     for row in map(flat, events):
@@ -199,7 +200,7 @@ def attacks(stage, name, lines, alerts):
     for line in found["SQL Injection in the URL"]:
         check(any(rule.startswith("942") for rule in modsecurity(line)["rule.id"]), f"no SQL injection for ModSecurity: {line[:300]}")
     matches = [json.loads(text) for text in
-               stage.run([harness.binary(), "detect", "--rules", "builtin", stage.folder / name]).splitlines()]
+               stage.run([harness.binary(), "detect", "--rules", "builtin", stage.folder / name]).rstrip("\n").split("\n")]
     same("matches of `hydrant detect`", sorted((match["title"], lines[match["event"] - 1]) for match in matches),
          sorted((title, line) for title, own in found.items() for line in own))
     return ", ".join(f"{title} {len(own)}" for title, own in sorted(found.items()))
