@@ -646,7 +646,7 @@ mod tests {
     }
 
     fn clock_far_ahead() -> SystemTime {
-        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000)
+        SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000)
     }
 
     #[test]

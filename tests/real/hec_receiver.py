@@ -49,12 +49,12 @@ class HecReceiver:
         self.lock = threading.Lock()
         self.events, self.answers = [], {}
         self.channels, self.next_ack = {}, 0
-        self.server, self.open = None, set()
+        self.server, self.open, self.is_closing = None, set(), False
         self.start()
 
     def start(self):
         """Listens, at the second start on the same port."""
-        receiver = self
+        receiver, self.is_closing = self, False
 
         class Handler(Exchange):
             hec = receiver
@@ -65,7 +65,14 @@ class HecReceiver:
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def stop(self):
-        """Is down: nobody listens, open connections break."""
+        """Goes down as an indexer that is shut down: it answers for what it took, then nobody listens and open
+        connections break. One that is cut off would have to be sent again what it took without saying so."""
+        self.is_closing = True
+        end = time.monotonic() + 10
+        while time.monotonic() < end and self.is_asked():
+            time.sleep(0.02)
+        # The last answers are on their way.
+        time.sleep(0.1)
         self.server.shutdown()
         self.server.server_close()
         with self.lock:
@@ -74,6 +81,11 @@ class HecReceiver:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass  # it is closed already
+
+    def is_asked(self):
+        """Whether acknowledgements are still to be asked for."""
+        with self.lock:
+            return any(self.channels.values())
 
     @property
     def url(self):
@@ -145,6 +157,8 @@ class Exchange(http.server.BaseHTTPRequestHandler):
                 return self.acks(body, channel)
             if path not in EVENT_PATHS:
                 return self.reply(404, {"text": "The requested URL was not found on this server.", "code": 404})
+            if self.hec.is_closing:
+                raise Refusal(9)
             if self.hec.ack and not channel:
                 raise Refusal(10)
             if channel and not is_guid(channel):
