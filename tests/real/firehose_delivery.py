@@ -133,8 +133,7 @@ rules: [{stage.folder}/rules]
 sources:
   in: {{ type: aws_firehose, listen: "127.0.0.1:{port}", tls: {{ cert: {cert}, key: {key} }}, access_key: "{ACCESS_KEY}" }}
 transforms:
-  - {{ program: '.labels.stream = %hydrant.stream
-                 .labels.team = %hydrant.attributes.team' }}
+  - {{ program: '.labels.stream = %hydrant.stream; .labels.team = %hydrant.attributes.team' }}
 sinks:
   out: {{ type: file, path: out.ndjson, form: json, keep_raw: true, buffer: {{ interval: 100ms }} }}
 """)
@@ -150,6 +149,8 @@ def refusals(firehose):
             ("no JSON", 400, {"body": b"hello"}), ("no base64", 400, {"body": b'{"requestId":"r","records":[{"data":"?"}]}', "request_id": "r"}),
             ("another request id", 400, {"body": b'{"requestId":"other","records":[]}'})):
         same(what, firehose.deliver(record, **options)[0], expected)
+        # A connection whose body was not read to its end cannot be used again.
+        firehose.connection.close()
     return 6
 
 
