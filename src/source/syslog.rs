@@ -35,7 +35,7 @@ use crate::event::Span;
 use crate::limits::{CONNECTIONS_MAX, DATAGRAMS_PER_CALL};
 use crate::net::listen::{self, Address, ProxyHeader, Transport};
 use crate::net::rate::SenderRates;
-use crate::net::tls::{ServerTls, TlsServer};
+use crate::net::tls::{RELOAD_INTERVAL, ServerTls, TlsServer};
 use crate::net::udp;
 use crate::task::{LocalFuture, Stop};
 
@@ -90,7 +90,8 @@ impl SourceKind for Syslog {
         let relays = networks("proxy_protocol", &config.proxy_protocol, &mut diagnostics);
         let rates = config.sender_rate_max.map(|rate| SenderRates::new(rate.0));
         let receive_buffer = config.receive_buffer.0;
-        let configured = Configured { addresses, allow, relays, rates, receive_buffer, tls: config.tls };
+        let unix_is_taken = AtomicBool::new(false);
+        let configured = Configured { addresses, allow, relays, rates, receive_buffer, tls: config.tls, unix_is_taken };
         diagnostics.into_result(Arc::new(configured))
     }
 }
@@ -145,6 +146,8 @@ struct Configured {
     rates: Option<SenderRates>,
     receive_buffer: usize,
     tls: Option<TlsServer>,
+    /// Unix sockets have no SO_REUSEPORT: the first shard that comes here has them.
+    unix_is_taken: AtomicBool,
 }
 
 impl Configured {
@@ -170,7 +173,7 @@ impl Source for Configured {
 impl Configured {
     async fn listen(self: Arc<Self>, intake: Rc<dyn Intake>, stop: Stop) -> Result<(), Error> {
         let tls = match &self.tls {
-            Some(settings) => Some(Arc::new(ServerTls::load(settings.clone())?)),
+            Some(settings) => Some(Arc::new(ServerTls::load_one_way(settings.clone())?)),
             None => None,
         };
         let context = Rc::new(Context {
@@ -181,8 +184,10 @@ impl Configured {
             stop: stop.clone(),
         });
         let mut tasks = JoinSet::new();
+        let has_unix = !self.unix_is_taken.swap(true, Ordering::Relaxed);
         for address in &self.addresses {
             match address {
+                Address::Unix { .. } if !has_unix => {}
                 Address::Ip { socket, transport } => {
                     if *transport != Transport::Udp {
                         tasks.spawn_local(accept(listen::tcp(*socket)?, context.clone()));
@@ -205,6 +210,9 @@ impl Configured {
                     tasks.spawn_local(receive_unix(socket, intake.clone(), stop.clone()));
                 }
             }
+        }
+        if let Some(tls) = &context.tls {
+            tasks.spawn_local(renew(tls.clone(), stop));
         }
         intake.opened();
         while let Some(ended) = tasks.join_next().await {
@@ -434,6 +442,19 @@ async fn connection(mut stream: tokio::net::TcpStream, peer: IpAddr, context: &C
     }
 }
 
+/// Takes up a certificate that was replaced.
+async fn renew(tls: Arc<ServerTls>, stop: Stop) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RELOAD_INTERVAL) => {}
+            () = stop.wait() => return Ok(()),
+        }
+        if let Err(error) = tls.reload_if_changed() {
+            tracing::error!(%error, "a new certificate cannot be used; the old one stays");
+        }
+    }
+}
+
 /// Time for a TLS handshake or a PROXY header.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -476,11 +497,19 @@ async fn accept_unix(listener: tokio::net::UnixListener, context: Rc<Context>) -
     }
 }
 
+/// On a stop a connection that never falls silent is read for this long: its socket buffer was full of what came
+/// before.
+const STOP_READ: Duration = Duration::from_secs(1);
+
 /// Reads one connection to its end. On a stop what the kernel already has is still read.
 async fn read(mut stream: impl AsyncRead + Unpin, peer: Option<IpAddr>, before: Vec<u8>, context: &Context) {
     let mut frames: Box<dyn Stream> = context.intake.stream(peer);
     frames.buffer().extend_from_slice(&before);
+    let mut stopping = None;
     loop {
+        if context.stop.is_set() && stopping.get_or_insert_with(Instant::now).elapsed() > STOP_READ {
+            break;
+        }
         let count = tokio::select! {
             biased;
             count = stream.read_buf(frames.buffer()) => count,

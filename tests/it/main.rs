@@ -13,8 +13,6 @@
 )]
 
 mod admin;
-#[cfg(feature = "aws")]
-mod aws_s3;
 mod client;
 mod commands;
 mod enrich;
