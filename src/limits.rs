@@ -40,6 +40,10 @@ pub const DOCUMENT_NODES_MAX: usize = 1_000_000;
 /// Bytes of a configuration or rule file.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Bytes of text in a YAML document after its aliases are resolved: one long text and many aliases to it stay
+/// below [`DOCUMENT_NODES_MAX`]. Leaves room for a file of the largest size that says everything twice.
+pub const DOCUMENT_TEXT_BYTES_MAX: usize = 2 * DOCUMENT_BYTES_MAX;
+
 /// Nesting at which the JSON scan gives up and keeps the raw line.
 pub const JSON_DEPTH_MAX: usize = 128;
 
