@@ -96,7 +96,8 @@ pub fn parse_documents(file: &Path, text: &str) -> Result<Vec<Node>, Diagnostics
             Ok((event, span)) => builder.event(event, span)?,
             Err(error) => {
                 let mark = error.marker();
-                return Err(Diagnostic::error(file, mark.line(), mark.col() + 1, "", error.info()).into());
+                let diagnostic = Diagnostic::error(file, mark.line(), mark.col() + 1, "", error.info());
+                return Err(diagnostic.help("keys of one map begin in the same column, with blanks and no tabs before them").into());
             }
         }
     }
