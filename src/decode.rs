@@ -33,6 +33,7 @@ mod suricata_eve;
 mod syslog;
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::ops::Range;
 
 pub use auto::{Auto, explain};
@@ -193,7 +194,8 @@ impl EnvelopeSlots {
         let Some(priority) = header.priority else { return };
         for (slot, number) in [(self.priority, priority), (self.facility, priority >> 3), (self.severity, priority & 7)] {
             if let Some(slot) = slot {
-                row.set_written(slot, Kind::Number, |out| out.extend_from_slice(number.to_string().as_bytes()));
+                // Writing to a vector cannot fail.
+                row.set_written(slot, Kind::Number, |out| write!(out, "{number}").unwrap_or_default());
             }
         }
     }
@@ -327,14 +329,11 @@ impl Compiled {
         Ok(compiled)
     }
 
-    /// Takes over what the source says about its format.
-    ///
-    /// # Errors
-    /// What is wrong with it, for people.
-    pub fn with_options(mut self, options: Options) -> Result<Self, String> {
-        self.kind.check(&options)?;
+    /// Takes over what the source says about its format; [`DecoderKind::check`] has found it right.
+    #[must_use]
+    pub fn with_options(mut self, options: Options) -> Self {
         self.wanted.options = options;
-        Ok(self)
+        self
     }
 
     /// Lets `slot` be filled from a native; one that is filled already is copied by a step.

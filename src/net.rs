@@ -17,6 +17,7 @@ pub mod http_client;
 pub mod http_server;
 pub mod inflate;
 pub mod listen;
+pub mod rate;
 pub mod sigv4;
 pub mod tls;
 pub mod udp;

@@ -50,7 +50,7 @@ pub(crate) fn schema(kind: &'static dyn DecoderKind) -> Schema {
 pub(crate) fn decode_all(kind: &'static dyn DecoderKind, options: Options, wanted: &[&str], lines: &[&[u8]]) -> Vec<Decoded> {
     let mut fields = Fields::default();
     let slots: Vec<_> = wanted.iter().map(|name| (*name, fields.slot(name))).collect();
-    let compiled = Compiled::new(kind, &schema(kind), &mut fields, 0).unwrap().with_options(options).unwrap();
+    let compiled = Compiled::new(kind, &schema(kind), &mut fields, 0).unwrap().with_options(options);
     let chunk = chunk(lines, 1);
     let mut events = Events::default();
     events.reset(&chunk, fields.width());

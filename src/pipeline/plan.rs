@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 
 use crate::budget;
 use crate::config::{ByteSize, Content, Interval, Section};
-use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Schema};
+use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Options, Schema};
 use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
@@ -280,12 +280,14 @@ pub(super) struct SourceCommon {
     frame_bytes_max: Option<ByteSize>,
     /// Offset from UTC of times that do not say theirs, such as `+02:00`.
     utc_offset: Option<String>,
+    /// Columns of `aws_vpc_flow`: the names of its fields in their order, as in a header line.
+    vpc_flow_format: Option<String>,
     /// When the sender is told that an event has arrived.
     #[serde(default)]
     acknowledge: Acknowledge,
 }
 
-const SOURCE_KEYS: &[&str] = &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "acknowledge"];
+const SOURCE_KEYS: &[&str] = &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "vpc_flow_format", "acknowledge"];
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -542,7 +544,12 @@ fn source_plan(
         let names: Vec<&str> = DECODERS.iter().map(|kind| kind.name()).chain(["auto"]).collect();
         compiler.diagnostics.push(unknown_name(&place("decoder"), "decoder", decoder, &names));
     }
-    let mut line = compiler.line(section, &name, &kinds, offset_ms);
+    let options = Options { vpc_flow_format: common.vpc_flow_format.clone() };
+    if let Some(mistake) = mistake(&options, &kinds) {
+        compiler.diagnostics.push(place("vpc_flow_format").error(mistake));
+        return None;
+    }
+    let mut line = compiler.line(section, &name, &kinds, &Dialect { offset_ms, options });
     line.iter_mut().for_each(|line| line.is_auto = decoder == "auto");
     let unwrap = match &common.unwrap {
         Some(layers) => layers.iter().copied().collect(),
@@ -559,6 +566,20 @@ fn source_plan(
         acknowledge: common.acknowledge,
         line: line?,
     })
+}
+
+/// What a source says about the format of its frames.
+struct Dialect {
+    offset_ms: i64,
+    options: Options,
+}
+
+/// What is wrong with the options of a source, for its decoders.
+fn mistake(options: &Options, kinds: &[&'static dyn DecoderKind]) -> Option<String> {
+    if options.vpc_flow_format.is_some() && !kinds.iter().any(|kind| kind.name() == "aws_vpc_flow") {
+        return Some("only the decoder `aws_vpc_flow` reads this".to_owned());
+    }
+    kinds.iter().find_map(|kind| kind.check(options).err())
 }
 
 fn unknown_name(place: &Section, what: &str, name: &str, names: &[&str]) -> Diagnostic {
@@ -579,7 +600,7 @@ fn utc_offset_ms(text: &str) -> Option<i64> {
 
 impl<'a> Compiler<'a> {
     /// Compiles what happens to the events of one source.
-    fn line(&mut self, section: &Section, source: &str, kinds: &[&'static dyn DecoderKind], offset_ms: i64) -> Option<Line> {
+    fn line(&mut self, section: &Section, source: &str, kinds: &[&'static dyn DecoderKind], dialect: &Dialect) -> Option<Line> {
         let mut fields = Fields::default();
         let mut words = Vec::new();
         for kind in kinds {
@@ -602,7 +623,8 @@ impl<'a> Compiler<'a> {
         let enrichers = additions.wanted(&mut fields);
         let mut decoders = Vec::new();
         for ((kind, words), detector) in kinds.iter().zip(&words).zip(detectors) {
-            let compiled = self.diagnostics.absorb(Compiled::new(*kind, &words.schema, &mut fields, offset_ms))?;
+            let compiled = self.diagnostics.absorb(Compiled::new(*kind, &words.schema, &mut fields, dialect.offset_ms))?;
+            let compiled = compiled.with_options(dialect.options.clone());
             decoders.push((compiled, detector, words.canonical()));
         }
         if fields.width() > SLOTS_MAX {

@@ -29,4 +29,5 @@ mod registry;
 mod rules;
 mod sigmahq;
 mod slice;
+mod syslog;
 mod tidy;

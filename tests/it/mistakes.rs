@@ -28,7 +28,7 @@ fn an_unknown_key() {
         said(&format!("{sources}{SINKS}")),
         "hydrant.yaml:2:7: error: sources.fw: the key `listen` is missing\n\
          hydrant.yaml:2:23: error: sources.fw.lisen: unknown key\n  \
-         help: did you mean `listen`? keys here: listen, allow, proxy_protocol, receive_buffer, tls"
+         help: did you mean `listen`? keys here: listen, allow, sender_rate_max, proxy_protocol, receive_buffer, tls"
     );
 }
 
@@ -191,6 +191,21 @@ fn a_wrong_scheme_of_a_secret_or_an_address_that_is_none() {
     assert_eq!(
         said(&format!("{SOURCES}{sinks}")),
         "hydrant.yaml:4:41: error: sinks.splunk.endpoint: `splunk:8088` is not an address; expected `https://host:8088`"
+    );
+}
+
+#[test]
+fn columns_of_flow_logs_that_no_decoder_reads_or_nobody_documents() {
+    let with = |more: &str| said(&format!("{}{SINKS}", SOURCES.replace("5514\"", &format!("5514\", {more}"))));
+    assert_eq!(with("decoder: aws_vpc_flow, vpc_flow_format: version srcaddr dstaddr - end"), "");
+    assert_eq!(
+        with("decoder: aws_vpc_flow, vpc_flow_format: version srcadr"),
+        "hydrant.yaml:2:89: error: sources.fw.vpc_flow_format: VPC flow logs have no field `srcadr`; did you mean `srcaddr`? \
+         write `-` for a column to be skipped"
+    );
+    assert_eq!(
+        with("decoder: cef, vpc_flow_format: version srcaddr"),
+        "hydrant.yaml:2:80: error: sources.fw.vpc_flow_format: only the decoder `aws_vpc_flow` reads this"
     );
 }
 

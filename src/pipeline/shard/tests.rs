@@ -255,7 +255,7 @@ mod with_transforms {
 ";
         let text = mistakes(&format!("{SINK}{SOURCE}{transforms}enrichments: {{ x: {{ type: tabel }} }}\n"), &[]);
         for part in [
-            "c.yaml:4:17: error: transforms[0].when: syntax error",
+            "c.yaml:4:30: error: transforms[0].when: syntax error",
             "c.yaml:5:45: error: transforms[1].on_abort: `dorp` is not a value of this key\n  help: did you mean `drop`?",
             "c.yaml:8:6: error: transforms[2].program: ",
             "c.yaml:9:7: error: transforms[3].programm: unknown key\n  help: did you mean `program`?",
