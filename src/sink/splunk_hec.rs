@@ -29,7 +29,7 @@ use crate::encode::compress::Codec;
 use crate::error::{Diagnostics, Error};
 use crate::event::{SlotId, Value};
 use crate::json;
-use crate::net::http_client::{Answer, ClientOptions};
+use crate::net::http_client::{Answer, ClientOptions, parse_address};
 use crate::net::tls::{ClientTls, TlsClient};
 
 pub(super) struct SplunkHec;
@@ -64,7 +64,7 @@ impl SinkKind for SplunkHec {
         let config: Config = section.read()?;
         let mut diagnostics = Diagnostics::new();
         let base = config.endpoint.trim_end_matches('/');
-        let uri = |path: &str| format!("{base}{path}").parse::<Uri>().ok().filter(|uri| uri.scheme().is_some() && uri.host().is_some());
+        let uri = |path: &str| parse_address(&format!("{base}{path}"));
         let (Some(event), Some(ack)) = (uri("/services/collector/event"), uri("/services/collector/ack")) else {
             let place = section.child("endpoint").unwrap_or_else(|| section.clone());
             return Err(place.error(format!("`{}` is not an address; expected `https://host:8088`", config.endpoint)).into());

@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod bad_input;
 mod client;
 mod commands;
 mod enrich;
