@@ -28,7 +28,7 @@ fn an_unknown_key() {
         said(&format!("{sources}{SINKS}")),
         "hydrant.yaml:2:7: error: sources.fw: the key `listen` is missing\n\
          hydrant.yaml:2:23: error: sources.fw.lisen: unknown key\n  \
-         help: did you mean `listen`? keys here: listen, allow, proxy_protocol, receive_buffer, tls"
+         help: did you mean `listen`? keys here: listen, allow, sender_rate_max, proxy_protocol, receive_buffer, tls"
     );
 }
 

@@ -54,7 +54,7 @@ const STAMP_INTERVAL: u64 = 1_000;
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// A generator that was kept from its core sends at most this much at once when it is back.
-const CATCH_UP_MS: u64 = 20;
+const CATCH_UP_MS: u64 = 1;
 
 pub(in crate::cli) fn run() -> Result<(), Failure> {
     let mut input = std::io::stdin().lock();
