@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::content::{IN_TRANSACTION, Reader, peek_chunk, read_chunk};
 use super::record::{Found, HEADER_BYTES, Header, Key, Kind, scan};
 use super::segment::{RECORDS_START, SegmentHeader, parse_name};
-use super::state::{self, Batch, Location, Names, OpenChunk, State};
+use super::state::{self, Batch, Location, Names, OpenChunk, Share, State};
 use super::storage::Storage;
 use crate::event::{Chunk, Position, Sender};
 
@@ -278,12 +278,13 @@ impl Merge {
             }
             Kind::Verdict => {
                 let Some((plan, expected)) = state::read_verdict(body) else { return };
+                // Without the names of all of them it says nothing: the chunk would look settled that waits for one.
+                let named = expected.into_iter().map(|(number, members)| Some((destination(number)?, members)));
+                let Some(expected) = named.collect::<Option<Vec<_>>>() else { return };
                 let chunk = self.chunk(header.position);
                 chunk.verdict = Some(plan);
-                for (number, members) in expected {
-                    if let Some(destination) = destination(number) {
-                        chunk.share(destination, header.position).expected.add(&members);
-                    }
+                for (destination, members) in expected {
+                    chunk.share(destination, header.position).expected.add(&members);
                 }
             }
             Kind::Manifest => {
@@ -313,8 +314,10 @@ impl Merge {
         for (position, open) in state.chunks {
             let source = numbers.sources.get(usize::from(open.source)).copied().unwrap_or(u16::MAX);
             self.place((position, open.at, source, open.frames));
+            let is_named = |share: &Share| usize::from(share.destination) < numbers.destinations.len();
+            let verdict = open.verdict.filter(|_| open.shares.iter().all(is_named));
             let chunk = self.chunk(position);
-            chunk.verdict = chunk.verdict.or(open.verdict);
+            chunk.verdict = chunk.verdict.or(verdict);
             for share in open.shares {
                 let Some(destination) = numbers.destinations.get(usize::from(share.destination)) else { continue };
                 let known = chunk.share(*destination, position);

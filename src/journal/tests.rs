@@ -449,7 +449,9 @@ impl Case {
         for (position, known) in &self.chunks {
             let is_there = loaded.chunks.contains_key(position);
             if known.acknowledged && !known.is_done(false) && !lost.contains(position) {
-                assert!(is_there, "{position} was acknowledged and is gone");
+                let Loaded { damage, files, .. } = loaded;
+                let rotted = self.has_rotted;
+                assert!(is_there, "{position} was acknowledged and is gone; rotted: {rotted}, lost: {lost:?}, {damage:?}, {files:?}");
             }
             if !known.acknowledged && !is_rotten && known.transaction.iter().all(|other| !self.chunks[other].is_done(false)) {
                 let others = known.transaction.iter().filter(|other| loaded.chunks.contains_key(other)).count();
