@@ -9,6 +9,7 @@
 mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +94,8 @@ struct Seed(u64);
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("failed with HYDRANT_SEED={}", self.0);
+            // The test's output, which is shown because it fails.
+            let _ = writeln!(std::io::stderr(), "failed with HYDRANT_SEED={}", self.0);
         }
     }
 }

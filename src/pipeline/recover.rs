@@ -114,7 +114,7 @@ impl Recovery {
 
 fn sender(plan: &Plan, name: &str) -> Arc<Sender> {
     // A source that is gone has stopped the start.
-    let index = plan.sources.iter().position(|source| *source.name == *name).unwrap_or(usize::from(u16::MAX));
+    let index = plan.sources.iter().position(|source| *source.name == *name).unwrap_or_else(|| usize::from(u16::MAX));
     Arc::new(Sender { source: name.into(), source_index: index as u16 })
 }
 

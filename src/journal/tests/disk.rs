@@ -186,7 +186,7 @@ impl Storage for Disk {
         if inner.fails() {
             return Err(failure("remove failed"));
         }
-        inner.names.remove(name).map(drop).ok_or(io::ErrorKind::NotFound.into())
+        inner.names.remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_folder(&self) -> io::Result<()> {
