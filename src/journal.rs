@@ -10,6 +10,7 @@
 mod adopt;
 mod content;
 mod disk;
+mod inspect;
 mod memory;
 mod record;
 mod recover;
@@ -22,5 +23,6 @@ mod tests;
 
 pub use adopt::Work;
 pub use disk::{Closer, Disk, Opened, Options, open};
+pub use inspect::{Report, Waiting, export, inspect};
 pub use memory::Memory;
 pub use recover::{ChunkReader, Damage, Place};

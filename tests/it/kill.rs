@@ -165,15 +165,23 @@ fn start(folder: &Path, said: &Arc<Mutex<Vec<String>>>) -> Child {
     child
 }
 
-#[test]
-fn what_was_acknowledged_before_a_kill_is_delivered_after_it() {
-    let kills = std::env::var("HYDRANT_KILLS").map_or(KILLS, |value| value.parse().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let (http_port, tcp_port) = (free_port(), free_port());
-    let (collector_port, bodies) = collector();
-    let hec = Hec::start();
-    let config = format!(
-        "
+/// A configuration with two sources and three destinations, and what has arrived there.
+struct Setup {
+    folder: tempfile::TempDir,
+    http_port: u16,
+    tcp_port: u16,
+    hec: Hec,
+    bodies: Arc<Mutex<String>>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (http_port, tcp_port) = (free_port(), free_port());
+        let (collector_port, bodies) = collector();
+        let hec = Hec::start();
+        let config = format!(
+            "
 data_dir: data
 shards: 2
 drain_timeout: 60s
@@ -186,74 +194,93 @@ sinks:
   splunk: {{ type: splunk_hec, endpoint: \"http://127.0.0.1:{}\", token: \"{TOKEN}\", buffer: {{ interval: 50ms }} }}
   web: {{ type: http, endpoint: \"http://127.0.0.1:{collector_port}/\", compression: none, buffer: {{ interval: 150ms }} }}
 ",
-        hec.port
-    );
-    fs::write(folder.path().join("hydrant.yaml"), config).unwrap();
-    let sent: Arc<Sent> = Arc::default();
-    let mut senders: Vec<_> = (0..3)
-        .map(|number| {
-            let sent = sent.clone();
-            std::thread::spawn(move || post(http_port, number, &sent))
-        })
-        .collect();
-    let lines = sent.clone();
-    senders.push(std::thread::spawn(move || write_lines(tcp_port, &lines)));
+            hec.port
+        );
+        fs::write(folder.path().join("hydrant.yaml"), config).unwrap();
+        Self { folder, http_port, tcp_port, hec, bodies }
+    }
 
+    fn wait_for_listener(&self) {
+        eventually("the listener", || TcpStream::connect(("127.0.0.1", self.http_port)).ok());
+    }
+
+    /// By destination: how often each id has arrived.
+    fn delivered(&self) -> BTreeMap<&'static str, HashMap<String, u32>> {
+        let file = fs::read_to_string(self.folder.path().join("out/events.ndjson")).unwrap();
+        let events: String = self.hec.state.lock().unwrap().events.iter().map(|event| event["event"].to_string()).collect();
+        BTreeMap::from([("file", ids(&file)), ("http", ids(&self.bodies.lock().unwrap())), ("splunk_hec", ids(&events))])
+    }
+
+    /// Acknowledged ids that a destination lacks.
+    fn missing(&self, acknowledged: &HashSet<String>) -> Vec<String> {
+        let lacks = |(name, ids): (&str, HashMap<String, u32>)| {
+            acknowledged.iter().filter(|id| !ids.contains_key(*id)).map(|id| format!("{name}: {id}")).collect::<Vec<_>>()
+        };
+        self.delivered().into_iter().flat_map(lacks).collect()
+    }
+}
+
+#[test]
+fn what_was_acknowledged_before_a_kill_is_delivered_after_it() {
+    let kills = std::env::var("HYDRANT_KILLS").map_or(KILLS, |value| value.parse().unwrap());
     let seed = std::env::var("HYDRANT_SEED").map_or(u64::from(std::process::id()), |value| value.parse().unwrap());
     println!("HYDRANT_SEED={seed}");
     let mut random = Random(seed);
+    let setup = Setup::new();
+    let (http_port, tcp_port) = (setup.http_port, setup.tcp_port);
+    let sent: Arc<Sent> = Arc::default();
+    let shared = || sent.clone();
+    let post = |number| {
+        let sent = shared();
+        std::thread::spawn(move || post(http_port, number, &sent))
+    };
+    let lines = shared();
+    let mut senders: Vec<_> = (0..3).map(post).collect();
+    senders.push(std::thread::spawn(move || write_lines(tcp_port, &lines)));
+
     let said = Arc::default();
     for _ in 0..kills {
-        let mut child = start(folder.path(), &said);
-        eventually("the listener", || TcpStream::connect(("127.0.0.1", http_port)).ok());
+        let mut child = start(setup.folder.path(), &said);
+        setup.wait_for_listener();
         std::thread::sleep(Duration::from_millis(random.below(700)));
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let mut child = start(folder.path(), &said);
-    eventually("the listener", || TcpStream::connect(("127.0.0.1", http_port)).ok());
+    let mut child = start(setup.folder.path(), &said);
+    setup.wait_for_listener();
     sent.stop.store(true, Ordering::Relaxed);
     senders.into_iter().for_each(|sender| sender.join().unwrap());
 
     let acknowledged = sent.acknowledged.lock().unwrap().clone();
-    let all = sent.all.lock().unwrap().clone();
     assert!(acknowledged.len() > 100, "only {} events were acknowledged", acknowledged.len());
-    let delivered = || {
-        let file = fs::read_to_string(folder.path().join("out/events.ndjson")).unwrap();
-        let events: String = hec.state.lock().unwrap().events.iter().map(|event| event["event"].to_string()).collect();
-        BTreeMap::from([("file", ids(&file)), ("http", ids(&bodies.lock().unwrap())), ("splunk_hec", ids(&events))])
-    };
-    let missing = |found: &BTreeMap<&str, HashMap<String, u32>>| -> Vec<String> {
-        let lacks = |(name, ids): (&&str, &HashMap<String, u32>)| {
-            acknowledged.iter().filter(|id| !ids.contains_key(*id)).map(|id| format!("{name}: {id}")).collect::<Vec<_>>()
-        };
-        found.iter().flat_map(lacks).collect()
-    };
     for _ in 0..100 {
-        if missing(&delivered()).is_empty() {
+        if setup.missing(&acknowledged).is_empty() {
             break;
         }
         std::thread::sleep(Duration::from_millis(300));
     }
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     assert!(eventually("the process to end", || child.try_wait().unwrap()).success());
-
-    let found = delivered();
     let said = said.lock().unwrap();
     let wrong: Vec<&String> = said.iter().filter(|line| line.contains("panicked") || line.contains("damage")).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let lost = missing(&found);
+    let lost = setup.missing(&acknowledged);
     assert!(lost.is_empty(), "{} of {} acknowledged are missing: {:?}", lost.len(), acknowledged.len(), &lost[..lost.len().min(20)]);
-    for (name, ids) in &found {
+    judge(&setup, &sent, kills);
+}
+
+/// Nothing is there that was not sent; what is there twice is told.
+fn judge(setup: &Setup, sent: &Sent, kills: u64) {
+    let (all, acknowledged) = (sent.all.lock().unwrap(), sent.acknowledged.lock().unwrap().len());
+    for (name, ids) in setup.delivered() {
         assert_eq!(ids.keys().filter(|id| !all.contains(*id)).count(), 0, "{name} has what was never sent");
         let twice: u32 = ids.values().map(|count| count - 1).sum();
-        let (lines_sent, lines) =
-            (all.iter().filter(|id| id.starts_with('t')).count(), ids.keys().filter(|id| id.starts_with('t')).count());
+        let lines = ids.keys().filter(|id| id.starts_with('t')).count();
+        let lines_sent = all.iter().filter(|id| id.starts_with('t')).count();
+        let delivered = ids.len();
         println!(
-            "{kills} kills, {name}: {} acknowledged, 0 lost, {} delivered, {twice} more than once; TCP lines {lines} of {lines_sent}",
-            acknowledged.len(),
-            ids.len()
+            "{kills} kills, {name}: {acknowledged} acknowledged, 0 lost, {delivered} delivered, {twice} more than once; \
+             TCP lines {lines} of {lines_sent}"
         );
     }
 }
