@@ -100,7 +100,11 @@ fn offset_ms(text: &[u8]) -> Option<i64> {
         [sign @ (b'+' | b'-'), hours @ .., a, b] if hours.len() == 2 => (sign, hours, [*a, *b]),
         _ => return None,
     };
-    let total = (digits(hours)? * 60 + digits(&minutes)?) * 60_000;
+    let (hours, minutes) = (digits(hours)?, digits(&minutes)?);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let total = (hours * 60 + minutes) * 60_000;
     Some(if *sign == b'-' { -total } else { total })
 }
 
@@ -193,8 +197,12 @@ pub fn month_first_ms(text: &[u8], offset: i64, near_ms: i64) -> Option<i64> {
     local.map(|ms| ms - offset)
 }
 
-/// RFC 3339 with milliseconds, in UTC, appended to `out`.
+/// The first millisecond of the year 0 and the last of 9999: RFC 3339 has four digits.
+const WRITABLE_MS: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
+
+/// RFC 3339 with milliseconds, in UTC, appended to `out`; the nearest time that it can write, for others.
 pub fn write_rfc3339(ms: i64, out: &mut Vec<u8>) {
+    let ms = ms.clamp(WRITABLE_MS.0, WRITABLE_MS.1);
     let days = ms.div_euclid(DAY_MS);
     let (mut year, mut low, mut high) = (year_of(ms).clamp(0, 9999), 1, 12);
     if days < days_from_civil(year, 1, 1) {
@@ -255,8 +263,26 @@ mod tests {
     }
 
     #[test]
+    fn times_that_have_no_four_digit_year_are_written_as_the_nearest_that_has() {
+        let (first, last) = ("0000-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z");
+        for (ms, expected) in
+            [(WRITABLE_MS.0, first), (WRITABLE_MS.0 - 1, first), (i64::MIN, first), (WRITABLE_MS.1, last), (i64::MAX, last)]
+        {
+            assert_eq!(text(ms), expected);
+        }
+    }
+
+    #[test]
     fn nonsense_is_no_time() {
-        for bad in ["", "2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:00:00+1", "2026-01-01T00:00:00.Zz"] {
+        for bad in [
+            "",
+            "2026-02-30T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:00+1",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00-00:60",
+            "2026-01-01T00:00:00.Zz",
+        ] {
             assert_eq!(rfc3339_ms(bad.as_bytes()), None, "{bad}");
         }
         assert!(rfc3339_ms(b"2026-12-31T23:59:60Z").is_some(), "a leap second is a time");

@@ -211,7 +211,8 @@ fn iso_time(frame: &[u8], at: usize, context: TimeContext) -> Option<(Span, Opti
 /// Longest tag: RFC 3164 says 32 characters; real programs go beyond it.
 const TAG_BYTES_MAX: usize = 64;
 
-/// `program[pid]: `; the message begins behind it. `%ASA-6-302013:` is content, not a tag.
+/// `program[pid]: `; the message begins behind it. `%ASA-6-302013:` is content, not a tag. rsyslog writes no colon
+/// when it relays RFC 5424 in the old form; behind a time, a number in brackets is tag enough.
 fn tag(frame: &[u8], at: usize, header: &mut Header) {
     let text = &frame[at..];
     let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
@@ -222,6 +223,14 @@ fn tag(frame: &[u8], at: usize, header: &mut Header) {
         let Some(close) = memchr::memchr(b']', &text[end..text.len().min(end + TAG_BYTES_MAX)]) else { return };
         process = Span::new(at + end + 1, at + end + close);
         end += close + 1;
+    }
+    let pid = process.of(frame);
+    let has_pid = len > 0 && !pid.is_empty() && pid.iter().all(u8::is_ascii_digit);
+    if has_pid && !header.time.is_empty() && text.get(end) == Some(&b' ') && text.get(end + 1) != Some(&b':') {
+        header.app = Span::new(at, at + len);
+        header.process = process;
+        header.message = Span::new(at + end + 1, frame.len());
+        return;
     }
     let colon = if text[end..].starts_with(b" :") { end + 1 } else { end };
     if text.get(colon) != Some(&b':') || !matches!(text.get(colon + 1), None | Some(b' ')) {
@@ -280,6 +289,10 @@ mod tests {
                 ["34", "2026-10-11T22:14:15.000Z", "mymachine", "su", "", "", "", "'su root' failed"],
             ),
             ("<13>Nov  1 02:03:04 host sshd[411]: x", ["13", "2026-11-01T02:03:04.000Z", "host", "sshd", "411", "", "", "x"]),
+            // By rsyslog, which got it as RFC 5424.
+            ("<165>Nov 21 08:00:00 pa-0 app[99] x: y", ["165", "2026-11-21T08:00:00.000Z", "pa-0", "app", "99", "", "", "x: y"]),
+            ("<13>Nov 21 08:00:00 h list[x] is", ["13", "2026-11-21T08:00:00.000Z", "h", "", "", "", "", "list[x] is"]),
+            ("<13>list[0] is", ["13", "", "", "", "", "", "", "list[0] is"]),
             (
                 "<166>Nov 21 08:00:00 asa-00 : %ASA-6-302013: Built",
                 ["166", "2026-11-21T08:00:00.000Z", "asa-00", "", "", "", "", "%ASA-6-302013: Built"],

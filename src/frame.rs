@@ -97,7 +97,7 @@ impl Lines {
         }
         let (stop, next) = match line {
             Line::Ends(stop, next) => (stop, next),
-            Line::Open if bytes.len() - at >= self.frame_bytes_max => {
+            Line::Open if bytes.len() - at > self.frame_bytes_max => {
                 self.skipping = true;
                 (bytes.len(), bytes.len())
             }
@@ -162,6 +162,39 @@ mod tests {
                 assert_eq!(found, *expected, "{name} in steps of {step}");
                 assert_eq!(cut, 0, "{name} in steps of {step}");
             }
+        }
+    }
+
+    #[test]
+    fn a_line_as_long_as_allowed_is_not_counted_as_cut_however_it_arrives() {
+        for name in ["newline", "syslog", "json"] {
+            for step in [1, 3, 10, 1000] {
+                let (found, cut) = frames(find(name).unwrap(), b"0123456789\nx", step, 10);
+                assert_eq!((found, cut), (vec!["0123456789".to_owned(), "x".to_owned()], 0), "{name} in steps of {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn objects_without_end_are_lines_and_those_behind_them_are_found() {
+        let input = b"{\"a\":\n{\"b\":1}\n{\"c\":{}} {\"d\":\n\"{\n{\"e\":2}";
+        for step in [1, 2, 5, 1000] {
+            let (found, _) = frames(find("json").unwrap(), input, step, 1000);
+            assert_eq!(found, ["{\"a\":", "{\"b\":1}", "{\"c\":{}}", "{\"d\":", "\"{", "{\"e\":2}"], "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn objects_that_never_end_cost_linear_time() {
+        for line in ["{\n", "{{{\n", "{\"\n", "[{\"a\":\n"] {
+            let input = line.repeat(400_000 / line.len());
+            let start = std::time::Instant::now();
+            for step in [4096, usize::MAX / 2] {
+                let (found, _) = frames(find("json").unwrap(), input.as_bytes(), step.min(input.len()), 256 * 1024);
+                assert!(!found.is_empty());
+            }
+            // Following each of them to the limit takes minutes.
+            assert!(start.elapsed() < std::time::Duration::from_secs(10), "{line:?}: {:?}", start.elapsed());
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Kinds: `memory` gives positions only: a record is acknowledged on receipt, within the memory budget, and lost when
 //! the process dies. `disk` is a write-ahead log of chunks and of what became of them
-//! (`docs/adr/0008-journal-on-disk.md`): what was acknowledged outlives the process and the machine's power.
+//! (`docs/adr/0009-journal-on-disk.md`): what was acknowledged outlives the process and the machine's power.
 //!
 //! On disk: [`record`] frames, [`content`] encodes bodies, [`state`] is what records add up to, [`segment`] writes one
 //! log, [`disk`] runs a writer thread for each, [`recover`] reads what an earlier run left, all through [`storage`].

@@ -48,7 +48,7 @@ mod text;
 mod tests;
 
 pub use elements::{ELEMENTS_MAX, Elements, elements};
-pub use strings::{unescape, write_inside, write_string};
+pub use strings::{unescape, write_checked, write_inside, write_string};
 
 use std::cell::Cell;
 

@@ -14,6 +14,10 @@ pub const READ_BYTES: usize = 128 * 1024;
 /// RFC 5424 asks for 2 KiB; AWS WAF and Windows events reach hundreds of KiB.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
+/// What `frame_bytes_max` of a source may be. Shorter frames would cut every header; longer ones, with what is read
+/// behind them, no longer fit a chunk.
+pub const FRAME_BYTES_MAX_RANGE: std::ops::RangeInclusive<usize> = 64..=INFLATED_BYTES_MAX;
+
 /// Largest chunk: offsets inside a chunk are 31 bits, the 32nd tells buffer from arena. An HTTP body of
 /// Firehose may be 64 MiB before decompression.
 pub const CHUNK_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -39,6 +43,10 @@ pub const DOCUMENT_NODES_MAX: usize = 1_000_000;
 
 /// Bytes of a configuration or rule file.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of text in a YAML document after its aliases are resolved: one long text and many aliases to it stay
+/// below [`DOCUMENT_NODES_MAX`]. Leaves room for a file of the largest size that says everything twice.
+pub const DOCUMENT_TEXT_BYTES_MAX: usize = 2 * DOCUMENT_BYTES_MAX;
 
 /// Nesting at which the JSON scan gives up and keeps the raw line.
 pub const JSON_DEPTH_MAX: usize = 128;

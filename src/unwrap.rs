@@ -14,7 +14,8 @@
 //!
 //! Layers may stand in each other up to `limits::UNWRAP_DEPTH_MAX`. On bad input nothing is lost: what is damaged,
 //! too deep, or would grow beyond `limits::INFLATED_BYTES_MAX` (one message) or [`OUTPUT_BYTES_MAX`] (one call)
-//! stays as it came and is counted.
+//! stays as it came and is counted. Inflating in vain is bounded too; once a call has spent that, what is compressed
+//! in it stays so.
 //!
 //! Not supported: KPL aggregates, SNS envelopes, `br`, `lz4`, `snappy`.
 
@@ -26,12 +27,16 @@ use serde::Deserialize;
 
 use crate::event::{Origin, Span};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_FRAMES_MAX, INFLATED_BYTES_MAX, UNWRAP_DEPTH_MAX};
-use crate::net::inflate::{Encoding, InflateError, inflate};
+use crate::net::inflate::{DEFLATE_RATIO_MAX, Encoding, InflateError, inflate};
 use cloudwatch_logs::Envelope;
 
 /// Bytes that come out of one call: offsets have to fit a chunk, and a request of many small bombs must not
 /// become many times the largest body.
 pub const OUTPUT_BYTES_MAX: usize = CHUNK_BYTES_MAX - INFLATED_BYTES_MAX / 2;
+
+/// Bytes that may be inflated in vain in one call: a few hundred bytes can claim [`INFLATED_BYTES_MAX`], and a
+/// request has room for a hundred thousand of them. Two honest messages that are too large still are told so.
+const WASTED_BYTES_MAX: usize = 2 * INFLATED_BYTES_MAX;
 
 /// What is taken off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,7 +129,7 @@ pub fn unwrap(layers: Layers, bytes: &[u8], spans: &[Span], origins: &[(u32, Arc
         return None;
     }
     let nothing = Arc::new(Origin::default());
-    let mut work = Work { layers, out: Unwrapped::default(), origin: nothing.clone(), time_ms: None, whole: false };
+    let mut work = Work { layers, out: Unwrapped::default(), origin: nothing.clone(), time_ms: None, whole: false, wasted_bytes: 0 };
     let mut known = origins.iter().peekable();
     let mut origin = nothing;
     for (index, span) in spans.iter().enumerate() {
@@ -171,6 +176,7 @@ struct Work {
     origin: Arc<Origin>,
     time_ms: Option<i64>,
     whole: bool,
+    wasted_bytes: usize,
 }
 
 impl Work {
@@ -183,7 +189,7 @@ impl Work {
             return self.put(message, beside);
         }
         if let Some(encoding) = compression(message).filter(|_| self.layers.compressed) {
-            match inflate(encoding, message, self.room()) {
+            match self.inflate(encoding, message) {
                 Ok(plain) => return self.take(&plain, depth + 1, beside),
                 Err(InflateError::TooLarge { .. } | InflateError::Window) => self.out.counts.too_large += 1,
                 Err(InflateError::Corrupt) if encoding == Encoding::Deflate => {}
@@ -208,6 +214,21 @@ impl Work {
             return self.take(&plain, depth + 1, beside);
         }
         self.put(message, beside);
+    }
+
+    fn inflate(&mut self, encoding: Encoding, message: &[u8]) -> Result<Vec<u8>, InflateError> {
+        let room = self.room();
+        if self.wasted_bytes >= WASTED_BYTES_MAX {
+            return Err(InflateError::TooLarge { limit: 0 });
+        }
+        let result = inflate(encoding, message, room);
+        match (&result, encoding) {
+            (Ok(_), _) => {}
+            // How far it came is not known, only how far it can have come.
+            (Err(_), Encoding::Zstd) => self.wasted_bytes += room,
+            (Err(_), _) => self.wasted_bytes += message.len().saturating_mul(DEFLATE_RATIO_MAX).min(room),
+        }
+        result
     }
 
     /// Bytes that one more layer may become.
@@ -361,6 +382,26 @@ mod tests {
         let found = run(ALL, &[&bomb, &large, &large, b"x"]).unwrap();
         assert_eq!(found.counts, Counts { too_large: 2, ..Counts::default() });
         assert_eq!(found.spans.iter().map(|span| span.len()).collect::<Vec<_>>(), [bomb.len(), INFLATED_BYTES_MAX, large.len(), 1]);
+    }
+
+    #[test]
+    fn a_thousand_small_bombs_cost_as_much_as_a_few() {
+        let bomb = zstd::bulk::compress(&vec![0; INFLATED_BYTES_MAX + 1], 1).unwrap();
+        assert!(bomb.len() < 16 * 1024);
+        let messages: Vec<&[u8]> = std::iter::repeat_n(bomb.as_slice(), 3000).collect();
+        let start = std::time::Instant::now();
+        let found = run(ALL, &messages).unwrap();
+        assert_eq!((found.spans.len(), found.counts), (3000, Counts { too_large: 3000, ..Counts::default() }));
+        // All of them are 188 GiB.
+        assert!(start.elapsed() < std::time::Duration::from_secs(15), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn an_envelope_of_more_events_than_a_chunk_holds_stays_one_message() {
+        let events = vec!["{}"; CHUNK_FRAMES_MAX + 1].join(",");
+        let envelope = format!("{{\"messageType\":\"DATA_MESSAGE\",\"logEvents\":[{events}]}}");
+        let found = run(ALL, &[envelope.as_bytes()]).unwrap();
+        assert_eq!((found.spans.len(), found.bytes.len()), (1, envelope.len()));
     }
 
     #[test]

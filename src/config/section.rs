@@ -272,6 +272,14 @@ struct Reader<'n> {
 
 impl<'n> Reader<'n> {
     fn wrong(&self, expected: &dyn de::Expected) -> ReadError {
+        // serde names the types of numbers as Rust does.
+        let expected = match expected.to_string().as_str() {
+            "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+            "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
+            "f32" | "f64" => "a number".to_owned(),
+            "a boolean" => "`true` or `false`".to_owned(),
+            other => other.to_owned(),
+        };
         de::Error::custom(format!("expected {expected}, found {}", self.node.describe()))
     }
 
@@ -474,7 +482,7 @@ mod tests {
                 "  help: did you mean `endpoint`? keys here: endpoint, token, interval, tags, inner",
                 "t.yaml:2:8: error: token: expected a string, found a list",
                 "t.yaml:3:11: error: interval: `5` is not a time span; expected a number with ms, s, m, h or d, such as `30s`",
-                "t.yaml:4:16: error: inner.port: expected u16, found `many`",
+                "t.yaml:4:16: error: inner.port: expected a whole number, 0 or more, found `many`",
             ]
         );
     }

@@ -1,15 +1,16 @@
 //! YAML 1.2 text to a tree whose nodes know their place.
 //!
-//! Bounded: bytes, depth and nodes (after aliases) have limits in `limits`. Keys that occur twice, merge
+//! Bounded: bytes, depth, nodes and text (the last two after aliases) have limits in `limits`, and what an
+//! anchor keeps for its aliases counts like one more of them, so that work is linear in those limits. Keys that occur twice, merge
 //! keys and tags other than the core schema's are refused, because readers disagree about them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::error::{Diagnostic, Diagnostics};
-use crate::limits::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_NODES_MAX};
+use crate::limits::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_NODES_MAX, DOCUMENT_TEXT_BYTES_MAX};
 
 /// A node and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,13 +90,14 @@ pub fn parse_documents(file: &Path, text: &str) -> Result<Vec<Node>, Diagnostics
         let message = format!("the file has {} bytes, the limit is {DOCUMENT_BYTES_MAX}", text.len());
         return Err(Diagnostic::error(file, 0, 0, "", message).into());
     }
-    let mut builder = Builder { file, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), node_count: 0 };
+    let mut builder = Builder { file, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), total: Size::default() };
     for event in Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
         match event {
             Ok((event, span)) => builder.event(event, span)?,
             Err(error) => {
                 let mark = error.marker();
-                return Err(Diagnostic::error(file, mark.line(), mark.col() + 1, "", error.info()).into());
+                let diagnostic = Diagnostic::error(file, mark.line(), mark.col() + 1, "", error.info());
+                return Err(diagnostic.help("keys of one map begin in the same column, with blanks and no tabs before them").into());
             }
         }
     }
@@ -106,14 +108,31 @@ struct Open {
     node: Node,
     anchor: usize,
     key: Option<Node>,
+    /// The keys so far of a map, so that a second one is found without looking at all of them.
+    keys: HashSet<String>,
+    size: Size,
+}
+
+/// What a node amounts to with all that is in it.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    text_bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, other: Self) {
+        self.nodes += other.nodes;
+        self.text_bytes += other.text_bytes;
+    }
 }
 
 struct Builder<'a> {
     file: &'a Path,
     documents: Vec<Node>,
     open: Vec<Open>,
-    anchors: HashMap<usize, (Node, usize)>,
-    node_count: usize,
+    anchors: HashMap<usize, (Node, Size)>,
+    total: Size,
 }
 
 impl Builder<'_> {
@@ -130,18 +149,21 @@ impl Builder<'_> {
                     return Err(self.fail(line, column, "tags are not supported here"));
                 }
                 let plain = style == ScalarStyle::Plain && !is_string;
-                self.close(Node { line, column, content: Content::Scalar { text: text.into_owned(), plain } }, anchor, 1)
+                let size = Size { nodes: 1, text_bytes: text.len() };
+                self.count(line, column, size)?;
+                self.close(Node { line, column, content: Content::Scalar { text: text.into_owned(), plain } }, anchor, size)
             }
             Event::SequenceStart(anchor, _) => self.start(line, column, Content::Sequence(Vec::new()), anchor),
             Event::MappingStart(anchor, _) => self.start(line, column, Content::Mapping(Vec::new()), anchor),
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(done) => self.close(done.node, done.anchor, 1),
+                Some(done) => self.close(done.node, done.anchor, done.size),
                 None => Ok(()),
             },
-            Event::Alias(anchor) => match self.anchors.get(&anchor) {
-                Some((node, size)) => {
-                    let (node, size) = (node.clone(), *size);
-                    self.close(Node { line, column, ..node }, 0, size)
+            Event::Alias(anchor) => match self.anchors.get(&anchor).map(|(_, size)| *size) {
+                Some(size) => {
+                    self.count(line, column, size)?;
+                    let node = self.anchors.get(&anchor).map(|(node, _)| node.clone());
+                    node.map_or(Ok(()), |node| self.close(Node { line, column, ..node }, 0, size))
                 }
                 None => Err(self.fail(line, column, "this alias has no anchor before it")),
             },
@@ -153,29 +175,42 @@ impl Builder<'_> {
         if self.open.len() >= DOCUMENT_DEPTH_MAX {
             return Err(self.fail(line, column, format!("nested deeper than {DOCUMENT_DEPTH_MAX} levels")));
         }
-        self.open.push(Open { node: Node { line, column, content }, anchor, key: None });
+        let size = Size { nodes: 1, text_bytes: 0 };
+        self.count(line, column, size)?;
+        self.open.push(Open { node: Node { line, column, content }, anchor, key: None, keys: HashSet::new(), size });
         Ok(())
     }
 
-    fn close(&mut self, node: Node, anchor: usize, size: usize) -> Result<(), Diagnostic> {
-        self.node_count += size;
-        if self.node_count > DOCUMENT_NODES_MAX {
-            return Err(self.fail(node.line, node.column, format!("more than {DOCUMENT_NODES_MAX} values once aliases are resolved")));
+    /// Counts what is about to be made, before it is.
+    fn count(&mut self, line: usize, column: usize, size: Size) -> Result<(), Diagnostic> {
+        self.total.add(size);
+        if self.total.nodes > DOCUMENT_NODES_MAX {
+            return Err(self.fail(line, column, format!("more than {DOCUMENT_NODES_MAX} values once aliases are resolved")));
         }
+        if self.total.text_bytes > DOCUMENT_TEXT_BYTES_MAX {
+            return Err(self.fail(line, column, format!("more than {DOCUMENT_TEXT_BYTES_MAX} bytes of text once aliases are resolved")));
+        }
+        Ok(())
+    }
+
+    /// Puts a node that is complete, and counted, where it belongs.
+    fn close(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), Diagnostic> {
         if anchor > 0 {
-            let size = count(&node);
+            self.count(node.line, node.column, size)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
         let Some(parent) = self.open.last_mut() else {
             self.documents.push(node);
             return Ok(());
         };
+        parent.size.add(size);
         match (&mut parent.node.content, parent.key.take()) {
             (Content::Sequence(items), _) => items.push(node),
             (Content::Mapping(entries), Some(key)) => entries.push((key, node)),
             (Content::Mapping(entries), None) => {
-                if let Some((first, _)) = node.text().and_then(|text| entries.iter().find(|(k, _)| k.text() == Some(text))) {
-                    let message = format!("the key {} stands here a second time (first in line {})", node.describe(), first.line);
+                if let Some(text) = node.text().filter(|text| !parent.keys.insert((*text).to_owned())) {
+                    let first = entries.iter().find(|(key, _)| key.text() == Some(text)).map_or(0, |(key, _)| key.line);
+                    let message = format!("the key {} stands here a second time (first in line {first})", node.describe());
                     return Err(self.fail(node.line, node.column, message));
                 }
                 parent.key = Some(node);
@@ -183,14 +218,6 @@ impl Builder<'_> {
             (Content::Scalar { .. }, _) => {}
         }
         Ok(())
-    }
-}
-
-fn count(node: &Node) -> usize {
-    match &node.content {
-        Content::Scalar { .. } => 1,
-        Content::Sequence(items) => 1 + items.iter().map(count).sum::<usize>(),
-        Content::Mapping(entries) => 1 + entries.iter().map(|(k, v)| count(k) + count(v)).sum::<usize>(),
     }
 }
 
@@ -226,6 +253,30 @@ mod tests {
             text.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{previous}"); 10].join(",")));
         }
         assert!(f(&text).unwrap_err().contains("aliases"));
+    }
+
+    #[test]
+    fn aliases_to_a_long_text_are_refused_before_they_grow() {
+        let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(1024 * 1024), vec!["*a"; 100_000].join(","));
+        assert!(f(&text).unwrap_err().contains("bytes of text once aliases are resolved"));
+    }
+
+    #[test]
+    fn anchors_inside_anchors_count_what_they_keep() {
+        // Each level keeps a copy of all levels inside it.
+        let leaves = vec!["x"; 40_000].join(",");
+        let text = format!("{}[{leaves}]{}", "&a [".repeat(40), "]".repeat(40));
+        assert!(f(&text).unwrap_err().contains("values once aliases are resolved"));
+    }
+
+    #[test]
+    fn many_keys_are_compared_in_linear_time() {
+        let text: String = (0..300_000).map(|key| format!("k{key}: 1\n")).collect();
+        let start = std::time::Instant::now();
+        assert_eq!(f(&text).unwrap()[0].entries().len(), 300_000);
+        // All pairs would be 45 thousand million comparisons: minutes.
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
+        assert!(f(&(text + "k0: 2\n")).unwrap_err().ends_with("the key `k0` stands here a second time (first in line 1)"));
     }
 
     #[test]

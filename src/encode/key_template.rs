@@ -403,9 +403,12 @@ impl Reader {
                 if !piece.ends_with('/') {
                     continue;
                 }
-                if !free && matches!(name.as_str(), "./" | "../") {
+                let leads_back = matches!(name.as_str(), "./" | "../");
+                if !free && leads_back {
                     return Err(TemplateError::new(end, format!("`{name}` cannot be part of a key")));
                 }
+                // Behind a folder with a name, also one of the same literal, nothing leads back.
+                free &= leads_back || name == "/";
                 name.clear();
                 end += piece.len();
             }

@@ -107,11 +107,12 @@ pub fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
         Value::Missing | Value::Null => out.extend_from_slice(b"null"),
         Value::Boolean(true) => out.extend_from_slice(b"true"),
         Value::Boolean(false) => out.extend_from_slice(b"false"),
-        Value::Number(text) | Value::Array(text) | Value::Object(text) => out.extend_from_slice(text),
+        Value::Number(text) => out.extend_from_slice(text),
+        Value::Array(text) | Value::Object(text) => json::write_checked(text, false, out),
         Value::Text(text) => json::write_string(text, out),
         Value::Escaped(inside) => {
             out.push(b'"');
-            out.extend_from_slice(inside);
+            json::write_checked(inside, true, out);
             out.push(b'"');
         }
     }

@@ -52,8 +52,7 @@ pub(super) struct Adopted {
 pub(super) fn adopt(mut loaded: Loaded, names: &Names, forget: &[String], shards: usize) -> Result<Adopted, Error> {
     let forgotten = forget_gone(&mut loaded, names, forget)?;
     renumber(&mut loaded, names);
-    let epochs: BTreeSet<u64> = loaded.files.keys().map(|(epoch, _)| *epoch).collect();
-    let owners: HashMap<u64, usize> = epochs.into_iter().enumerate().map(|(index, epoch)| (epoch, index % shards)).collect();
+    let owners: HashMap<u64, usize> = loaded.epochs.iter().copied().enumerate().map(|(index, epoch)| (epoch, index % shards)).collect();
     let owner = |position: Position| owners.get(&position.epoch).copied().unwrap_or(0);
     let mut work: Vec<Vec<Work>> = (0..shards).map(|_| Vec::new()).collect();
     for batch in loaded.batches.values() {
@@ -64,9 +63,11 @@ pub(super) fn adopt(mut loaded: Loaded, names: &Names, forget: &[String], shards
         work[owner(*position)].extend(chunk_work(*position, chunk, &loaded.batches));
     }
     let mut states: Vec<State> = (0..shards).map(|_| State::default()).collect();
+    for (epoch, owner) in &owners {
+        states[*owner].epochs.insert(*epoch, u64::MAX);
+    }
     for ((epoch, segment), bytes) in &loaded.files {
         let state = &mut states[owners.get(epoch).copied().unwrap_or(0)];
-        state.epochs.insert(*epoch, u64::MAX);
         state.segments.insert((*epoch, *segment), Usage { open: 0, bytes: *bytes });
     }
     for (position, chunk) in loaded.chunks {

@@ -162,6 +162,8 @@ pub(super) fn start_logs(storage: &Arc<dyn Storage>, options: &Options) -> Resul
         let error = Error::new(ErrorKind::Storage, "open the journal", error.to_string());
         error.with("folder", options.folder.display())
     };
+    // What an earlier run removed must not come back when nothing speaks of it any more.
+    storage.sync_folder().map_err(failed)?;
     let mut loaded = recover::load(&**storage, false).map_err(failed)?;
     for ((epoch, segment), end) in &loaded.ends {
         // The room that was kept for records to come.

@@ -49,6 +49,8 @@ pub(super) struct Loaded {
     pub(super) damage: Vec<Damage>,
     /// Bytes that were being written when the process ended; nobody was told that they are durable.
     pub(super) torn_bytes: u64,
+    /// Epochs that anything speaks of, whether there are files of them or not.
+    pub(super) epochs: BTreeSet<u64>,
     /// Where the zeros begin that end the segments that were read.
     pub(super) ends: BTreeMap<(u64, u32), u64>,
 }
@@ -352,13 +354,15 @@ impl Merge {
         };
         for (position, known) in std::mem::take(&mut self.known) {
             let Some((at, source, frames)) = known.place else { continue };
+            self.loaded.epochs.insert(position.epoch);
             let (verdict, shares) = known.told.map(|told| (told.verdict, told.shares)).unwrap_or_default();
             let chunk = OpenChunk { at, source, frames, verdict, shares };
             if !chunk.is_done() && !self.lost.contains(&position) && !is_done(position) {
                 self.loaded.chunks.insert(position, chunk);
             }
         }
-        let Loaded { chunks, batches, damage, files, .. } = &mut self.loaded;
+        let Loaded { chunks, batches, damage, files, epochs, .. } = &mut self.loaded;
+        epochs.extend(files.keys().map(|(epoch, _)| *epoch));
         // What was settled, and of chunks that are gone, is in no batch any more.
         for batch in batches.values_mut() {
             let destination = batch.destination;

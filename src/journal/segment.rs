@@ -243,11 +243,11 @@ impl Log {
                 _ => {}
             }
         }
-        // Only a removal that is durable lets the next snapshot be silent about an epoch.
+        // A segment that comes back after a crash would be taken for one that somebody needs.
         self.storage.sync_folder()?;
         let bytes = free.iter().filter_map(|key| self.state.segments.get(key)).map(|usage| usage.bytes).sum::<u64>();
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.state.forget(&free, self.key.epoch);
+        self.state.forget(&free);
         Ok(true)
     }
 }

@@ -247,11 +247,10 @@ impl State {
         self.segments.iter().filter(|(key, usage)| **key != current && usage.open == 0).map(|(key, _)| *key).collect()
     }
 
-    /// Forgets segments that are gone for good, and epochs that have none left.
-    pub(super) fn forget(&mut self, gone: &[(u64, u32)], own_epoch: u64) {
+    /// Forgets segments that are gone. Their epochs stay: a snapshot of another log may still speak of them, and
+    /// it would say that something is open there.
+    pub(super) fn forget(&mut self, gone: &[(u64, u32)]) {
         self.segments.retain(|key, _| !gone.contains(key));
-        let segments = &self.segments;
-        self.epochs.retain(|epoch, _| *epoch == own_epoch || segments.range((*epoch, 0)..=(*epoch, u32::MAX)).next().is_some());
     }
 
     /// The body of a snapshot.

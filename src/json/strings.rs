@@ -128,6 +128,55 @@ fn write_escape(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
+/// Appends JSON text as a sender wrote it, made fit for a line of strict JSON: the scan also takes raw control
+/// characters, bytes that are not UTF-8, halves of surrogate pairs, and line breaks between tokens. `quoted` says
+/// that the text is the inside of a string.
+#[inline]
+pub fn write_checked(json: &[u8], quoted: bool, out: &mut Vec<u8>) {
+    let has_control = json.iter().fold(false, |found, byte| found | (*byte < b' '));
+    if has_control || memchr::memmem::find(json, b"\\u").is_some() || simdutf8::basic::from_utf8(json).is_err() {
+        write_mended(json, quoted, out);
+    } else {
+        out.extend_from_slice(json);
+    }
+}
+
+fn write_mended(json: &[u8], mut quoted: bool, out: &mut Vec<u8>) {
+    let text = String::from_utf8_lossy(json);
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        let mut used = 1;
+        match byte {
+            b'"' => {
+                quoted = !quoted;
+                out.push(byte);
+            }
+            b'\\' if quoted => {
+                used = escape_len(rest);
+                let is_whole = used != 6 || !matches!(code_unit(rest), Some(0xd800..=0xdfff));
+                out.extend_from_slice(if is_whole { &rest[..used] } else { b"\\ufffd" });
+            }
+            0..b' ' if quoted => write_escape(byte, out),
+            0..b' ' => out.push(b' '),
+            _ => {
+                used += behind.iter().take_while(|byte| !matches!(byte, 0..b' ' | b'"' | b'\\')).count();
+                out.extend_from_slice(&rest[..used]);
+            }
+        }
+        rest = &rest[used..];
+    }
+}
+
+/// Length of the escape at the start of `bytes`, both halves of a pair together.
+fn escape_len(bytes: &[u8]) -> usize {
+    let is_low = |unit: &u32| (0xdc00..=0xdfff).contains(unit);
+    match code_unit(bytes) {
+        Some(0xd800..=0xdbff) if bytes.get(6..).and_then(code_unit).as_ref().is_some_and(is_low) => 12,
+        Some(_) => 6,
+        None => 2.min(bytes.len()),
+    }
+}
+
 /// Appends the text that the inside of a JSON string stands for.
 pub fn unescape(inside: &[u8], out: &mut Vec<u8>) {
     out.reserve(inside.len());
@@ -196,7 +245,7 @@ pub(super) fn code_unit(bytes: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{unescape, write_inside, write_string};
+    use super::{unescape, write_checked, write_inside, write_string};
 
     fn unescaped(inside: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -256,6 +305,27 @@ mod tests {
             let mut out = Vec::new();
             write_inside(&[b'<', byte, b'>'], &mut out);
             assert_eq!(out, String::from_utf8_lossy(&[b'<', byte, b'>']).as_bytes());
+        }
+    }
+
+    #[test]
+    fn text_of_senders_is_mended_only_where_it_is_not_strict() {
+        let table: [(&[u8], bool, &str); 10] = [
+            (b"[1, \"a\"]", false, "[1, \"a\"]"),
+            (b"{\n\t\"a\":\r\n1}", false, "{  \"a\":  1}"),
+            (b"[\"a\nb\\\"\x1b\"]", false, r#"["a\nb\"\u001b"]"#),
+            (b"[\"\xff\xc3\"]", false, "[\"\u{fffd}\u{fffd}\"]"),
+            (br#"["\ud83d\ude00\ud83d","\udc00x"]"#, false, r#"["\ud83d\ude00\ufffd","\ufffdx"]"#),
+            (br"\ud83d\u0041", true, r"\ufffd\u0041"),
+            (br"a\\ud800\u00e9", true, r"a\\ud800\u00e9"),
+            (b"x\\\"\ny", true, r#"x\"\ny"#),
+            (b"\\", true, "\\"),
+            (b"", true, ""),
+        ];
+        for (json, quoted, expected) in table {
+            let mut out = Vec::new();
+            write_checked(json, quoted, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expected, "{}", json.escape_ascii());
         }
     }
 

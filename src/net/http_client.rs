@@ -48,6 +48,16 @@ const IDLE_CONNECTIONS_MAX: usize = 32;
 /// A connection whose peer vanished without a word is noticed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// The address in a configuration: `http` or `https`, a host, and a port that is one. A number that is too large for
+/// a port passes the parser of addresses, and the default port would be taken in its place.
+pub fn parse_address(text: &str) -> Option<Uri> {
+    let uri = text.parse::<Uri>().ok()?;
+    let authority = uri.authority()?;
+    let host_and_port = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, behind)| behind);
+    let has_port = host_and_port == authority.host() || authority.port_u16().is_some_and(|port| port > 0);
+    (matches!(uri.scheme_str(), Some("http" | "https")) && !authority.host().is_empty() && has_port).then_some(uri)
+}
+
 /// How a client connects.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -357,6 +367,31 @@ mod tests {
             }
         });
         (uri, count)
+    }
+
+    #[test]
+    fn an_address_has_a_scheme_a_host_and_a_port_that_is_one() {
+        for good in ["http://a", "https://a:1/x?y", "http://[::1]:65535", "https://[::1]", "http://u:p@a:80", "http://10.0.0.1:8088/"] {
+            assert!(parse_address(good).is_some(), "{good}");
+        }
+        let bad = [
+            "",
+            "a",
+            "a:80",
+            "/x",
+            "ftp://a",
+            "http://",
+            "http://:80",
+            "http://a:",
+            "http://a:0",
+            "http://a:65536",
+            "http://a:x",
+            "http://[::1",
+            "http://a b",
+        ];
+        for bad in bad {
+            assert!(parse_address(bad).is_none(), "{bad}");
+        }
     }
 
     #[tokio::test]

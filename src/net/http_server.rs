@@ -46,7 +46,7 @@ use crate::limits::{CONNECTIONS_MAX, HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX, HT
 use crate::metrics::{Cell, REFUSED, Registry};
 use crate::net::certificate::Certificate;
 use crate::net::inflate::{Encoding, InflateError, Inflater, inflate};
-use crate::net::tls::{ServerTls, peer_certificate};
+use crate::net::tls::{RELOAD_INTERVAL, ServerTls, peer_certificate};
 
 /// Lowest mean rate of a body once the idle timeout is over. A 64 MiB body may take hours at this rate, but
 /// holding a connection costs the client real traffic.
@@ -61,9 +61,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Requests in progress get this long to finish after the listener was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// How often certificate files are looked at.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A connection whose client vanished without a word is noticed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);

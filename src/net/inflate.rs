@@ -105,7 +105,7 @@ pub fn inflate(encoding: Encoding, input: &[u8], limit: usize) -> Result<Vec<u8>
 }
 
 /// Deflate cannot do better than 258 bytes for 2 bits.
-const DEFLATE_RATIO_MAX: usize = 1032;
+pub const DEFLATE_RATIO_MAX: usize = 1032;
 
 /// Bytes of the shortest gzip member: header 10, an empty block 2, trailer 8.
 const MEMBER_BYTES_MIN: usize = 20;

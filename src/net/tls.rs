@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -156,9 +156,13 @@ impl ClientTls {
     }
 }
 
+/// How often certificate files are looked at.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
+
 /// The loaded TLS side of a listener, shared by all shards.
 pub struct ServerTls {
     settings: TlsServer,
+    tickets: usize,
     loaded: Mutex<Loaded>,
 }
 
@@ -176,10 +180,24 @@ impl ServerTls {
     /// # Errors
     /// A file that cannot be read or used, with its name.
     pub fn load(settings: TlsServer) -> Result<Self, Error> {
+        Self::with_tickets(settings, TICKETS)
+    }
+
+    /// As [`ServerTls::load`], for protocols whose senders never read: no TLS 1.3 session ticket is sent. A sender
+    /// that closes with a ticket unread in its socket resets the connection, and its kernel throws away what it has
+    /// not sent yet.
+    ///
+    /// # Errors
+    /// As for [`ServerTls::load`].
+    pub fn load_one_way(settings: TlsServer) -> Result<Self, Error> {
+        Self::with_tickets(settings, 0)
+    }
+
+    fn with_tickets(settings: TlsServer, tickets: usize) -> Result<Self, Error> {
         // The stamps are taken first: a change in between is then seen as one, and loaded again.
         let stamps = stamps(&settings);
-        let config = server_config(&settings)?;
-        Ok(Self { settings, loaded: Mutex::new(Loaded { config, stamps }) })
+        let config = server_config(&settings, tickets)?;
+        Ok(Self { settings, tickets, loaded: Mutex::new(Loaded { config, stamps }) })
     }
 
     /// The configuration for a new connection.
@@ -196,7 +214,7 @@ impl ServerTls {
         if self.loaded.lock().unwrap_or_else(PoisonError::into_inner).stamps == stamps {
             return Ok(false);
         }
-        let config = server_config(&self.settings)?;
+        let config = server_config(&self.settings, self.tickets)?;
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Loaded { config, stamps };
         Ok(true)
     }
@@ -215,7 +233,10 @@ pub fn peer_certificate(connection: &rustls::CommonState) -> Option<Certificate>
 
 const LOAD: &str = "load TLS files";
 
-fn server_config(settings: &TlsServer) -> Result<Arc<ServerConfig>, Error> {
+/// Session tickets for each TLS 1.3 connection of a client that reads: one, as most resume once.
+const TICKETS: usize = 1;
+
+fn server_config(settings: &TlsServer, tickets: usize) -> Result<Arc<ServerConfig>, Error> {
     let provider = provider();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(settings.min_version.supported())
@@ -229,10 +250,11 @@ fn server_config(settings: &TlsServer) -> Result<Arc<ServerConfig>, Error> {
         }
         None => builder.with_no_client_auth(),
     };
-    builder
+    let mut config = builder
         .with_single_cert(own_certificates(&settings.cert)?, private_key(&settings.key)?)
-        .map(Arc::new)
-        .map_err(|error| pair_error(&settings.cert, &settings.key, error))
+        .map_err(|error| pair_error(&settings.cert, &settings.key, error))?;
+    config.send_tls13_tickets = tickets;
+    Ok(Arc::new(config))
 }
 
 fn stamps(settings: &TlsServer) -> Vec<Stamp> {
@@ -458,7 +480,7 @@ mod tests {
             if counters.tls_failed.value() == count {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{} handshakes failed, expected {count}", counters.tls_failed.value());
     }
@@ -485,6 +507,46 @@ mod tests {
             let unverified = TlsClient { verify: false, ..stranger.client() };
             assert_eq!(send(port, &unverified).await.unwrap().body, "nobody");
         });
+    }
+
+    #[test]
+    fn a_sender_that_never_reads_finds_no_session_ticket_in_its_socket() {
+        use std::io::{ErrorKind, Read as _, Write as _};
+        use tokio::io::AsyncReadExt as _;
+        let authority = Authority::new();
+        authority.issue("localhost", 2099);
+        let unread = |tls: ServerTls| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let config = ClientTls::load(&authority.client()).unwrap().config;
+            let client = std::thread::spawn(move || {
+                let mut socket = std::net::TcpStream::connect(address).unwrap();
+                let mut session = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+                while session.is_handshaking() {
+                    session.complete_io(&mut socket).unwrap();
+                }
+                session.writer().write_all(b"x").unwrap();
+                session.complete_io(&mut socket).unwrap();
+                socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+                match socket.read(&mut [0; 64]) {
+                    Ok(count) => count > 0,
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                        false
+                    }
+                }
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                listener.set_nonblocking(true).unwrap();
+                let (socket, _) = tokio::net::TcpListener::from_std(listener).unwrap().accept().await.unwrap();
+                let mut stream = tokio_rustls::TlsAcceptor::from(tls.config()).accept(socket).await.unwrap();
+                assert_eq!(stream.read_u8().await.unwrap(), b'x');
+                tokio::task::spawn_blocking(|| client.join().unwrap()).await.unwrap()
+            })
+        };
+        assert!(unread(ServerTls::load(authority.server("localhost")).unwrap()), "other protocols keep tickets");
+        assert!(!unread(ServerTls::load_one_way(authority.server("localhost")).unwrap()));
     }
 
     #[test]
@@ -584,7 +646,7 @@ mod tests {
     }
 
     fn clock_far_ahead() -> SystemTime {
-        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000)
+        SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000)
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the task that brought it: there is no queue in front of a shard, so a source that is not read is the only
 //! place where data can wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell as StdCell, RefCell};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 use crate::budget::{Budget, Reservation};
 use crate::clock;
 use crate::cursor::{Commit, Journal};
+use crate::deliver::Destination;
+use crate::error::Error;
 use crate::event::{Acknowledgement, Chunk, Origin, Sender, Span};
 use crate::frame::{self, Framer, FramerKind};
 use crate::limits::{CHUNK_FRAMES_MAX, CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
@@ -54,6 +56,33 @@ pub struct Gate {
     /// Woken when a batch may have been opened, so that the timer looks at it.
     pub opened: Notify,
     stop_now: Stop,
+    /// Streams that are open and messages on their way in.
+    at_work: StdCell<usize>,
+    idle: Notify,
+    /// Nothing is handed over any more.
+    keeps_all: StdCell<bool>,
+    /// Nothing is taken any more.
+    is_closed: StdCell<bool>,
+}
+
+/// Somebody who may still bring events; a stop waits until it is dropped.
+struct AtWork(Rc<Gate>);
+
+impl AtWork {
+    fn new(gate: &Rc<Gate>) -> Self {
+        gate.at_work.set(gate.at_work.get() + 1);
+        Self(gate.clone())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let left = self.0.at_work.get() - 1;
+        self.0.at_work.set(left);
+        if left == 0 {
+            self.0.idle.notify_one();
+        }
+    }
 }
 
 impl Gate {
@@ -69,12 +98,46 @@ impl Gate {
             handed_over,
             opened: Notify::new(),
             stop_now,
+            at_work: StdCell::new(0),
+            idle: Notify::new(),
+            keeps_all: StdCell::new(false),
+            is_closed: StdCell::new(false),
         })
     }
 
     /// Runs `work` with the shard.
     pub fn with_shard<T>(&self, work: impl FnOnce(&mut Shard) -> T) -> T {
         work(&mut self.shard.borrow_mut())
+    }
+
+    /// Waits until no stream is open and nothing is on its way in; from then on this shard keeps what comes all
+    /// the same. For one task at a time.
+    pub async fn idle(&self) {
+        while self.at_work.get() > 0 {
+            self.idle.notified().await;
+        }
+        self.keeps_all.set(true);
+    }
+
+    /// How many streams are open and messages on their way in.
+    pub fn at_work(&self) -> usize {
+        self.at_work.get()
+    }
+
+    /// Takes nothing more, works on all that other shards have handed over, and seals every batch. Nothing that
+    /// comes later could be delivered, so no shard may come here while another one still hands over.
+    ///
+    /// # Errors
+    /// A compressor's.
+    pub fn finish(&self) -> Result<Vec<Destination>, Error> {
+        self.keeps_all.set(true);
+        self.is_closed.set(true);
+        loop {
+            let handed = self.mesh.borrow_mut().take();
+            let Some(handed) = handed else { break };
+            self.process(handed);
+        }
+        self.shard.borrow_mut().finish()
     }
 
     /// Works on what other shards hand over, until `stop_now`.
@@ -104,10 +167,14 @@ impl Gate {
             Room::Held(held) if !self.budget.has_room(cost.saturating_sub(held.bytes())) => return Err(Refused::Busy),
             Room::Held(held) => drop(held),
         }
+        if self.is_closed.get() {
+            return Err(Refused::Stopping);
+        }
         let reservations: Vec<Reservation> = chunks.iter().map(|chunk| self.budget.take(chunk.cost_bytes())).collect();
         let commit = self.journal.append(&mut chunks);
         for (chunk, reservation) in chunks.into_iter().zip(reservations) {
-            let offered = self.mesh.borrow_mut().offer(Handed { chunk, reservation });
+            let handed = Handed { chunk, reservation };
+            let offered = if self.keeps_all.get() { Err(handed) } else { self.mesh.borrow_mut().offer(handed) };
             match offered {
                 Ok(()) => self.handed_over.add(1),
                 Err(handed) => {
@@ -388,19 +455,29 @@ impl Intake for Rc<SourcePort> {
             origins: origin.map(|origin| (0, origin)).into_iter().collect(),
             buffer: self.gate.buffer(),
             seen: 0,
+            _at_work: AtWork::new(&self.gate),
         })
     }
 
     fn submit(&self, messages: Messages) -> LocalFuture<'_, Result<(), Refused>> {
-        Box::pin(async move { self.admit(self.framed(messages), Room::Waited).await })
+        let at_work = AtWork::new(&self.gate);
+        Box::pin(async move {
+            let result = self.admit(self.framed(messages), Room::Waited).await;
+            drop(at_work);
+            result
+        })
     }
 
     fn offer(&self, messages: Messages, held: Reservation) -> LocalFuture<'_, Result<(), Refused>> {
         let framed = self.framed(messages);
-        let port = self.clone();
+        let (port, at_work) = (self.clone(), AtWork::new(&self.gate));
         // A task of its own: a client that goes away drops the request's future, but what is journaled must go
         // through all stages.
-        let admitted = tokio::task::spawn_local(async move { port.admit(framed, Room::Held(held)).await });
+        let admitted = tokio::task::spawn_local(async move {
+            let result = port.admit(framed, Room::Held(held)).await;
+            drop(at_work);
+            result
+        });
         Box::pin(async move { admitted.await.unwrap_or(Err(Refused::NotStored)) })
     }
 
@@ -437,6 +514,7 @@ struct FrameStream {
     buffer: Vec<u8>,
     /// Bytes at the start of the buffer that were counted before.
     seen: usize,
+    _at_work: AtWork,
 }
 
 impl FrameStream {

@@ -70,6 +70,11 @@ pub fn mesh(count: usize) -> Vec<Port> {
 }
 
 impl Port {
+    /// Which shard this is.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// Gives a chunk to an idle shard; gives it back if there is none or it is small.
     ///
     /// # Errors
@@ -83,7 +88,7 @@ impl Port {
         for offset in 1..count {
             let to = (self.index + offset) % count;
             let is_busy = now_us.saturating_sub(self.faces[to].own_us.load(Ordering::Relaxed)) < BUSY_US;
-            let Some(producer) = self.outgoing[to].as_mut().filter(|_| !is_busy) else { continue };
+            let Some(producer) = self.outgoing[to].as_mut().filter(|producer| !is_busy && !producer.is_abandoned()) else { continue };
             match producer.push(handed) {
                 Ok(()) => {
                     self.faces[to].wake.notify_one();

@@ -25,7 +25,7 @@ use crate::encode::body::Context;
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Fields, OriginField, SlotId};
 use crate::frame::{self, FRAMERS, FramerKind};
-use crate::limits::{DESTINATIONS_MAX, FRAME_BYTES_MAX, SLOTS_MAX};
+use crate::limits::{DESTINATIONS_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_RANGE, SLOTS_MAX};
 use crate::net::listen::{Address, Transport};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
@@ -302,9 +302,7 @@ impl Plan {
         let sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or_else(|| Path::new("."));
-        // The pack is a word, not a path beside the configuration.
-        let place = |path: &PathBuf| if path.as_os_str() == BUILTIN { path.clone() } else { base.join(path) };
-        let paths: Vec<PathBuf> = top.iter().flat_map(|top| &top.rules).map(place).collect();
+        let paths = rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, &mut diagnostics);
         let enrichers = additions::read(&root, base, &mut diagnostics);
         let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
@@ -370,6 +368,23 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
         admin,
         profile: top.profile,
     })
+}
+
+/// Where the rules are; a path that leads nowhere is a mistake of the configuration.
+fn rule_paths(root: &Section, named: &[PathBuf], base: &Path, diagnostics: &mut Diagnostics) -> Vec<PathBuf> {
+    let places = root.child("rules").map(|section| section.items()).unwrap_or_default();
+    let mut paths = Vec::new();
+    for (path, place) in named.iter().zip(places) {
+        // The pack is a word, not a path beside the configuration.
+        let path = if path.as_os_str() == BUILTIN { path.clone() } else { base.join(path) };
+        if path.as_os_str() == BUILTIN || path.exists() {
+            paths.push(path);
+        } else {
+            let mistake = place.error(format!("there is no file or folder `{}`", path.display()));
+            diagnostics.push(mistake.help("a rule file, a folder of them, or `builtin` for the rules that come with hydrant"));
+        }
+    }
+    paths
 }
 
 fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
@@ -509,6 +524,13 @@ fn source_plan(
             0
         }
     };
+    let frame_bytes_max = common.frame_bytes_max.map_or(FRAME_BYTES_MAX, |size| size.0);
+    if !FRAME_BYTES_MAX_RANGE.contains(&frame_bytes_max) {
+        let [least, most] = [FRAME_BYTES_MAX_RANGE.start(), FRAME_BYTES_MAX_RANGE.end()].map(|bytes| ByteSize(*bytes));
+        compiler
+            .diagnostics
+            .push(place("frame_bytes_max").error(format!("expected {least} to {most}, found {}", ByteSize(frame_bytes_max))));
+    }
     let decoder = common.decoder.as_deref().unwrap_or_else(|| source.decoder());
     let kinds: Vec<&'static dyn DecoderKind> = match decoder {
         "auto" => DECODERS.to_vec(),
@@ -536,7 +558,7 @@ fn source_plan(
         unwrap,
         framer: framer?,
         framer_is_configured: common.framing.is_some(),
-        frame_bytes_max: common.frame_bytes_max.map_or(FRAME_BYTES_MAX, |size| size.0),
+        frame_bytes_max,
         acknowledge: common.acknowledge,
         line: line?,
     })

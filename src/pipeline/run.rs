@@ -1,7 +1,8 @@
 //! Starts the shards, stops them, drains.
 //!
-//! One thread for each shard with a current-thread runtime. A stop has two steps: sources end first and what
-//! they have is processed; then batches are sealed and destinations get the time that `drain_timeout` gives.
+//! One thread for each shard with a current-thread runtime. A stop has three steps, which together may take
+//! `drain_timeout`: sources end and what they have is processed; when that is so on every shard, and no chunk can
+//! be handed over any more, each seals its batches; then the destinations are waited for.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -101,16 +102,17 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let Journals { shards: journals, closer } = open_journals(&common.plan.borrow(), &common.registry)?;
     let seed = batch_seed();
     let mut threads = Vec::new();
-    let (ender, ended) = task::pair();
-    let mut ender = Some(ender);
+    // A stop that nobody sets: it comes when all shards have dropped their side.
+    let (quiet, all_quiet) = task::pair();
+    let quiet = Arc::new(quiet);
     for (index, (port, journal)) in mesh::mesh(shards).into_iter().zip(journals).enumerate() {
-        let (common, stop) = (common.clone(), stop.clone());
-        let first = if let Some(ender) = ender.take() { First::Is(ender) } else { First::Ended(ended.clone()) };
+        let common = common.clone();
+        let ends = Ends { stop: stop.clone(), quiet: quiet.clone(), all_quiet: all_quiet.clone() };
         let run = move || {
             let _guard = common.health.shard();
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no runtime").because(error))?;
-            LocalSet::new().block_on(&runtime, shard(common, journal, port, (stop, first), seed | (index as u128) << 48))
+            LocalSet::new().block_on(&runtime, shard(common, journal, port, ends, seed | (index as u128) << 48))
         };
         let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
         threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
@@ -163,21 +165,19 @@ impl Running {
     }
 }
 
-/// The first shard runs the sources that are not sharded; the others work for it until they have ended.
-enum First {
-    /// This shard is it, and says when its sources have ended.
-    Is(Stopper),
-    /// Another one is it.
-    Ended(Stop),
+/// What tells a shard when to end.
+struct Ends {
+    /// Sources end.
+    stop: Stop,
+    /// Dropped when this shard hands over nothing any more.
+    quiet: Arc<Stopper>,
+    /// No shard does.
+    all_quiet: Stop,
 }
 
-async fn shard(
-    common: Common,
-    (journal, work): (ShardJournal, Vec<Work>),
-    port: Port,
-    (stop, first): (Stop, First),
-    seed: u128,
-) -> Result<usize, Error> {
+/// Runs one shard to its end. The first one runs the sources that are not sharded.
+async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port: Port, ends: Ends, seed: u128) -> Result<usize, Error> {
+    let is_first = port.index() == 0;
     let (stopper, stop_now) = task::pair();
     let (journal, reader): (Rc<dyn Journal>, _) = match journal {
         ShardJournal::Memory(memory) => (Rc::new(memory), None),
@@ -190,16 +190,15 @@ async fn shard(
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
     // A reload may bring enrichments where there were none.
-    let files = matches!(first, First::Is(_)).then(|| tokio::task::spawn_local(refresh_files(common.clone())));
+    let files = is_first.then(|| tokio::task::spawn_local(refresh_files(common.clone())));
     let mut sources = JoinSet::new();
     let plan = common.plan.borrow().clone();
-    let is_first = matches!(first, First::Is(_));
     for (number, source) in plan.sources.iter().enumerate().filter(|(_, source)| is_first || source.source.is_sharded()) {
         let port = SourcePort::new(gate.clone(), &common, number);
         if source.source.listens_on().is_empty() {
             common.health.note_opened();
         }
-        sources.spawn_local(source.source.clone().run(Rc::new(port), stop.clone()));
+        sources.spawn_local(source.source.clone().run(Rc::new(port), ends.stop.clone()));
     }
     let mut failed = None;
     while let Some(ended) = sources.join_next().await {
@@ -210,24 +209,14 @@ async fn shard(
             failed.get_or_insert(error);
         }
     }
-    match first {
-        First::Is(ender) => ender.stop(),
-        First::Ended(ended) if failed.is_none() => {
-            tokio::select! {
-                () = ended.wait() => {}
-                () = stop.wait() => {}
-            }
-        }
-        First::Ended(_) => {}
-    }
     if let Some(recovery) = &mut recovery {
         tokio::select! {
             _ = &mut *recovery => {}
-            () = stop.wait() => {}
+            () = ends.stop.wait() => {}
         }
         recovery.abort();
     }
-    let undelivered = drain(&gate, plan.settings.drain_timeout.0).await?;
+    let undelivered = drain(&gate, ends, plan.settings.drain_timeout.0).await?;
     stopper.stop();
     timer.abort();
     mesh.abort();
@@ -235,21 +224,40 @@ async fn shard(
     failed.map_or(Ok(undelivered), Err)
 }
 
-/// What other shards still hand over after this one's sources have ended arrives within this time.
-const MESH_GRACE: Duration = Duration::from_millis(50);
-
-async fn drain(gate: &Gate, timeout: Duration) -> Result<usize, Error> {
-    tokio::time::sleep(MESH_GRACE).await;
-    let destinations = gate.with_shard(Shard::finish)?;
+/// Returns what is undelivered: batches, and whatever has not even become one.
+async fn drain(gate: &Gate, ends: Ends, timeout: Duration) -> Result<usize, Error> {
+    let Ends { stop, quiet, all_quiet } = ends;
+    let mut is_over = false;
+    let mut limit = std::pin::pin!(async {
+        stop.wait().await;
+        tokio::time::sleep(timeout).await;
+    });
+    let nothing_comes = async {
+        gate.idle().await;
+        drop(quiet);
+        all_quiet.wait().await;
+    };
+    tokio::select! {
+        () = nothing_comes => {}
+        () = &mut limit => is_over = true,
+    }
+    let destinations = gate.finish()?;
     let drained = async {
         for destination in &destinations {
             destination.drained().await;
         }
     };
-    if tokio::time::timeout(timeout, drained).await.is_err() {
+    tokio::select! {
+        biased;
+        () = drained => {}
+        () = &mut limit, if !is_over => is_over = true,
+        () = tokio::time::sleep(timeout), if !is_over => is_over = true,
+        () = std::future::ready(()), if is_over => {}
+    }
+    if is_over {
         tracing::error!("destinations did not take everything before the stop");
     }
-    Ok(destinations.iter().map(crate::deliver::Destination::pending).sum())
+    Ok(gate.at_work() + destinations.iter().map(crate::deliver::Destination::pending).sum::<usize>())
 }
 
 /// Seals batches whose interval is over.

@@ -46,6 +46,7 @@ use crate::encode::compress::{Codec, Compression};
 use crate::encode::key_template::{KeyContext, KeyTemplate, ObjectSuffix, Role, check_file_extension, time_zone};
 use crate::encode::rows::{self, Format, Partitioner, Rows, UNREADABLE_PARTITION};
 use crate::error::{Diagnostics, Error};
+use crate::net::http_client::parse_address;
 use crate::task::LocalFuture;
 
 pub(super) struct AwsS3;
@@ -241,8 +242,7 @@ fn check(section: &Section, config: &Config, diagnostics: &mut Diagnostics) {
         }
     }
     if let Some(endpoint) = &config.endpoint {
-        let uri = endpoint.parse::<hyper::Uri>().ok();
-        if !uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()) {
+        if parse_address(endpoint).is_none() {
             diagnostics.push(place(&["endpoint"]).error("this is not an address; expected `https://host:port`"));
         }
     } else if config.region.is_none() && config.credentials.is_some() {

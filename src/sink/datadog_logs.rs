@@ -36,7 +36,7 @@ use crate::encode::compress::Compression;
 use crate::error::{Diagnostics, Error, nearest};
 use crate::event::{Event, Position, SlotId, Value};
 use crate::json;
-use crate::net::http_client::{Answer, ClientOptions};
+use crate::net::http_client::{Answer, ClientOptions, parse_address};
 use crate::net::tls::{ClientTls, TlsClient};
 
 pub(super) struct DatadogLogs;
@@ -139,8 +139,7 @@ fn read_endpoint(section: &Section, config: &Config) -> Result<Uri, Diagnostics>
         }
         _ => return Err(section.error("expected either `site` or `endpoint`").help(format!("site: one of {}", SITES.join(", "))).into()),
     };
-    let is_http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.path() == "/api/v2/logs";
-    let uri = text.parse().ok().filter(is_http);
+    let uri = parse_address(&text).filter(|uri| uri.path() == "/api/v2/logs");
     uri.ok_or_else(|| place(key).error("this is not an address; expected `https://host`").into())
 }
 

@@ -33,7 +33,7 @@ use crate::encode::body::{Context, Form};
 use crate::encode::compress::Compression;
 use crate::encode::rows::{self, Format, Rows};
 use crate::error::{Diagnostics, Error};
-use crate::net::http_client::{Answer, ClientOptions};
+use crate::net::http_client::{Answer, ClientOptions, parse_address};
 use crate::net::tls::{ClientTls, TlsClient};
 
 pub(super) struct HttpPost;
@@ -135,8 +135,7 @@ struct Auth {
 
 fn read_endpoint(section: &Section, text: &str) -> Result<Uri, Diagnostics> {
     let place = || section.child("endpoint").unwrap_or_else(|| section.clone());
-    let is_http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
-    let Some(uri) = text.parse::<Uri>().ok().filter(is_http) else {
+    let Some(uri) = parse_address(text) else {
         return Err(place().error("this is not an address; expected `https://host/path`").into());
     };
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {

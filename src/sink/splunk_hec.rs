@@ -29,7 +29,7 @@ use crate::encode::compress::Codec;
 use crate::error::{Diagnostics, Error};
 use crate::event::{SlotId, Value};
 use crate::json;
-use crate::net::http_client::{Answer, ClientOptions};
+use crate::net::http_client::{Answer, ClientOptions, parse_address};
 use crate::net::tls::{ClientTls, TlsClient};
 
 pub(super) struct SplunkHec;
@@ -64,7 +64,7 @@ impl SinkKind for SplunkHec {
         let config: Config = section.read()?;
         let mut diagnostics = Diagnostics::new();
         let base = config.endpoint.trim_end_matches('/');
-        let uri = |path: &str| format!("{base}{path}").parse::<Uri>().ok().filter(|uri| uri.scheme().is_some() && uri.host().is_some());
+        let uri = |path: &str| parse_address(&format!("{base}{path}"));
         let (Some(event), Some(ack)) = (uri("/services/collector/event"), uri("/services/collector/ack")) else {
             let place = section.child("endpoint").unwrap_or_else(|| section.clone());
             return Err(place.error(format!("`{}` is not an address; expected `https://host:8088`", config.endpoint)).into());
@@ -206,12 +206,8 @@ impl Sink for Configured {
     fn transport(&self) -> Result<Transport, Error> {
         let tls = ClientTls::load(&self.config.tls)?;
         let options = ClientOptions { tls: Some(tls), ..ClientOptions::default() };
-        let shared = Rc::new(Collector {
-            config: self.config.clone(),
-            event: self.event.clone(),
-            ack: self.ack.clone(),
-            channel: format!("{:032x}", fastrand()),
-        });
+        let shared =
+            Rc::new(Collector { config: self.config.clone(), event: self.event.clone(), ack: self.ack.clone(), channel: guid(random()) });
         Ok(Transport::Http(shared, options))
     }
 }
@@ -397,8 +393,15 @@ fn refused(answer: &Answer) -> Step {
     }
 }
 
+/// A GUID (RFC 9562 version 4) of these bits: Splunk answers code 11 to a channel that is none.
+fn guid(bits: u128) -> String {
+    let bits = bits & !(0xf << 76) & !(3 << 62) | 4 << 76 | 2 << 62;
+    let part = |from: u32, digits: usize| format!("{:0digits$x}", bits >> from & ((1 << (4 * digits)) - 1));
+    format!("{}-{}-{}-{}-{}", part(96, 8), part(80, 4), part(64, 4), part(48, 4), part(0, 12))
+}
+
 /// 128 bits that differ between shards and starts.
-fn fastrand() -> u128 {
+fn random() -> u128 {
     use std::hash::{BuildHasher, RandomState};
     u128::from(RandomState::new().hash_one(0)) << 64 | u128::from(RandomState::new().hash_one(1))
 }
@@ -406,6 +409,14 @@ fn fastrand() -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_channel_is_a_guid() {
+        assert_eq!(guid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(guid(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(guid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef), "01234567-89ab-4def-8123-456789abcdef");
+        assert_ne!(random(), random());
+    }
 
     #[test]
     fn time_is_a_plain_decimal_with_milliseconds() {

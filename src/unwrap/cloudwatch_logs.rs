@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::event::{Origin, OriginField, Span};
+use crate::limits::CHUNK_FRAMES_MAX;
 
 /// An envelope, read.
 pub(super) enum Envelope {
@@ -120,7 +121,12 @@ impl<'de> Visitor<'de> for Events<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut events: A) -> Result<(), A::Error> {
-        while events.next_element_seed(Event(self.0))?.is_some() {}
+        while events.next_element_seed(Event(self.0))?.is_some() {
+            // An empty event takes ten times the memory of its two braces.
+            if self.0.messages.len() > CHUNK_FRAMES_MAX {
+                return Err(de::Error::custom("more log events than a chunk holds"));
+            }
+        }
         Ok(())
     }
 }

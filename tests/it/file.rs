@@ -43,6 +43,20 @@ fn expected(texts: &[&str]) -> Vec<String> {
 const QUIET: Duration = Duration::from_millis(400);
 
 #[test]
+fn nothing_is_lost_at_the_end_when_another_shard_still_works_on_chunks() {
+    let (hec, logs) = (Hec::start(), tempfile::tempdir().unwrap());
+    // Slow to work on: the reader is done long before the other shard.
+    let sample = fs::read_to_string("tests/cases/samples/modsec-crs-wapiti-sqlmap.audit.json.log").unwrap();
+    append(&logs.path().join("a.log"), &sample.repeat(60));
+    let hydrant = Hydrant::run(&format!("rules: [builtin]\n{}", config(&hec, logs.path(), ", read: once")), &[]);
+    assert!(hydrant.wait());
+    let state = hec.state.lock().unwrap();
+    let alerts = state.events.iter().filter(|event| event["event"]["hydrant"]["alert"] == true).count();
+    // A blocked injection, and a request with an injection, a script and a path in it.
+    assert_eq!((state.events.len() - alerts, alerts), (4 * 60, 4 * 60));
+}
+
+#[test]
 fn lines_are_followed_through_renames_truncation_and_restarts() {
     let (hec, logs) = (Hec::start(), tempfile::tempdir().unwrap());
     let log = logs.path().join("a.log");

@@ -13,8 +13,7 @@
 )]
 
 mod admin;
-#[cfg(feature = "aws")]
-mod aws_s3;
+mod bad_input;
 mod client;
 mod commands;
 mod enrich;

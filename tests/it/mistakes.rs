@@ -28,7 +28,7 @@ fn an_unknown_key() {
         said(&format!("{sources}{SINKS}")),
         "hydrant.yaml:2:7: error: sources.fw: the key `listen` is missing\n\
          hydrant.yaml:2:23: error: sources.fw.lisen: unknown key\n  \
-         help: did you mean `listen`? keys here: listen, allow, proxy_protocol, receive_buffer, tls"
+         help: did you mean `listen`? keys here: listen, allow, sender_rate_max, proxy_protocol, receive_buffer, tls"
     );
 }
 
@@ -107,6 +107,77 @@ fn an_unknown_type() {
 fn an_unknown_sink_in_a_route() {
     let text = format!("{SOURCES}{SINKS}routes:\n  - {{ to: [splnk] }}\n");
     assert_eq!(said(&text), "hydrant.yaml:6:11: error: routes[0].to: there is no sink `splnk`\n  help: did you mean `splunk`?");
+}
+
+#[test]
+fn a_wrong_name_of_a_decoder_or_framing() {
+    let sources = SOURCES.replace("type: syslog", "type: syslog, decoder: paloalto");
+    let decoders = said(&format!("{sources}{SINKS}"));
+    let expected =
+        "hydrant.yaml:2:32: error: sources.fw.decoder: there is no decoder `paloalto`\n  help: did you mean `palo_alto`? one of: cef, ";
+    assert!(decoders.starts_with(expected) && decoders.ends_with(", auto"), "{decoders}");
+    let sources = SOURCES.replace("type: syslog", "type: syslog, framing: newlin");
+    assert_eq!(
+        said(&format!("{sources}{SINKS}")),
+        "hydrant.yaml:2:32: error: sources.fw.framing: there is no framing `newlin`\n  \
+         help: did you mean `newline`? one of: json, newline, syslog, whole"
+    );
+}
+
+#[test]
+fn a_bad_path_in_a_template() {
+    let of = |path: &str| said(&format!("{SOURCES}{SINKS}  files: {{ type: file, path: \"{path}\" }}\n"));
+    assert_eq!(
+        of("!{field:source.ip}/x.log"),
+        "hydrant.yaml:5:30: error: sinks.files.path: at byte 2: a value of an event cannot choose the first folder; \
+         begin with a literal folder, such as out/"
+    );
+    assert_eq!(
+        of("out/!{feild:source.ip}.log"),
+        "hydrant.yaml:5:30: error: sinks.files.path: at byte 6: unknown namespace `feild`; did you mean `field`?"
+    );
+}
+
+#[test]
+fn bad_indentation() {
+    let help = "\n  help: keys of one map begin in the same column, with blanks and no tabs before them";
+    let with = |blanks: &str| format!("sources:\n  fw:\n    type: syslog\n{blanks}listen: \"127.0.0.1:5514\"\n{SINKS}");
+    assert_eq!(said(&with("    ")), "");
+    assert_eq!(said(&with("   ")), format!("hydrant.yaml:4:4: error: while parsing a block mapping, did not find expected key{help}"));
+    assert_eq!(said(&with("\t")), format!("hydrant.yaml:3:11: error: while scanning a plain scalar, found a tab{help}"));
+}
+
+#[test]
+fn a_key_that_stands_twice() {
+    let text = format!("{SOURCES}{SINKS}{SOURCES}");
+    assert_eq!(said(&text), "hydrant.yaml:5:1: error: the key `sources` stands here a second time (first in line 1)");
+    let sources = SOURCES.replace("type: syslog", "type: syslog, type: http");
+    assert_eq!(said(&format!("{sources}{SINKS}")), "hydrant.yaml:2:23: error: the key `type` stands here a second time (first in line 2)");
+}
+
+#[test]
+fn numbers_and_sizes_that_are_none_or_make_no_sense() {
+    let with = |line: &str| said(&format!("{SOURCES}{SINKS}{line}\n"));
+    assert_eq!(with("shards: many"), "hydrant.yaml:5:9: error: shards: expected a whole number, 0 or more, found `many`");
+    assert_eq!(
+        with("memory: 10 apples"),
+        "hydrant.yaml:5:9: error: memory: `10 apples` is not a size; expected a number with B, KB, MB, GB, KiB, MiB or GiB, such as `64MiB`"
+    );
+    assert_eq!(with("profile: yes"), "hydrant.yaml:5:10: error: profile: expected `true` or `false`, found `yes`");
+    for size in ["0", "8GiB"] {
+        let sources = SOURCES.replace("type: syslog", &format!("type: syslog, frame_bytes_max: {size}"));
+        let said = said(&format!("{sources}{SINKS}"));
+        assert!(said.starts_with("hydrant.yaml:2:40: error: sources.fw.frame_bytes_max: expected 64B to 64.0MiB, found "), "{said}");
+    }
+}
+
+#[test]
+fn rules_that_are_not_there() {
+    assert_eq!(
+        said(&format!("{SOURCES}{SINKS}rules: [builtin, nowhere/rules]\n")),
+        "hydrant.yaml:5:18: error: rules[1]: there is no file or folder `nowhere/rules`\n  \
+         help: a rule file, a folder of them, or `builtin` for the rules that come with hydrant"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up on it.
@@ -14,6 +15,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Hydrant {
     child: Child,
     _folder: tempfile::TempDir,
+    log: Arc<Mutex<String>>,
 }
 
 /// A port that nobody listens on.
@@ -36,17 +38,22 @@ pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) ->
 impl Hydrant {
     /// Starts `hydrant run` with a configuration and files beside it.
     pub(crate) fn run(config: &str, files: &[(&str, &str)]) -> Self {
-        Self::start(config, files, Stdio::null())
+        Self::start(&[], config, files, Stdio::null())
+    }
+
+    /// The same with arguments in front of `run`.
+    pub(crate) fn run_with(arguments: &[&str], config: &str) -> Self {
+        Self::start(arguments, config, &[], Stdio::null())
     }
 
     /// Starts `hydrant run` and gives it all of `input` on its standard input.
     pub(crate) fn run_with_input(config: &str, input: &[u8]) -> Self {
-        let mut hydrant = Self::start(config, &[], Stdio::piped());
+        let mut hydrant = Self::start(&[], config, &[], Stdio::piped());
         hydrant.child.stdin.take().unwrap().write_all(input).unwrap();
         hydrant
     }
 
-    fn start(config: &str, files: &[(&str, &str)], input: Stdio) -> Self {
+    fn start(arguments: &[&str], config: &str, files: &[(&str, &str)], input: Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files.iter().chain(&[("hydrant.yaml", config)]) {
             let path = folder.path().join(name);
@@ -54,16 +61,35 @@ impl Hydrant {
             fs::write(path, text).unwrap();
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.args(["run", "-c"]).arg(folder.path().join("hydrant.yaml")).current_dir(folder.path());
+        command.args(arguments).args(["run", "-c"]).arg(folder.path().join("hydrant.yaml")).current_dir(folder.path());
         let mut child = command.stderr(Stdio::piped()).stdin(input).spawn().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || errors.lines().map_while(Result::ok).for_each(|line| eprintln!("hydrant: {line}")));
-        Self { child, _folder: folder }
+        let log: Arc<Mutex<String>> = Arc::default();
+        let written = log.clone();
+        std::thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                eprintln!("hydrant: {line}");
+                written.lock().unwrap().extend([line.as_str(), "\n"]);
+            }
+        });
+        Self { child, _folder: folder, log }
     }
 
     /// Its working folder.
     pub(crate) fn folder(&self) -> &Path {
         self._folder.path()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The most memory that it has held at once, in bytes.
+    pub(crate) fn peak_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+        kib.parse::<usize>().unwrap() * 1024
     }
 
     /// Sends a signal by name.

@@ -48,6 +48,20 @@ fn lines(count: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn a_unix_socket_is_open_with_several_shards() {
+    let hec = Hec::start();
+    let hydrant = Hydrant::run(&config(free_port(), hec.port, "").replace("\"127.0.0.1:", "\"unix:fw-"), &[("rules/deny.yml", RULE)]);
+    let sent = lines(200);
+    let is_socket = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("fw-");
+    let socket = || std::fs::read_dir(hydrant.folder()).unwrap().map_while(Result::ok).find(is_socket);
+    let mut stream = eventually("the socket", || std::os::unix::net::UnixStream::connect(socket()?.path()).ok());
+    stream.write_all(&[&sent.join(&b"\n"[..])[..], b"\n"].concat()).unwrap();
+    drop(stream);
+    eventually("all events", || (hec.count() >= sent.len()).then_some(()));
+    assert!(hydrant.stop(), "no shard failed");
+}
+
+#[test]
 fn every_line_arrives_once_and_rules_alert() {
     let hec = Hec::start();
     let port = free_port();

@@ -2,7 +2,7 @@
 //!
 //! In: a [`Spec`] as one JSON line on stdin; lines are made, then `ready` goes to stdout; any further line starts
 //! the load. Out: a [`Sent`] as one JSON line when everything is sent. Blasts if the rate is 0, else keeps it by
-//! the clock, a millisecond at a time, and never makes up for more than [`CATCH_UP_MS`] at once.
+//! the clock, in short waits, and never makes up for more than [`CATCH_UP_MS`] at once.
 //!
 //! One line of each [`STAMP_INTERVAL`] carries the time at which it was sent, in the place where its format has a
 //! host name, or in its first JSON string: see `stamp`. The lines themselves are as old as the corpus.
@@ -54,7 +54,7 @@ const STAMP_INTERVAL: u64 = 1_000;
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// A generator that was kept from its core sends at most this much at once when it is back.
-const CATCH_UP_MS: u64 = 20;
+const CATCH_UP_MS: u64 = 1;
 
 pub(in crate::cli) fn run() -> Result<(), Failure> {
     let mut input = std::io::stdin().lock();
@@ -223,6 +223,10 @@ fn connection(spec: &Spec, lines: &Lines, mut cursor: Cursor, rate: f64) -> Resu
     Ok(tally)
 }
 
+/// Wait of a generator that is ahead of its rate: short, so that lines come singly rather than in gushes, as from
+/// many senders.
+const PAUSE: Duration = Duration::from_micros(100);
+
 /// Keeps a rate.
 struct Pace {
     rate: f64,
@@ -240,19 +244,15 @@ impl Pace {
         if self.rate <= 0.0 {
             return u64::MAX;
         }
+        let most = self.rate * CATCH_UP_MS as f64 / 1000.0;
         loop {
-            let due = self.since.elapsed().as_secs_f64() * self.rate - self.given;
-            let most = self.rate * CATCH_UP_MS as f64 / 1000.0;
-            if due > most + sent as f64 {
-                // What could not be sent in time is not sent later in one gush.
-                self.given += due - most - sent as f64;
-                continue;
-            }
-            let open = due - sent as f64;
+            let open = self.since.elapsed().as_secs_f64() * self.rate - self.given - sent as f64;
             if open >= 1.0 {
-                return open as u64;
+                // What could not be sent in time is not sent later in one gush.
+                self.given += (open - most).max(0.0);
+                return open.min(most.max(1.0)) as u64;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(PAUSE);
         }
     }
 }
@@ -427,5 +427,14 @@ mod tests {
         }
         let elapsed = began.elapsed();
         assert!(elapsed >= Duration::from_millis(49), "{sent} lines in {elapsed:?}");
+    }
+
+    #[test]
+    fn what_a_stall_held_up_is_not_sent_in_one_gush() {
+        let mut pace = Pace::new(10_000.0);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(pace.wait(0), 10 * CATCH_UP_MS);
+        let next = pace.wait(10 * CATCH_UP_MS);
+        assert!(next < 10 * CATCH_UP_MS, "{next} lines at once after the stall was forgiven");
     }
 }

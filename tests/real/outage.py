@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""Destinations that are down, senders that are too fast, a stop in the middle: nothing acknowledged is lost.
+
+1. One of two destinations is down for a while under a load that fits the budget meanwhile: memory stays in the budget,
+   the other destination is not slowed, afterwards both have every event once.
+2. Both are down and the load is above the budget: TCP senders are held back, HTTP senders get 503 with Retry-After,
+   nothing is dropped without a word; when the destinations are back, both have all that was acknowledged.
+3. SIGTERM under load by HTTP and TCP: what was answered with 200 is delivered, the exit code is 0, the ledger balances.
+"""
+import http.client
+import re
+import socket
+import threading
+import time
+
+import harness
+from harness import check, each_once, eventually, in_thread, same
+from hec_receiver import TOKEN, HecReceiver
+
+OUTAGE_S = 60 if harness.FULL else 8
+RATE = 20_000 if harness.FULL else 1_500
+BUDGET_MIB = 512 if harness.FULL else 128
+
+# What the process holds beside the budget: code, stacks, compressors, sockets, what the allocator keeps. An idle one
+# has about 20 MiB, one that was busy keeps freed pages.
+BASE_MIB = 150
+
+# Hex digits at random do not compress well, so that a small budget fills.
+NOISE = "".join(f"{(number * 2654435761) % 2**32:08x}" for number in range(4096))
+
+
+def line(number, size=200):
+    start = number * 37 % (len(NOISE) - size)
+    return f"<134>1 2026-11-21T08:00:00Z fw app - - - event {number:08} {NOISE[start:start + size]}\n"
+
+
+NUMBER = re.compile(r"event (\d{8}) ")
+
+
+def number_of(text):
+    return int(NUMBER.search(text)[1])
+
+
+def numbers_of(hec):
+    with hec.lock:
+        return [number_of(event["event"]) for event in hec.events]
+
+
+def config(hec, other, ports, budget_mib, more=""):
+    """Two HEC receivers, or one and a file."""
+    second = f'type: splunk_hec, endpoint: "{other.url}", token: {TOKEN}, ack: true' if other else "type: file, path: out.ndjson"
+    return f"""
+memory: {budget_mib}MiB
+{more}
+sources:
+  tcp: {{ type: syslog, listen: "tcp://127.0.0.1:{ports[0]}", decoder: syslog }}
+  http: {{ type: http, listen: "127.0.0.1:{ports[1]}", decoder: syslog }}
+sinks:
+  hec: {{ type: splunk_hec, endpoint: "{hec.url}", token: {TOKEN}, ack: true, buffer: {{ interval: 100ms }} }}
+  other: {{ {second}, buffer: {{ interval: 100ms }} }}
+"""
+
+
+class Watch(threading.Thread):
+    """Memory, and what the other destination has, ten times a second."""
+
+    def __init__(self, hydrant):
+        super().__init__(daemon=True)
+        self.hydrant, self.points, self.ended = hydrant, [], threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.ended.wait(0.1):
+            metrics = self.hydrant.metrics()
+            count = lambda family, **labels: harness.total(metrics, family, **labels)
+            received = count("hydrant_component_received_events_total")
+            self.points.append((time.monotonic(), self.hydrant.rss_mib(), count("hydrant_memory_budget_used_bytes") / 2**20,
+                                received - count("hydrant_component_sent_events_total", component_id="other")))
+
+    def end(self):
+        self.ended.set()
+        self.join()
+
+    def between(self, start, end, column):
+        return [point[column] for point in self.points if start <= point[0] <= end]
+
+
+def send_steadily(port, stop, rate):
+    """Lines at a steady rate; gives how many."""
+    number, start = 0, time.monotonic()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        while not stop.is_set():
+            due = int((time.monotonic() - start) * rate)
+            if due > number:
+                connection.sendall("".join(map(line, range(number, due))).encode())
+                number = due
+            time.sleep(0.02)
+    return number
+
+
+def lag_s(events):
+    return max(events) / RATE
+
+
+def one_is_down(stage):
+    hec, ports = HecReceiver(ack=True), (harness.free_port(), harness.free_port())
+    hydrant = stage.hydrant(config(hec, None, ports, BUDGET_MIB), "one-down")
+    stop, watch = threading.Event(), Watch(hydrant)
+    sender = in_thread(send_steadily, ports[0], stop, RATE)
+    calm = max(4, OUTAGE_S / 4)
+    marks = [time.monotonic()]
+    time.sleep(calm)
+    marks.append(time.monotonic())
+    hec.stop()
+    time.sleep(OUTAGE_S)
+    marks.append(time.monotonic())
+    hec.start()
+    time.sleep(calm)
+    stop.set()
+    sent = sender.result()
+    eventually("the backlog to be delivered", lambda: hydrant.sent("hec") == sent and hydrant.sent("other") == sent)
+    watch.end()
+    peak = hydrant.peak_rss_mib()
+    hydrant.stop()
+    each_once("the destination that was down", numbers_of(hec), range(sent))
+    rows = harness.rows(hydrant.folder / "out.ndjson")
+    each_once("the other destination", [number_of(row["message"]) for row in rows], range(sent))
+    # The first second of either is warming up.
+    before, during = (lag_s(watch.between(marks[0] + 1, marks[1], 3)), lag_s(watch.between(marks[1], marks[2], 3)))
+    used = max(watch.between(marks[1], marks[2], 2))
+    check(during < before + 1, f"the other destination lagged {during:.2f} s during the outage, {before:.2f} s before")
+    check(used > 1, "the outage left nothing in the budget: it was none")
+    check(peak < BUDGET_MIB + BASE_MIB, f"{peak:.0f} MiB resident of a budget of {BUDGET_MIB} MiB and a base of {BASE_MIB} MiB")
+    return (f"down {OUTAGE_S} s at {RATE}/s: {sent} events each once in both, peak {peak:.0f} MiB resident (budget {BUDGET_MIB}, used {used:.0f}), "
+            f"the other's lag {before:.2f} s before, {during:.2f} s during")
+
+
+def send_all_tcp(port, count, progress):
+    """As fast as it is let; `progress` has how many were sent."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        for first in range(0, count, 500):
+            connection.sendall("".join(line(number, 1000) for number in range(first, min(first + 500, count))).encode())
+            progress[0] = first + 500
+
+
+def send_all_http(port, first, count, seen, stop=None):
+    """Requests of 200 events until all are taken; gives the numbers that were acknowledged. What is refused is sent
+    again when Retry-After says so."""
+    acknowledged, number = [], first
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    while number < first + count and not (stop and stop.is_set()):
+        numbers = range(number, min(number + 200, first + count))
+        try:
+            connection.request("POST", "/", "".join(line(number, 1000) for number in numbers).encode(), {"Content-Type": "text/plain"})
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            # Hydrant has gone, or goes: there was no answer, so nothing was promised.
+            connection.close()
+            if stop is None:
+                raise
+            return acknowledged
+        seen[answer.status] = seen.get(answer.status, 0) + 1
+        if answer.status == 200:
+            acknowledged.extend(numbers)
+            number = numbers.stop
+        else:
+            check(answer.status in (429, 503), f"HTTP answer {answer.status}")
+            wait = answer.headers["Retry-After"]
+            check(wait is not None and wait.isdigit(), f"{answer.status} without Retry-After")
+            time.sleep(min(int(wait), 1))
+    connection.close()
+    return acknowledged
+
+
+def above_the_budget(stage):
+    """TCP and HTTP together bring several times the budget while nobody takes anything."""
+    budget_mib = 16
+    count = 400_000 if harness.FULL else 40_000
+    hec, other = HecReceiver(ack=True), HecReceiver(ack=True)
+    ports = (harness.free_port(), harness.free_port())
+    hydrant = stage.hydrant(config(hec, other, ports, budget_mib, "drain_timeout: 60s"), "above")
+    hec.stop()
+    other.stop()
+    progress, seen = [0], {}
+    tcp = in_thread(send_all_tcp, ports[0], count, progress)
+    web = in_thread(send_all_http, ports[1], 50_000_000, count, seen)
+    eventually("HTTP senders to be refused", lambda: seen.get(503, 0) + seen.get(429, 0) >= 3)
+
+    def is_held_back():
+        before = progress[0]
+        time.sleep(1)
+        return progress[0] == before
+
+    eventually("the TCP sender to be held back", is_held_back)
+    check(tcp.is_alive() and progress[0] < count, "the TCP sender could send everything")
+    held_at, refused = progress[0], seen.get(503, 0) + seen.get(429, 0)
+    same("refusals counted", hydrant.total("hydrant_component_refused_total", component_id="http") >= refused, True)
+    hec.start()
+    other.start()
+    tcp.result(900)
+    acknowledged = web.result(900)
+    eventually("everything to be delivered", lambda: min(hydrant.sent("hec"), hydrant.sent("other")) == 2 * count, 900)
+    peak = hydrant.peak_rss_mib()
+    metrics = hydrant.stop()
+    expected = [*range(count), *acknowledged]
+    each_once("the first destination", numbers_of(hec), expected)
+    each_once("the second destination", numbers_of(other), expected)
+    same("dropped", harness.total(metrics, "hydrant_component_discarded_events_total"), 0)
+    check(peak < budget_mib + BASE_MIB, f"{peak:.0f} MiB resident of a budget of {budget_mib} MiB")
+    return (f"above the budget of {budget_mib} MiB: TCP held back at {held_at} of {count}, {refused} HTTP requests refused, then {2 * count} events "
+            f"each once in both, peak {peak:.0f} MiB")
+
+
+def send_until(port, stop):
+    """TCP lines until the connection breaks; nothing promises that they arrive."""
+    number = 90_000_000
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            while not stop.is_set():
+                connection.sendall("".join(line(number + offset, 300) for offset in range(100)).encode())
+                number += 100
+    except OSError:
+        pass
+
+
+def stopped_under_load(stage):
+    hec, ports = HecReceiver(ack=True), (harness.free_port(), harness.free_port())
+    hydrant = stage.hydrant(config(hec, None, ports, 64, "drain_timeout: 60s"), "stopped")
+    stop, seen = threading.Event(), {}
+    senders = [in_thread(send_all_http, ports[1], 10_000_000 * (1 + index), 10_000_000, seen, stop) for index in range(3)]
+    tcp = in_thread(send_until, ports[0], stop)
+    time.sleep(10 if harness.FULL else 4)
+    start = time.monotonic()
+    metrics = hydrant.stop()
+    seconds = time.monotonic() - start
+    stop.set()
+    acknowledged = {number for sender in senders for number in sender.result()}
+    tcp.result()
+    rows = [number_of(row["message"]) for row in harness.rows(hydrant.folder / "out.ndjson")]
+    for what, got in (("HEC", numbers_of(hec)), ("file", rows)):
+        lost = acknowledged - set(got)
+        check(not lost, f"{what}: {len(lost)} of {len(acknowledged)} acknowledged events are lost: {sorted(lost)[:5]}")
+        same(f"{what}: events more than once", len(got) - len(set(got)), 0)
+        same(f"{what}: all that was received", len(got), harness.total(metrics, "hydrant_component_received_events_total"))
+    check(len(acknowledged) > 1000, "there was no load")
+    return f"SIGTERM under load: {len(acknowledged)} acknowledged events of {len(rows)} delivered, exit 0 after {seconds:.1f} s"
+
+
+def main(stage):
+    return "; ".join(part(stage) for part in (one_is_down, above_the_budget, stopped_under_load))
+
+
+harness.play(main)
