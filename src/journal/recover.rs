@@ -112,6 +112,11 @@ impl Log {
         // A log without one readable header has nothing that can be told from noise.
         let secret = headers.values().flatten().next().map(|header| header.key.secret);
         for number in numbers.into_iter().rev() {
+            let newer = log.segments.last().and_then(|segment| segment.header);
+            if newer.is_some_and(|newer| newer.previous.is_none_or(|(previous, _)| previous < number)) {
+                // Begun and never used, because its disk failed; whether all of it got there does not matter.
+                continue;
+            }
             let bytes = storage.read(&super::segment::file_name(epoch, number), 0, u64::MAX)?;
             let key = Key { secret: secret.unwrap_or(0), epoch, segment: number };
             let segment = Segment { key, header: headers.remove(&number).flatten(), bytes };
@@ -140,16 +145,9 @@ impl Log {
         for (index, segment) in self.segments.iter().enumerate().rev() {
             merge.loaded.secrets.insert(segment.key.epoch, segment.key.secret);
             let next = index.checked_sub(1).and_then(|newer| self.segments.get(newer));
-            let previous = next.and_then(|next| next.header).map(|header| header.previous);
-            let end = match previous {
-                // The last one, or one whose successor does not say: up to where it was surely durable, and on.
-                None => End::Open,
-                Some(Some((number, end))) if number == segment.key.segment => End::Known(end),
-                // Those between the two have been removed.
-                Some(Some((number, _))) if number > segment.key.segment => End::Open,
-                // Begun and never used, because its disk failed.
-                Some(_) => continue,
-            };
+            let previous = next.and_then(|next| next.header?.previous);
+            // The last one, and one whose successor is gone or damaged: up to where it was surely durable, and on.
+            let end = previous.filter(|(number, _)| *number == segment.key.segment).map_or(End::Open, |(_, end)| End::Known(end));
             let written = segment.records().filter(|found| !matches!(found, Found::Zeros { .. }));
             let written = written.map(|found| extent(&found, segment.bytes.len() as u64).1).max();
             merge.loaded.ends.insert((segment.key.epoch, segment.key.segment), written.unwrap_or(RECORDS_START as u64));
