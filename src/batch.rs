@@ -689,6 +689,33 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_built_again_is_the_same_one() {
+        let mut items = Items::default();
+        let mut first = batcher(BATCHING, 1 << 30);
+        let lines = ["a1", "b1", "a2"].map(str::to_owned);
+        for sequence in [0, 3] {
+            assert!(add(&mut first, &mut items, &lines, sequence, |line| Some(line[..1].to_owned())).sealed.is_empty());
+        }
+        let sealed = first.seal_all().unwrap();
+        let Sealed { id, partition, body, members, items: ends, .. } =
+            &sealed.iter().find(|held| *held.batch.partition == *"a").unwrap().batch;
+        let mut second = batcher(Batching { items_max: 1, ..BATCHING }, 1 << 30);
+        let mut again = Again::new(*id, partition.clone(), 77);
+        for set in members {
+            let (chunk, events) = chunk(&lines, set.chunk.sequence);
+            let rows: Vec<u32> = events.rows_of(set).collect();
+            items.clear(b",");
+            rows.iter().for_each(|row| items.push_in("elsewhere", |out| out.extend_from_slice(chunk.frame(*row as usize))));
+            second.add_again(&mut again, &chunk, &events, &rows, &items).unwrap();
+        }
+        let built = second.seal_again(again).unwrap().unwrap().batch;
+        assert_eq!((built.id, built.manifest, &built.partition, built.oldest_ms), (*id, *id, partition, 77));
+        assert_eq!((&built.body, &built.members), (body, members));
+        assert_eq!(format!("{:?}", built.items), format!("{ends:?}"));
+        assert!(second.seal_again(Again::new(1, "".into(), 0)).unwrap().is_none(), "nothing was left of it");
+    }
+
+    #[test]
     fn a_partition_is_compressed_only_when_it_has_grown() {
         let mut batcher = batcher(BATCHING, 1 << 30);
         let mut items = Items::default();

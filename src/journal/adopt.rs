@@ -45,11 +45,12 @@ pub(super) struct Adopted {
     pub(super) forgotten: BTreeMap<String, u64>,
 }
 
-/// Deals out what was loaded to `shards` logs whose names are `names`.
+/// Deals out what was loaded to `shards` logs whose names are `names`. Names that are gone and of which earlier logs
+/// speak are added behind those of the configuration.
 ///
 /// # Errors
 /// Names that are gone while events wait for them, and that are not in `forget`.
-pub(super) fn adopt(mut loaded: Loaded, names: &Names, forget: &[String], shards: usize) -> Result<Adopted, Error> {
+pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, forget: &[String], shards: usize) -> Result<Adopted, Error> {
     let forgotten = forget_gone(&mut loaded, names, forget)?;
     renumber(&mut loaded, names);
     let owners: HashMap<u64, usize> = loaded.epochs.iter().copied().enumerate().map(|(index, epoch)| (epoch, index % shards)).collect();
@@ -85,7 +86,7 @@ pub(super) fn adopt(mut loaded: Loaded, names: &Names, forget: &[String], shards
 }
 
 /// Takes out what nobody can get any more.
-fn forget_gone(loaded: &mut Loaded, names: &Names, forget: &[String]) -> Result<BTreeMap<String, u64>, Error> {
+fn forget_gone(loaded: &mut Loaded, names: &mut Names, forget: &[String]) -> Result<BTreeMap<String, u64>, Error> {
     let mut forgotten = BTreeMap::new();
     let mut waiting: BTreeSet<String> = BTreeSet::new();
     let Loaded { names: old, chunks, batches, .. } = loaded;
@@ -102,15 +103,17 @@ fn forget_gone(loaded: &mut Loaded, names: &Names, forget: &[String]) -> Result<
             false
         }
     });
-    for chunk in chunks.values_mut() {
-        chunk.shares.retain_mut(|share| {
-            let Some(name) = is_gone(&old.destinations, share.destination, &names.destinations) else { return true };
-            share.expected.remove(&share.settled);
-            if !share.expected.is_empty() {
-                give_up(&name, u64::from(share.expected.count));
-            }
-            false
-        });
+    let mut kept: BTreeSet<String> = BTreeSet::new();
+    for share in chunks.values_mut().flat_map(|chunk| &mut chunk.shares) {
+        let Some(name) = is_gone(&old.destinations, share.destination, &names.destinations) else { continue };
+        let mut left = share.expected.clone();
+        left.remove(&share.settled);
+        if !left.is_empty() {
+            give_up(&name, u64::from(left.count));
+        }
+        // It stays settled by name: the earlier logs will still say that it was expected.
+        share.settled.add(&left);
+        kept.insert(name);
     }
     chunks.retain(|_, chunk| !chunk.is_done());
     batches.retain(|_, batch| {
@@ -118,6 +121,7 @@ fn forget_gone(loaded: &mut Loaded, names: &Names, forget: &[String]) -> Result<
         is_gone(&old.destinations, batch.destination, &names.destinations).is_none() && !batch.members.is_empty()
     });
     if waiting.is_empty() {
+        names.destinations.extend(kept);
         return Ok(forgotten);
     }
     let waiting = waiting.into_iter().collect::<Vec<_>>().join("`, `");

@@ -97,8 +97,12 @@ pub fn open(options: &Options, registry: &Registry) -> Result<Opened, Error> {
         let error = Error::new(ErrorKind::Storage, "open the journal", error.to_string());
         error.with("folder", options.folder.display())
     };
-    let storage: Arc<dyn Storage> = Arc::new(Folder::lock(&options.folder).map_err(failed)?);
-    let started = start_logs(&storage, options)?;
+    open_on(&(Arc::new(Folder::lock(&options.folder).map_err(failed)?) as Arc<dyn Storage>), options, registry)
+}
+
+/// As [`open`], on any storage.
+pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &Registry) -> Result<Opened, Error> {
+    let started = start_logs(storage, options)?;
     let Started { logs, work, owners, damage, reader, used_bytes, forgotten, torn_bytes } = started;
     for (name, count) in forgotten {
         tracing::warn!(name, count, "events that waited for what the configuration does not have any more are given up");
@@ -138,6 +142,7 @@ pub fn open(options: &Options, registry: &Registry) -> Result<Opened, Error> {
             counters: Counters::new(registry, own),
         };
         let thread = std::thread::Builder::new().name(format!("hydrant-log-{own}")).spawn(move || writer.run());
+        let failed = |error: io::Error| Error::new(ErrorKind::Unexpected, "open the journal", "no thread").because(error);
         threads.push(thread.map_err(failed)?);
         journals.push(Disk { shared: shared.clone(), own, epoch, next: Cell::new(0), compress: options.compress });
     }
@@ -171,12 +176,12 @@ pub(super) fn start_logs(storage: &Arc<dyn Storage>, options: &Options) -> Resul
         loaded.files.entry((*epoch, *segment)).and_modify(|bytes| *bytes = (*bytes).min(*end));
     }
     let first = next_epoch(&**storage, &loaded, options.shards as u64).map_err(failed)?;
-    let names = Names { destinations: options.destinations.clone(), sources: options.sources.clone() };
+    let mut names = Names { destinations: options.destinations.clone(), sources: options.sources.clone() };
     let damage = std::mem::take(&mut loaded.damage);
     let reader = ChunkReader::new(storage.clone(), loaded.secrets.clone());
     let used_bytes = Arc::new(AtomicU64::new(loaded.files.values().sum()));
     let torn_bytes = loaded.torn_bytes;
-    let Adopted { states, work, mut owners, forgotten } = adopt::adopt(loaded, &names, &options.forget, options.shards)?;
+    let Adopted { states, work, mut owners, forgotten } = adopt::adopt(loaded, &mut names, &options.forget, options.shards)?;
     let mut logs = Vec::new();
     for (index, state) in states.into_iter().enumerate() {
         let epoch = first + index as u64;

@@ -141,12 +141,16 @@ impl Log {
         &self.state
     }
 
-    /// Begins the first segment: what the log begins with is durable.
+    /// Begins the first segment: what the log begins with is durable. On a full disk it gets no more room than that
+    /// needs, so that what waits can be delivered and space comes free.
     ///
     /// # Errors
     /// Any of the storage.
     pub(super) fn begin(&mut self) -> io::Result<()> {
-        self.open_next()
+        match self.open_next(self.segment_bytes) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => self.open_next(0),
+            begun => begun,
+        }
     }
 
     /// Makes entries durable, in their order, and takes them in. After an error nothing is taken in; the same
@@ -158,7 +162,7 @@ impl Log {
         let bytes = entries.iter().map(Entry::bytes).sum::<usize>() as u64;
         let is_full = self.last.is_some_and(|(_, end)| end + bytes > self.segment_bytes);
         if self.file.is_none() || is_full {
-            self.open_next()?;
+            self.open_next(self.segment_bytes)?;
         }
         let (Some(file), Some((segment, end))) = (&mut self.file, self.last) else { return Ok(()) };
         let key = Key { segment, ..self.key };
@@ -191,7 +195,8 @@ impl Log {
         }
     }
 
-    fn open_next(&mut self) -> io::Result<()> {
+    /// Begins a segment with room for so many bytes.
+    fn open_next(&mut self, bytes: u64) -> io::Result<()> {
         self.file = None;
         let segment = self.next_segment;
         // Every attempt has its own number: nobody can take the rest of one for another.
@@ -204,7 +209,7 @@ impl Log {
             Header::new(kind, 0, Position::default(), &body).write(&key, offset, &body, &mut head);
         }
         let name = file_name(key.epoch, segment);
-        let bytes = self.segment_bytes.max(head.len() as u64);
+        let bytes = bytes.max(head.len() as u64);
         let begun = self.storage.create(&name, bytes).and_then(|mut file| {
             file.write(0, &head)?;
             file.sync()?;

@@ -138,7 +138,7 @@ impl Storage for Disk {
     fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn SegmentFile>> {
         let mut inner = self.0.lock().unwrap();
         if inner.faults.space.is_some_and(|space| inner.used() + bytes > space) {
-            return Err(failure("no space"));
+            return Err(io::ErrorKind::StorageFull.into());
         }
         if inner.fails() {
             return Err(failure("create failed"));
