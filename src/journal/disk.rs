@@ -171,7 +171,8 @@ pub(super) fn start_logs(storage: &Arc<dyn Storage>, options: &Options) -> Resul
     storage.sync_folder().map_err(failed)?;
     let mut loaded = recover::load(&**storage, false).map_err(failed)?;
     for ((epoch, segment), end) in &loaded.ends {
-        // The room that was kept for records to come.
+        // The room that was kept for records to come. And what a process wrote that was killed may be nowhere but in
+        // the cache: it has been read, so from here on it has to stay.
         storage.shrink(&file_name(*epoch, *segment), *end).map_err(failed)?;
         loaded.files.entry((*epoch, *segment)).and_modify(|bytes| *bytes = (*bytes).min(*end));
     }

@@ -18,7 +18,7 @@ pub(super) trait Storage: Send + Sync {
     fn read(&self, name: &str, offset: u64, bytes: u64) -> io::Result<Vec<u8>>;
     /// Puts a small file in the place of another, durably and at once.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
-    /// Gives back what a file has behind `bytes`.
+    /// Gives back what a file has behind `bytes`, and makes the rest durable.
     fn shrink(&self, name: &str, bytes: u64) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -107,7 +107,10 @@ impl Storage for Folder {
     fn shrink(&self, name: &str, bytes: u64) -> io::Result<()> {
         let file = OpenOptions::new().write(true).open(self.path.join(name))?;
         let length = file.metadata()?.len();
-        if bytes < length { file.set_len(bytes) } else { Ok(()) }
+        if bytes < length {
+            file.set_len(bytes)?;
+        }
+        file.sync_all()
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -108,8 +108,8 @@ struct Case {
     chunks: BTreeMap<Position, Known>,
     /// Everything that was ever appended.
     ever: BTreeMap<Position, Known>,
-    /// A bit has flipped: what was settled may come again.
-    has_rotted: bool,
+    /// Where bits have flipped: what was settled may come again.
+    rotten: Vec<(String, usize)>,
     /// Found unreadable before.
     dead: BTreeSet<Position>,
     batches: BTreeMap<u128, KnownBatch>,
@@ -156,7 +156,7 @@ impl Case {
             disk,
             chunks: BTreeMap::new(),
             ever: BTreeMap::new(),
-            has_rotted: false,
+            rotten: Vec::new(),
             dead: BTreeSet::new(),
             batches: BTreeMap::new(),
             epochs: BTreeSet::new(),
@@ -422,7 +422,7 @@ impl Case {
         }
         self.disk.set_faults(Faults::default());
         let before = load(&self.disk, false).unwrap();
-        assert!(self.has_rotted || before.damage.is_empty(), "{:?}", before.damage);
+        assert!(!self.rotten.is_empty() || before.damage.is_empty(), "{:?}", before.damage);
         self.check(&before, &BTreeSet::new(), false);
         if !rots {
             return self.go_on(before);
@@ -430,14 +430,16 @@ impl Case {
         let secrets = before.secrets.clone();
         let whole: BTreeMap<String, Vec<u8>> =
             self.disk.list().unwrap().iter().map(|(name, bytes)| (name.clone(), self.disk.read(name, 0, *bytes).unwrap())).collect();
-        self.has_rotted = true;
         let Some((name, at)) = self.disk.rot() else { return self.go_on(before) };
+        self.rotten.push((name.clone(), at));
         let (epoch, segment) = parse_name(&name).unwrap();
         let key = Key { secret: secrets.get(&epoch).copied().unwrap_or(0), epoch, segment };
         let lost = hit(key, &whole[&name], at);
         let after = load(&self.disk, true).unwrap();
         self.check(&after, &lost, true);
-        for position in before.chunks.keys().filter(|position| !self.dead.contains(position) && !readable(&self.disk, &after, **position)) {
+        let promised =
+            |position: &&Position| self.chunks.get(position).is_some_and(|known| known.acknowledged) && !self.dead.contains(position);
+        for position in before.chunks.keys().filter(promised).filter(|position| !readable(&self.disk, &after, **position)) {
             assert!(lost.contains(position), "{position} is lost by a bit at {name}:{at} that hit {lost:?}");
             let named = after.damage.iter().any(|damage| damage.epoch == epoch && damage.segment == segment);
             assert!(
@@ -456,8 +458,8 @@ impl Case {
             let is_there = loaded.chunks.contains_key(position);
             if known.acknowledged && !known.is_done(false) && !lost.contains(position) {
                 let Loaded { damage, files, .. } = loaded;
-                let rotted = self.has_rotted;
-                assert!(is_there, "{position} was acknowledged and is gone; rotted: {rotted}, lost: {lost:?}, {damage:?}, {files:?}");
+                let rotted = &self.rotten;
+                assert!(is_there, "{position} was acknowledged and is gone; rotted: {rotted:?}, lost: {lost:?}, {damage:?}, {files:?}");
             }
             if !known.acknowledged && !is_rotten && known.transaction.iter().all(|other| !self.chunks[other].is_done(false)) {
                 let others = known.transaction.iter().filter(|other| loaded.chunks.contains_key(other)).count();
@@ -465,13 +467,13 @@ impl Case {
             }
         }
         for (position, chunk) in &loaded.chunks {
-            let ever = self.ever.get(position).filter(|_| self.has_rotted);
+            let ever = self.ever.get(position).filter(|_| !self.rotten.is_empty());
             let known = self.chunks.get(position).or(ever).unwrap_or_else(|| panic!("{position} is invented"));
             assert!(is_rotten || !known.is_done(true), "{position} was settled for everybody");
             for share in &chunk.shares {
                 let (expected, settled) = known.shares.get(&names[usize::from(share.destination)]).cloned().unwrap_or_default();
                 let is_said = share.expected.is_within(&expected.said) && share.settled.is_within(&settled.said);
-                assert!(self.has_rotted || is_said, "{position}: never said");
+                assert!(!self.rotten.is_empty() || is_said, "{position}: never said");
             }
             for (name, (_, settled)) in &known.shares {
                 let share = chunk.shares.iter().find(|share| names[usize::from(share.destination)] == *name);
@@ -479,8 +481,9 @@ impl Case {
                 let has = share.map_or(&none, |share| &share.settled);
                 assert!(is_rotten || settled.durable.is_within(has), "{position}: {name} has it and would get it again");
             }
-            if !lost.contains(position) && !self.dead.contains(position) {
-                let chunk = read(&self.disk, loaded, *position).unwrap_or_else(|| panic!("{position} cannot be read"));
+            if known.acknowledged && !lost.contains(position) && !self.dead.contains(position) {
+                let chunk = read(&self.disk, loaded, *position)
+                    .unwrap_or_else(|| panic!("{position} cannot be read; rotten: {:?}, {:?}", self.rotten, loaded.chunks[position].at));
                 assert!(
                     chunk.frames().len() == known.frames && chunk.bytes()[..known.bytes.len()] == known.bytes,
                     "{position} has changed"
@@ -523,7 +526,7 @@ impl Case {
         }
         for (position, known) in &mut self.chunks {
             let chunk = &loaded.chunks[position];
-            known.acknowledged = true;
+            // What was found without having been acknowledged is as good as before, but nobody was promised it.
             known.transaction = vec![*position];
             known.decided = Told { said: chunk.verdict.is_some(), durable: chunk.verdict.is_some() };
             let both = |members: &Members| Told { said: members.clone(), durable: members.clone() };

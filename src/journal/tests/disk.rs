@@ -174,10 +174,14 @@ impl Storage for Disk {
 
     fn shrink(&self, name: &str, bytes: u64) -> io::Result<()> {
         let mut inner = self.0.lock().unwrap();
+        if inner.fails() {
+            return Err(failure("sync failed"));
+        }
         let inode = *inner.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         let file = inner.inodes.get_mut(&inode).unwrap();
         file.cache.truncate(bytes as usize);
-        file.disk.truncate(bytes as usize);
+        file.disk.clone_from(&file.cache);
+        file.dirty.clear();
         Ok(())
     }
 
