@@ -1,11 +1,12 @@
 //! Hydrant as users run it: the real binary with a configuration file.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up on it.
@@ -18,9 +19,15 @@ pub(crate) struct Hydrant {
     log: Arc<Mutex<String>>,
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, and that no test was given before: the system gives a port again at once.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Waits until `check` gives something.

@@ -433,8 +433,8 @@ mod tests {
     fn what_a_stall_held_up_is_not_sent_in_one_gush() {
         let mut pace = Pace::new(10_000.0);
         std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(pace.wait(0), 10 * CATCH_UP_MS);
-        let next = pace.wait(10 * CATCH_UP_MS);
-        assert!(next < 10 * CATCH_UP_MS, "{next} lines at once after the stall was forgiven");
+        let most = 10 * CATCH_UP_MS;
+        assert_eq!(pace.wait(0), most);
+        assert!(pace.given >= 1_000.0 - most as f64, "the rest of 100 ms is forgiven: {}", pace.given);
     }
 }
