@@ -60,8 +60,13 @@ pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, forget: &[String], sh
         let first = batch.members.first().map_or(0, |members| owner(members.chunk));
         work[first].push(batch_work(batch, &loaded.chunks));
     }
+    let mut sealed: BTreeMap<Position, Vec<(u16, &Members)>> = BTreeMap::new();
+    for batch in loaded.batches.values() {
+        batch.members.iter().for_each(|members| sealed.entry(members.chunk).or_default().push((batch.destination, members)));
+    }
     for (position, chunk) in &loaded.chunks {
-        work[owner(*position)].extend(chunk_work(*position, chunk, &loaded.batches));
+        let sealed = sealed.get(position).map_or(&[][..], Vec::as_slice);
+        work[owner(*position)].extend(chunk_work(*position, chunk, sealed));
     }
     let mut states: Vec<State> = (0..shards).map(|_| State::default()).collect();
     for (epoch, owner) in &owners {
@@ -162,17 +167,15 @@ fn batch_work(batch: &Batch, chunks: &BTreeMap<Position, OpenChunk>) -> Work {
     }
 }
 
-fn chunk_work(position: Position, chunk: &OpenChunk, batches: &BTreeMap<(u16, u128), Batch>) -> Option<Work> {
+fn chunk_work(position: Position, chunk: &OpenChunk, sealed: &[(u16, &Members)]) -> Option<Work> {
     let place = Place { position, at: chunk.at };
     let mut taken: BTreeMap<u16, Members> = BTreeMap::new();
     let none = || Members::none(position, chunk.frames as usize);
     for share in &chunk.shares {
         taken.entry(share.destination).or_insert_with(none).add(&share.settled);
     }
-    for batch in batches.values() {
-        for members in batch.members.iter().filter(|members| members.chunk == position) {
-            taken.entry(batch.destination).or_insert_with(none).add(members);
-        }
+    for (destination, members) in sealed {
+        taken.entry(*destination).or_insert_with(none).add(members);
     }
     if chunk.verdict.is_none() {
         return Some(Work::Undecided(place, taken.into_iter().map(|(number, members)| (usize::from(number), members)).collect()));

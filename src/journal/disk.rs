@@ -293,7 +293,8 @@ impl Journal for Disk {
         let shared = &self.shared;
         let is_failing = shared.failing[self.own].load(Ordering::Relaxed);
         let is_full = shared.used_bytes.load(Ordering::Relaxed) > shared.full_bytes;
-        !is_failing && !is_full && shared.backlogs[self.own].has_room(bytes)
+        // A large request must not wait for the moment in which nothing at all is on its way.
+        !is_failing && !is_full && shared.backlogs[self.own].has_room(bytes.min(BACKLOG_BYTES_MAX / 4))
     }
 
     fn freed(&self) -> LocalFuture<'_, ()> {

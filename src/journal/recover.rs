@@ -4,6 +4,7 @@
 //! set that only grows (expected, settled, claimed done), so logs may be read in any order and a record may be
 //! read twice. Nothing is written.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::record::{Found, HEADER_BYTES, Header, Key, Kind, scan};
 use super::segment::{RECORDS_START, SegmentHeader, parse_name};
 use super::state::{self, Batch, Location, Names, OpenChunk, Share, State};
 use super::storage::Storage;
-use crate::event::{Chunk, Position, Sender};
+use crate::event::{Chunk, Members, Position, Sender};
 
 /// A place that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -335,13 +336,18 @@ impl Merge {
 
     fn take_batch(&mut self, batch: Batch) {
         let known = self.loaded.batches.entry((batch.destination, batch.id));
-        let known = known.or_insert_with(|| Batch { members: Vec::new(), ..batch.clone() });
-        for members in batch.members {
-            match known.members.iter_mut().find(|known| known.chunk == members.chunk) {
-                Some(known) => known.add(&members),
-                None => known.members.push(members),
+        let known = match known {
+            Entry::Vacant(place) => {
+                place.insert(batch);
+                return;
             }
+            Entry::Occupied(known) => known.into_mut(),
+        };
+        let mut more: BTreeMap<Position, Members> = batch.members.into_iter().map(|members| (members.chunk, members)).collect();
+        for members in &mut known.members {
+            more.remove(&members.chunk).into_iter().for_each(|others| members.add(&others));
         }
+        known.members.extend(more.into_values());
     }
 
     fn finish(mut self) -> Loaded {

@@ -233,10 +233,12 @@ impl State {
             }
         }
         let Some(batch) = self.batches.get_mut(&(destination, id)) else { return };
-        for members in settled {
-            batch.members.iter_mut().filter(|left| left.chunk == members.chunk).for_each(|left| left.remove(members));
-        }
-        batch.members.retain(|left| !left.is_empty());
+        // Small requests make batches of thousands of chunks: each is looked up, not searched for.
+        let by_chunk: BTreeMap<Position, &Members> = settled.iter().map(|members| (members.chunk, members)).collect();
+        batch.members.retain_mut(|left| {
+            by_chunk.get(&left.chunk).into_iter().for_each(|members| left.remove(members));
+            !left.is_empty()
+        });
         if batch.members.is_empty() {
             self.batches.remove(&(destination, id));
         }
