@@ -9,6 +9,7 @@
 //! all shards; each shard has its own [`Scratch`].
 
 pub mod cases;
+pub mod correlate;
 mod pack;
 pub mod sigma;
 
