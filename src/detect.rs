@@ -9,6 +9,7 @@
 //! all shards; each shard has its own [`Scratch`].
 
 pub mod cases;
+pub mod correlate;
 mod pack;
 pub mod sigma;
 
@@ -18,6 +19,7 @@ use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Chunk, Events, Fields};
 use crate::matcher::{self, Builder, Matcher, ProgramId};
 
+use sigma::correlation::{self, Linked};
 use sigma::{Placeholders, SigmaRule, Skipped};
 
 /// The word that stands for the pack where a path of rules is expected. A folder of that name is `./builtin`.
@@ -35,6 +37,8 @@ pub struct Rules {
     pub rules: Vec<SigmaRule>,
     /// What was recognised but is not evaluated, with the reason.
     pub skipped: Vec<Skipped>,
+    /// The correlations, each behind those that it refers to.
+    pub correlations: Vec<Linked>,
 }
 
 impl Rules {
@@ -44,19 +48,26 @@ impl Rules {
         let mut rules = Self::default();
         let mut diagnostics = Diagnostics::new();
         let mut files = Vec::new();
+        let mut unlinked = Vec::new();
         for path in paths {
             if path.as_os_str() == BUILTIN {
-                pack().iter().for_each(|(file, text)| rules.add(Path::new(file), text, placeholders, &mut diagnostics));
+                pack()
+                    .iter()
+                    .for_each(|(file, text)| unlinked.append(&mut rules.add(Path::new(file), text, placeholders, &mut diagnostics)));
             } else {
                 collect(path, &mut files, &mut diagnostics);
             }
         }
         for file in files {
             match std::fs::read_to_string(&file) {
-                Ok(text) => rules.add(&file, &text, placeholders, &mut diagnostics),
+                Ok(text) => unlinked.append(&mut rules.add(&file, &text, placeholders, &mut diagnostics)),
                 Err(error) => diagnostics.push(Diagnostic::error(&file, 0, 0, "", format!("cannot be read: {error}"))),
             }
         }
+        // Until correlations are evaluated, their rules alert alone whatever `generate` says: nothing is lost.
+        let (linked, _, mut mistakes) = correlation::link(&rules.rules, unlinked);
+        rules.correlations = linked;
+        diagnostics.0.append(&mut mistakes.0);
         let mut seen = std::collections::HashMap::new();
         for rule in &rules.rules {
             if let Some(first) = seen.insert(rule.id.as_str(), rule).filter(|_| !rule.id.is_empty()) {
@@ -67,11 +78,19 @@ impl Rules {
         (rules, diagnostics)
     }
 
-    fn add(&mut self, file: &Path, text: &str, placeholders: &Placeholders, diagnostics: &mut Diagnostics) {
+    /// Gives the correlations, which can only be linked once all rules are there.
+    fn add(
+        &mut self,
+        file: &Path,
+        text: &str,
+        placeholders: &Placeholders,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<correlation::Correlation> {
         let mut loaded = sigma::load(file, text, placeholders);
         self.rules.append(&mut loaded.rules);
         self.skipped.append(&mut loaded.skipped);
         diagnostics.0.append(&mut loaded.diagnostics.0);
+        loaded.correlations
     }
 }
 

@@ -53,9 +53,11 @@
 //!
 //! # Not supported
 //!
-//! Correlation rules and filters are recognised and listed in [`Loaded::skipped`].
+//! Filters are recognised and listed in [`Loaded::skipped`]. Correlation rules are read and checked
+//! ([`correlation`]), and listed there as well as long as nothing evaluates them.
 
 mod condition;
+pub mod correlation;
 mod detection;
 mod modifier;
 mod pattern;
@@ -85,6 +87,8 @@ pub type Placeholders = HashMap<String, Vec<String>>;
 pub struct Loaded {
     /// The rules without errors, in the order of the file.
     pub rules: Vec<SigmaRule>,
+    /// The correlations without errors; their references are not yet resolved.
+    pub correlations: Vec<correlation::Correlation>,
     /// Documents that are valid Sigma but are not loaded.
     pub skipped: Vec<Skipped>,
     /// All mistakes and warnings, in the order of the file.
@@ -186,7 +190,7 @@ pub struct Skipped {
 /// Why a document is not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SkipReason {
-    /// It correlates other rules.
+    /// It correlates other rules: read and checked, but nothing evaluates it yet.
     Correlation,
     /// It is a filter for other rules.
     Filter,
@@ -216,7 +220,8 @@ const FIELD_KEYS: [&str; 12] =
     ["title", "id", "name", "status", "description", "author", "references", "tags", "falsepositives", "logsource", "fields", "level"];
 
 /// The other keys of the specification, and `tests`, which is ours: [`crate::detect::cases`].
-const OTHER_KEYS: [&str; 8] = ["related", "taxonomy", "license", "date", "modified", "scope", "detection", "tests"];
+const OTHER_KEYS: [&str; 10] =
+    ["related", "taxonomy", "license", "date", "modified", "scope", "detection", "tests", "correlation", "generate"];
 
 impl Level {
     /// As Sigma writes it.
@@ -247,7 +252,7 @@ impl fmt::Display for Status {
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Correlation => "not loaded: correlation",
+            Self::Correlation => "checked but not evaluated: correlation",
             Self::Filter => "not loaded: filter",
             Self::Unsupported => "not loaded: status unsupported",
         })
@@ -289,7 +294,12 @@ pub fn load(file: &Path, text: &str, placeholders: &Placeholders) -> Loaded {
     for document in documents.into_iter().filter(|document| !document.is_null()) {
         let own_text = &texts[..texts.partition_point(|(line, _)| *line <= document.line)];
         let hash = hash(own_text.last().map_or(text, |(_, text)| text));
-        if let Some(reason) = skip_reason(&document) {
+        let reason = skip_reason(&document);
+        if reason == Some(SkipReason::Correlation) {
+            let Some(correlation) = correlation::read(&mut reader, &document, hash.clone()) else { continue };
+            loaded.correlations.push(correlation);
+        }
+        if let Some(reason) = reason {
             let title = document.entry("title").and_then(Node::text).map(str::to_owned);
             loaded.skipped.push(Skipped { file: file.to_owned(), line: document.line, title, reason });
         } else if let Some(rule) = rule(&mut reader, document, hash) {
@@ -332,12 +342,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn skip_reason(document: &Node) -> Option<SkipReason> {
-    if document.entry("correlation").is_some() {
+    if document.entry("status").and_then(Node::text) == Some("unsupported") {
+        Some(SkipReason::Unsupported)
+    } else if document.entry("correlation").is_some() {
         Some(SkipReason::Correlation)
-    } else if document.entry("filter").is_some() {
-        Some(SkipReason::Filter)
     } else {
-        (document.entry("status").and_then(Node::text) == Some("unsupported")).then_some(SkipReason::Unsupported)
+        document.entry("filter").is_some().then_some(SkipReason::Filter)
     }
 }
 

@@ -683,12 +683,13 @@ mod documents {
 
     #[test]
     fn correlations_filters_and_unsupported_rules_are_skipped_in_the_open() {
-        let text = "title: C\ncorrelation: {type: event_count}\n---\ntitle: F\nfilter: {rules: [x]}\n---\nstatus: unsupported\n";
+        let text = "title: C\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\ncorrelation: {type: event_count, rules: [a], \
+                    group-by: [b], timespan: 1m, condition: {gt: 1}}\n---\ntitle: F\nfilter: {rules: [x]}\n---\nstatus: unsupported\n";
         let loaded = read(text);
         let skipped: Vec<_> = loaded.skipped.iter().map(|s| (s.line, s.title.as_deref(), s.reason)).collect();
-        let expected = [(1, Some("C"), SkipReason::Correlation), (4, Some("F"), SkipReason::Filter), (7, None, SkipReason::Unsupported)];
+        let expected = [(1, Some("C"), SkipReason::Correlation), (5, Some("F"), SkipReason::Filter), (8, None, SkipReason::Unsupported)];
         assert_eq!(skipped, expected);
-        assert_eq!(loaded.skipped[0].to_string(), "r.yml:1: not loaded: correlation: C");
+        assert_eq!(loaded.skipped[0].to_string(), "r.yml:1: checked but not evaluated: correlation: C");
         assert!(loaded.rules.is_empty() && loaded.diagnostics.0.is_empty());
     }
 
@@ -709,7 +710,7 @@ mod documents {
     fn the_hash_is_of_one_document_and_ignores_line_ends() {
         let one = format!("{HEAD}{BODY}");
         let alone = read(&one).rules[0].hash.clone();
-        let several = read(&format!("---\r\n{}---\ntitle: C\ncorrelation: {{}}\n...\n---\n{one}\n\n", one.replace('\n', "\r\n")));
+        let several = read(&format!("---\r\n{}---\ntitle: C\nfilter: {{}}\n...\n---\n{one}\n\n", one.replace('\n', "\r\n")));
         assert_eq!(several.diagnostics.to_string(), "");
         assert_eq!(several.rules.iter().map(|rule| rule.hash.clone()).collect::<Vec<_>>(), [alone.clone(), alone.clone()]);
         assert_eq!(alone.len(), 64);

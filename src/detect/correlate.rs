@@ -1,0 +1,413 @@
+//! Correlation: `hits of rules in event time -> matches of one correlation`, as a state machine without I/O or clock.
+//!
+//! In go [`Hit`]s in any order and the watermark, the event time up to which everything has arrived, in
+//! milliseconds since 1970. Out come [`Fired`]. One [`Correlator`] holds the groups of one correlation that one
+//! shard owns ([`Ownership`]); [`Watermark`] makes one time of what all shards have seen.
+//!
+//! # What is decided when
+//!
+//! Hits wait until the watermark has passed them and are then taken by event time, ties by position. So the
+//! result depends neither on the order of arrival nor on the number of shards, as long as nothing is late. Later
+//! than the watermark is late: counted, left out. A pause after a match and a result that ignores the order of
+//! arrival cannot be had together with firing on arrival: of the events at 1, 2, 3, 4 any three may come first,
+//! and each choice begins another pause. With a lateness of 0 and one source, arrival is the watermark.
+//!
+//! - **Lower limits** (only `gt`, `gte`) on counts and sums, and the temporal types, slide: the window of an event
+//!   holds what is less than a timespan older. The first event whose window fulfils the condition fires, and the
+//!   group is quiet for a timespan. An event in the window of one match is so never in that of the next.
+//! - **Everything else** (`lt`, `lte`, `eq`, `neq`, ranges, averages, percentiles) needs whole windows: one opens with
+//!   the first event that is in no other, lasts one timespan, and is judged when the watermark passes its end. A
+//!   group without any event has no window: `lt: 5` does not see what never came.
+//!
+//! An event that hits several rules of a correlation counts once; in `temporal` it stands for each of them, in
+//! `temporal_ordered` for one step only. A hit that comes twice (same position and rule) is one.
+//!
+//! # Memory
+//!
+//! All state and all waiting hits count against one budget in bytes. Beyond it the group whose window ends first
+//! is forgotten, since it has the least time left to match; when waiting hits alone take more than half, the
+//! oldest are taken early instead. Both are counted. Lower limits keep no more than the limit needs.
+
+mod window;
+
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use foldhash::quality::RandomState;
+
+use super::sigma::correlation::{Condition, Decimal, Kind};
+use crate::event::Position;
+use window::Window;
+
+/// Positions that a match names; the newest of its window. A person reads a handful.
+pub const SAMPLE_MAX: usize = 16;
+
+/// Longest value that is kept as it is; of longer ones the SHA-256 is compared, so that long URLs cost no more.
+const VALUE_BYTES_MAX: usize = 64;
+
+/// What a group costs besides its key and window: the entries of map and heap, their spare room, the allocations.
+const GROUP_BYTES: usize = 256;
+
+/// What a waiting hit costs besides its bytes.
+const PENDING_BYTES: usize = 160;
+
+/// One correlation, ready to run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What is measured.
+    pub kind: Kind,
+    /// Against what.
+    pub condition: Condition,
+    /// Length of a window in milliseconds.
+    pub timespan_ms: i64,
+    /// Number of its rules.
+    pub rule_count: usize,
+    /// What one shard may hold for it, in bytes.
+    pub budget_bytes: usize,
+}
+
+/// A hit of one of the rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Hit<'a> {
+    /// Of the event.
+    pub position: Position,
+    /// Of the event, in ms since 1970. One that lies in the future holds up nothing but moves the watermark: the
+    /// caller bounds it by its clock.
+    pub time_ms: i64,
+    /// Which of the correlation's rules.
+    pub base: u8,
+    /// The group: [`push_part`] for each field.
+    pub key: &'a [u8],
+    /// The value of the field, for the types that have one.
+    pub value: Option<&'a [u8]>,
+    /// Handed back with a match that this event completes; what a chained correlation wants to know.
+    pub carry: &'a [u8],
+}
+
+/// A match.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fired {
+    /// The group.
+    pub key: Arc<[u8]>,
+    /// When it was complete in event time: that of the event which completed it, or the last ms of the window.
+    pub time_ms: i64,
+    /// The last event of the window. With correlation and group it names the match, after a restart too.
+    pub position: Position,
+    /// What was measured; for lower limits on counts no more than the limit needs.
+    pub measure: Decimal,
+    /// Events of the window, oldest first; the newest [`SAMPLE_MAX`].
+    pub sample: Vec<Position>,
+    /// Of the last event.
+    pub carry: Box<[u8]>,
+}
+
+/// What a correlator went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Hits behind the watermark, left out.
+    pub late_events: u64,
+    /// Hits without the field, or with no number in it, left out.
+    pub without_value: u64,
+    /// Groups forgotten because of the budget.
+    pub evicted_keys: u64,
+    /// Hits taken before the watermark because of the budget.
+    pub forced_events: u64,
+}
+
+/// The groups of one correlation that one shard owns.
+#[derive(Debug)]
+pub struct Correlator {
+    program: Program,
+    is_sliding: bool,
+    groups: HashMap<Arc<[u8]>, Group, RandomState>,
+    /// One entry a group, with an end of its window that may since have moved on.
+    ends: BinaryHeap<Reverse<(i64, Arc<[u8]>)>>,
+    pending: BTreeMap<(i64, Position, u8), Pending>,
+    pending_bytes: usize,
+    group_bytes: usize,
+    watermark_ms: i64,
+    counters: Counters,
+}
+
+#[derive(Debug)]
+struct Pending {
+    key: Arc<[u8]>,
+    base: u8,
+    value: Value,
+    carry: Box<[u8]>,
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    None,
+    Text(Arc<[u8]>),
+    Number(i128),
+}
+
+#[derive(Debug)]
+struct Group {
+    window: Window,
+    /// First millisecond in which nothing of it matters any more.
+    end_ms: i64,
+    quiet_until_ms: i64,
+    last: Option<Position>,
+    carry: Box<[u8]>,
+    bytes: usize,
+}
+
+impl Correlator {
+    /// Without any group.
+    pub fn new(program: Program) -> Self {
+        let is_metric = matches!(program.kind, Kind::ValueAvg | Kind::ValuePercentile);
+        Self {
+            is_sliding: program.condition.is_lower_limit() && !is_metric,
+            program,
+            groups: HashMap::default(),
+            ends: BinaryHeap::new(),
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            group_bytes: 0,
+            watermark_ms: i64::MIN,
+            counters: Counters::default(),
+        }
+    }
+
+    /// What it went through so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Groups alive.
+    pub fn keys_alive(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Bytes held, as counted against the budget.
+    pub fn used_bytes(&self) -> usize {
+        self.pending_bytes + self.group_bytes
+    }
+
+    /// Takes a hit. `fired` gets something only if the budget forces hits to be taken early.
+    pub fn accept(&mut self, hit: &Hit<'_>, fired: &mut Vec<Fired>) {
+        if hit.time_ms <= self.watermark_ms {
+            self.counters.late_events += 1;
+            return;
+        }
+        let Some(value) = self.value(hit) else {
+            self.counters.without_value += 1;
+            return;
+        };
+        let known = self.groups.get_key_value(hit.key).map(|(key, _)| key.clone());
+        let key = known.unwrap_or_else(|| Arc::from(hit.key));
+        // Backwards, so that one event is not two steps of an order.
+        let order = if self.program.kind == Kind::TemporalOrdered { u8::MAX - hit.base } else { hit.base };
+        let pending = Pending { key, base: hit.base, value, carry: hit.carry.into() };
+        self.pending_bytes += pending.bytes();
+        if let Some(same) = self.pending.insert((hit.time_ms, hit.position, order), pending) {
+            self.pending_bytes -= same.bytes();
+        }
+        self.shrink(fired);
+    }
+
+    /// Everything up to this time, it included, has arrived.
+    pub fn advance(&mut self, watermark_ms: i64, fired: &mut Vec<Fired>) {
+        while let Some(entry) = self.pending.first_entry().filter(|entry| entry.key().0 <= watermark_ms) {
+            let ((time_ms, position, _), pending) = entry.remove_entry();
+            self.take(time_ms, position, pending, fired);
+            self.shrink(fired);
+        }
+        self.watermark_ms = self.watermark_ms.max(watermark_ms);
+        while let Some(Reverse((end_ms, key))) = self.pop_ended(self.watermark_ms.saturating_add(1)) {
+            if let Some(group) = self.forget(&key)
+                && !self.is_sliding
+            {
+                fired.extend(group.judge(&self.program, &key, end_ms - 1));
+            }
+        }
+    }
+
+    fn value(&self, hit: &Hit<'_>) -> Option<Value> {
+        match self.program.kind {
+            Kind::ValueCount => {
+                let value = hit.value?;
+                let is_long = value.len() > VALUE_BYTES_MAX;
+                Some(Value::Text(if is_long { digest(&SHA256, value).as_ref().into() } else { value.into() }))
+            }
+            kind if kind.is_number() => Decimal::parse(std::str::from_utf8(hit.value?).ok()?).map(|number| Value::Number(number.0)),
+            _ => Some(Value::None),
+        }
+    }
+
+    /// Takes the next hit in order.
+    fn take(&mut self, time_ms: i64, position: Position, hit: Pending, fired: &mut Vec<Fired>) {
+        self.pending_bytes -= hit.bytes();
+        let span_ms = self.program.timespan_ms;
+        let end_ms = time_ms.saturating_add(span_ms);
+        let group = match self.groups.entry(hit.key.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                self.ends.push(Reverse((end_ms, hit.key.clone())));
+                entry.insert(Group::new(Window::new(&self.program, self.is_sliding), end_ms))
+            }
+        };
+        self.group_bytes -= group.bytes;
+        let is_temporal = matches!(self.program.kind, Kind::Temporal | Kind::TemporalOrdered);
+        if is_temporal || group.last != Some(position) {
+            if self.is_sliding {
+                group.window.expire(time_ms.saturating_sub(span_ms));
+                group.end_ms = end_ms;
+            } else if time_ms >= group.end_ms {
+                fired.extend(group.judge(&self.program, &hit.key, group.end_ms - 1));
+                group.window = Window::new(&self.program, false);
+                group.end_ms = end_ms;
+            }
+            let completes = group.window.add(time_ms, position, hit.base, hit.value);
+            group.last = Some(position);
+            group.carry = hit.carry;
+            if self.is_sliding && completes && time_ms >= group.quiet_until_ms {
+                let found = group.judge(&self.program, &hit.key, time_ms);
+                group.quiet_until_ms = if found.is_some() { end_ms } else { group.quiet_until_ms };
+                fired.extend(found);
+            }
+        }
+        group.bytes = GROUP_BYTES + 2 * hit.key.len() + group.carry.len() + group.window.bytes();
+        self.group_bytes += group.bytes;
+    }
+
+    /// Back into the budget. Every round removes a waiting hit or a group, so it ends.
+    fn shrink(&mut self, fired: &mut Vec<Fired>) {
+        while self.used_bytes() > self.program.budget_bytes {
+            if self.pending_bytes > self.program.budget_bytes / 2
+                && let Some(((time_ms, position, _), pending)) = self.pending.pop_first()
+            {
+                self.counters.forced_events += 1;
+                // What comes behind it now would be out of order; of its own millisecond, at most what is waiting.
+                self.watermark_ms = self.watermark_ms.max(time_ms);
+                self.take(time_ms, position, pending, fired);
+            } else if let Some(Reverse((_, key))) = self.pop_ended(i64::MAX) {
+                self.counters.evicted_keys += u64::from(self.forget(&key).is_some());
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// The group whose window ends first, if that is no later than `until_ms`. The caller forgets it.
+    fn pop_ended(&mut self, until_ms: i64) -> Option<Reverse<(i64, Arc<[u8]>)>> {
+        while self.ends.peek().is_some_and(|Reverse((end_ms, _))| *end_ms <= until_ms) {
+            let Reverse((end_ms, key)) = self.ends.pop()?;
+            match self.groups.get(&key) {
+                Some(group) if group.end_ms > end_ms => self.ends.push(Reverse((group.end_ms, key))),
+                _ => return Some(Reverse((end_ms, key))),
+            }
+        }
+        None
+    }
+
+    fn forget(&mut self, key: &[u8]) -> Option<Group> {
+        let group = self.groups.remove(key)?;
+        self.group_bytes -= group.bytes;
+        Some(group)
+    }
+}
+
+impl Pending {
+    fn bytes(&self) -> usize {
+        let value = if let Value::Text(text) = &self.value { text.len() } else { 0 };
+        PENDING_BYTES + self.key.len() + value + self.carry.len()
+    }
+}
+
+impl Group {
+    fn new(window: Window, end_ms: i64) -> Self {
+        Self { window, end_ms, quiet_until_ms: i64::MIN, last: None, carry: Box::default(), bytes: 0 }
+    }
+
+    /// The match of the window as it stands, if it is one.
+    fn judge(&self, program: &Program, key: &Arc<[u8]>, time_ms: i64) -> Option<Fired> {
+        let (measure, parts) = self.window.measure(program);
+        program.condition.holds(measure, parts).then(|| Fired {
+            key: key.clone(),
+            time_ms,
+            position: self.last.unwrap_or_default(),
+            measure: Decimal(measure / parts),
+            sample: self.window.sample(),
+            carry: self.carry.clone(),
+        })
+    }
+}
+
+/// Appends one part of a group's key. Its length stands in front, so that `a` and `bc` are not `ab` and `c`.
+pub fn push_part(key: &mut Vec<u8>, value: &[u8]) {
+    let mut push = |value: &[u8]| {
+        key.extend_from_slice(&(value.len() as u32).to_be_bytes());
+        key.extend_from_slice(value);
+    };
+    if value.len() > VALUE_BYTES_MAX { push(digest(&SHA256, value).as_ref()) } else { push(value) }
+}
+
+/// Which shard holds a group. Clones agree; a sender cannot foresee it.
+#[derive(Clone, Debug)]
+pub struct Ownership {
+    hasher: RandomState,
+    shards: usize,
+}
+
+impl Ownership {
+    /// For a number of shards.
+    pub fn new(shards: usize) -> Self {
+        Self { hasher: RandomState::default(), shards: shards.max(1) }
+    }
+
+    /// The shard of a group.
+    pub fn owner(&self, key: &[u8]) -> usize {
+        (u128::from(self.hasher.hash_one(key)) * self.shards as u128 >> 64) as usize
+    }
+}
+
+/// One watermark from what all shards have seen.
+#[derive(Clone, Debug)]
+pub struct Watermark {
+    /// The newest event time by shard, and whether it is idle.
+    shards: Vec<(Option<i64>, bool)>,
+    lateness_ms: i64,
+    value_ms: i64,
+}
+
+impl Watermark {
+    /// An event may be `lateness_ms` older than the newest one of its shard.
+    pub fn new(shards: usize, lateness_ms: i64) -> Self {
+        Self { shards: vec![(None, false); shards], lateness_ms, value_ms: i64::MIN }
+    }
+
+    /// A shard saw an event of this time.
+    pub fn observe(&mut self, shard: usize, time_ms: i64) {
+        if let Some((newest, is_idle)) = self.shards.get_mut(shard) {
+            *newest = Some(newest.map_or(time_ms, |newest| newest.max(time_ms)));
+            *is_idle = false;
+        }
+    }
+
+    /// A shard has nothing to read; it does not hold the others up until it sees something again.
+    pub fn idle(&mut self, shard: usize) {
+        if let Some((_, is_idle)) = self.shards.get_mut(shard) {
+            *is_idle = true;
+        }
+    }
+
+    /// The time up to which everything has arrived; it never goes back. While all shards are idle, `clock_ms` counts.
+    pub fn value(&mut self, clock_ms: i64) -> i64 {
+        let busy = self.shards.iter().filter(|(_, is_idle)| !is_idle);
+        let slowest = busy.map(|(newest, _)| newest.unwrap_or(i64::MIN)).min();
+        let reached = slowest.unwrap_or(clock_ms).saturating_sub(self.lateness_ms).saturating_sub(1);
+        self.value_ms = self.value_ms.max(reached);
+        self.value_ms
+    }
+}
+
+#[cfg(test)]
+mod tests;
