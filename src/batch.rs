@@ -24,7 +24,7 @@ use crate::budget::{Budget, Reservation};
 use crate::config::{ByteSize, Interval, Section};
 use crate::encode::compress::{Codec, Compressor, CompressorPool};
 use crate::error::{Diagnostics, Error};
-use crate::event::{Acknowledgement, Chunk, Events, Members};
+use crate::event::{Acknowledgement, AlertKey, Chunk, Events, Members};
 
 /// Open partitions of one destination and shard: the quota of Amazon Data Firehose (Developer Guide, "Quota").
 pub const PARTITIONS_OPEN_MAX: usize = 500;
@@ -211,7 +211,7 @@ pub struct Item {
     pub member: u32,
     /// The frame in the chunk; alerts have that of their event.
     pub frame: u32,
-    /// Whether it is an alert: derived, so not part of the members' sets.
+    /// Whether it is an alert: the next of its member's.
     pub is_alert: bool,
 }
 
@@ -220,6 +220,10 @@ pub struct Item {
 pub struct Sealed {
     /// The same for every attempt, also after a restart; names of objects are derived from it.
     pub id: u128,
+    /// The id that its manifest has: its own, or that of the batch of which it is a part.
+    pub manifest: u128,
+    /// Hash of the plan that was in force when it was sealed.
+    pub plan: u64,
     /// The partition that the sink named for its items; empty if it names none.
     pub partition: Box<str>,
     /// The compressed body.
@@ -257,6 +261,7 @@ pub struct Batcher {
     /// By partition; the only key is empty if the sink has none.
     open: HashMap<Box<str>, Open, RandomState>,
     next_id: u128,
+    plan: u64,
     /// Items and rows of one partition of a chunk, kept for their memory.
     gathered: (Items, Vec<u32>),
 }
@@ -294,7 +299,12 @@ impl Batcher {
     /// A compression level that does not exist.
     pub fn new(batching: Batching, budget: Arc<Budget>, seed: u128) -> Result<Self, Error> {
         let pool = CompressorPool::new(batching.codec)?;
-        Ok(Self { batching, budget, pool, open: HashMap::default(), next_id: seed, gathered: Default::default() })
+        Ok(Self { batching, budget, pool, open: HashMap::default(), next_id: seed, plan: 0, gathered: Default::default() })
+    }
+
+    /// Says the hash of the plan that is in force.
+    pub fn set_plan(&mut self, plan: u64) {
+        self.plan = plan;
     }
 
     /// Adds the items that `rows` of a chunk were encoded to.
@@ -409,7 +419,34 @@ impl Batcher {
 
     /// Ends the open batch of a partition; one without items leaves nothing.
     fn seal(&mut self, partition: &str) -> Result<Option<Held>, Error> {
-        let Some((partition, mut open)) = self.open.remove_entry(partition) else { return Ok(None) };
+        let Some((partition, open)) = self.open.remove_entry(partition) else { return Ok(None) };
+        self.next_id = self.next_id.wrapping_add(1);
+        self.end(open, partition, self.next_id)
+    }
+
+    /// Adds all items to a batch that is built again, whatever partition they would be in and however many they are.
+    ///
+    /// # Errors
+    /// The compressor's.
+    pub fn add_again(&mut self, again: &mut Again, chunk: &Chunk, events: &Events, rows: &[u32], items: &Items) -> Result<(), Error> {
+        if again.open.is_none() {
+            again.open = Some(Open::new(&self.batching, &self.budget, &mut self.pool, (chunk, &again.partition))?);
+        }
+        let Some(open) = again.open.as_mut().filter(|_| !rows.is_empty()) else { return Ok(()) };
+        open.append(&self.batching, &mut self.pool, Run { chunk, events, rows }, items, 0)
+    }
+
+    /// Ends a batch that was built again; nothing if it has no items.
+    ///
+    /// # Errors
+    /// The compressor's.
+    pub fn seal_again(&mut self, again: Again) -> Result<Option<Held>, Error> {
+        let Again { id, partition, oldest_ms, open: Some(mut open) } = again else { return Ok(None) };
+        open.oldest_ms = oldest_ms;
+        self.end(open, partition, id)
+    }
+
+    fn end(&mut self, mut open: Open, partition: Box<str>, id: u128) -> Result<Option<Held>, Error> {
         open.write(self.batching.tail, self.batching.codec.slice_bytes())?;
         let mut compressor = open.compress(&mut self.pool, self.batching.codec.slice_bytes())?;
         compressor.finish(&mut open.body)?;
@@ -418,9 +455,10 @@ impl Batcher {
             return Ok(None);
         }
         open.body.shrink_to_fit();
-        self.next_id = self.next_id.wrapping_add(1);
         let batch = Sealed {
-            id: self.next_id,
+            id,
+            manifest: id,
+            plan: self.plan,
             partition,
             body: Bytes::from(open.body),
             codec: self.batching.codec,
@@ -433,6 +471,22 @@ impl Batcher {
         };
         open.reservation.resize(batch.body.len() + batch.items.len() * size_of::<Item>() + open.member_bytes);
         Ok(Some(Held { batch, reservation: open.reservation }))
+    }
+}
+
+/// A batch of an earlier run, built again: the same name and the same members.
+pub struct Again {
+    /// Its id.
+    pub id: u128,
+    partition: Box<str>,
+    oldest_ms: i64,
+    open: Option<Open>,
+}
+
+impl Again {
+    /// A batch without items so far, with the id, partition and time that its manifest has.
+    pub fn new(id: u128, partition: Box<str>, oldest_ms: i64) -> Self {
+        Self { id, partition, oldest_ms, open: None }
     }
 }
 
@@ -509,9 +563,9 @@ impl Open {
         let start = items.start(first) + skipped;
         let base = self.plain_bytes;
         if self.members.last().is_none_or(|last| last.chunk != run.chunk.position) {
-            let words = run.chunk.frames().len().div_ceil(64);
-            self.members.push(Members { chunk: run.chunk.position, count: 0, bits: vec![0; words].into_boxed_slice() });
-            self.member_bytes += size_of::<Members>() + words * size_of::<u64>();
+            let members = Members::none(run.chunk.position, run.chunk.frames().len());
+            self.member_bytes += size_of::<Members>() + size_of_val(&*members.bits);
+            self.members.push(members);
             self.acknowledgements.extend(run.chunk.acknowledgement.clone());
         }
         let member = self.members.len() - 1;
@@ -519,9 +573,12 @@ impl Open {
         for (row, end) in run.rows.iter().zip(&items.ends[first..]) {
             let event = run.events.event(run.chunk, *row as usize);
             let is_alert = event.alert.is_some();
-            if !is_alert {
-                set.bits[event.frame as usize / 64] |= 1 << (event.frame % 64);
-                set.count += 1;
+            match run.events.alert_key(*row as usize) {
+                Some(alert) => {
+                    set.alerts.push(alert);
+                    self.member_bytes += size_of::<AlertKey>();
+                }
+                None => set.insert(event.frame),
             }
             let end = (base + (*end as usize - start)) as u32;
             self.items.push(Item { end, member: member as u32, frame: event.frame, is_alert });
@@ -629,6 +686,33 @@ mod tests {
             [[(0, 2, 0b101), (4, 2, 0b101)], [(0, 1, 0b10), (4, 1, 0b10)], [(0, 1, 0b1000), (4, 1, 0b1000)]]
         );
         assert_eq!(sealed[0].batch.items.iter().map(|item| item.end).collect::<Vec<_>>(), [5, 10, 15, 20]);
+    }
+
+    #[test]
+    fn a_batch_that_is_built_again_is_the_same_one() {
+        let mut items = Items::default();
+        let mut first = batcher(BATCHING, 1 << 30);
+        let lines = ["a1", "b1", "a2"].map(str::to_owned);
+        for sequence in [0, 3] {
+            assert!(add(&mut first, &mut items, &lines, sequence, |line| Some(line[..1].to_owned())).sealed.is_empty());
+        }
+        let sealed = first.seal_all().unwrap();
+        let Sealed { id, partition, body, members, items: ends, .. } =
+            &sealed.iter().find(|held| *held.batch.partition == *"a").unwrap().batch;
+        let mut second = batcher(Batching { items_max: 1, ..BATCHING }, 1 << 30);
+        let mut again = Again::new(*id, partition.clone(), 77);
+        for set in members {
+            let (chunk, events) = chunk(&lines, set.chunk.sequence);
+            let rows: Vec<u32> = events.rows_of(set).collect();
+            items.clear(b",");
+            rows.iter().for_each(|row| items.push_in("elsewhere", |out| out.extend_from_slice(chunk.frame(*row as usize))));
+            second.add_again(&mut again, &chunk, &events, &rows, &items).unwrap();
+        }
+        let built = second.seal_again(again).unwrap().unwrap().batch;
+        assert_eq!((built.id, built.manifest, &built.partition, built.oldest_ms), (*id, *id, partition, 77));
+        assert_eq!((&built.body, &built.members), (body, members));
+        assert_eq!(format!("{:?}", built.items), format!("{ends:?}"));
+        assert!(second.seal_again(Again::new(1, "".into(), 0)).unwrap().is_none(), "nothing was left of it");
     }
 
     #[test]

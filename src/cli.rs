@@ -16,6 +16,7 @@ mod demo;
 mod detect;
 mod init;
 mod input;
+mod journal;
 mod rules;
 mod run;
 mod schema;
@@ -75,6 +76,8 @@ enum Command {
     Test(test::Arguments),
     /// Watch a sample of the events of a running instance.
     Tap(tap::Arguments),
+    /// Look at the journal on disk.
+    Journal(journal::Arguments),
     /// Print the JSON schema of the configuration.
     Schema(schema::Arguments),
     /// Print a completion script for a shell.
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Rules(arguments) => rules::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
+        Command::Journal(arguments) => journal::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completion(arguments) => completion::run(&arguments),
     };

@@ -25,7 +25,7 @@ pub use dead_letter::{DeadLetters, Letter};
 use crate::batch::{Batching, Held, Sealed};
 use crate::cursor::{Journal, Manifest};
 use crate::error::Error;
-use crate::event::{Chunk, Event};
+use crate::event::{Chunk, Events};
 use crate::metrics::{self, Cell, Registry};
 use crate::net::http_client::{Answer, HttpClient};
 use crate::sink::{Client, Http, Step, Transport};
@@ -49,7 +49,7 @@ const CONCURRENCY_MAX: usize = 8;
 pub struct Options {
     /// Name in the configuration.
     pub name: String,
-    /// Its index in the plan, which is that of its cursor.
+    /// Its index in the plan, by which the journal knows it.
     pub index: usize,
     /// How its batches are built, to split one.
     pub batching: Batching,
@@ -144,15 +144,16 @@ impl Destination {
     ///
     /// # Errors
     /// The dead letters cannot be written.
-    pub fn give_up(&self, chunk: &Chunk, event: Event<'_>, why: &str) -> Result<(), Error> {
+    pub fn give_up(&self, chunk: &Chunk, events: &Events, row: u32, why: &str) -> Result<(), Error> {
+        let event = events.event(chunk, row as usize);
         let frame = event.frame as usize;
         let position = chunk.position.plus(frame);
         let letter = Letter { position, arrival_ms: chunk.received_ms, peer: chunk.peer(frame), raw: event.raw(), why, attempts: 0 };
         self.0.dead_letters.write(&self.0.name, &letter)?;
         if event.alert.is_none() {
             self.0.counters.dead.add(1);
-            self.0.journal.cursor(self.0.index).settle(chunk.position, 1);
         }
+        self.0.journal.settle(self.0.index, 0, &[events.members(chunk, &[row])]);
         Ok(())
     }
 
@@ -208,7 +209,9 @@ async fn deliver(shared: &Shared, held: Held) {
 }
 
 async fn seal(shared: &Shared, batch: &Sealed) -> Result<(), Error> {
-    shared.journal.cursor(shared.index).seal(Manifest { batch: batch.id, members: &batch.members }).await
+    let Sealed { manifest, plan, partition, oldest_ms, members, .. } = batch;
+    let manifest = Manifest { batch: *manifest, plan: *plan, partition, oldest_ms: *oldest_ms, members };
+    shared.journal.seal(shared.index, manifest).await
 }
 
 async fn deliver_part(shared: &Shared, batch: Sealed, parts: &mut Vec<Sealed>) {
@@ -289,10 +292,7 @@ fn stored(shared: &Shared, batch: &Sealed) {
 }
 
 fn settle(shared: &Shared, batch: &Sealed) {
-    let cursor = shared.journal.cursor(shared.index);
-    for members in &batch.members {
-        cursor.settle(members.chunk, members.count);
-    }
+    shared.journal.settle(shared.index, batch.manifest, &batch.members);
 }
 
 /// One item: to the dead letters. More: two halves, tried one after the other.

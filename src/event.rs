@@ -14,7 +14,7 @@ mod slot;
 pub use ack::{Acknowledgement, Receipt};
 pub use fields::{Fields, SlotId};
 pub use origin::{Origin, OriginField};
-pub use position::{Members, Position};
+pub use position::{AlertKey, Members, Position};
 pub use slot::{Kind, Slot, Value};
 
 use std::net::IpAddr;
@@ -210,6 +210,10 @@ pub struct Events {
     slots: Vec<Slot>,
     arena: Vec<u8>,
     meta: Vec<Meta>,
+    /// Frames of the chunk; rows behind them are alerts.
+    frames: usize,
+    /// By alert: what stands for its rule.
+    rules: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -228,6 +232,8 @@ impl Events {
     pub fn reset(&mut self, chunk: &Chunk, width: usize) {
         let rows = chunk.frames().len();
         self.width = width;
+        self.frames = rows;
+        self.rules.clear();
         self.arena.clear();
         self.slots.clear();
         self.slots.resize(rows * width, Slot::MISSING);
@@ -255,12 +261,41 @@ impl Events {
         self.slots.iter_mut().skip(rows.start * self.width + slot.index()).step_by(self.width).take(count).for_each(|s| *s = value);
     }
 
-    /// Adds a row that begins as a copy of `row`: the alert of rule `rule` about that event. Returns its index.
-    pub fn push_alert(&mut self, row: usize, rule: u32) -> usize {
+    /// Adds a row that begins as a copy of `row`: the alert of rule `rule`, for which `key` stands
+    /// ([`AlertKey::rule`]), about that event. Returns its index.
+    pub fn push_alert(&mut self, row: usize, rule: u32, key: u64) -> usize {
+        self.rules.push(key);
         let start = row * self.width;
         self.slots.extend_from_within(start..start + self.width);
         self.meta.push(Meta { alert: rule, ..self.meta[row] });
         self.meta.len() - 1
+    }
+
+    /// What stands for the alert in row `index`; `None` for an event that came in.
+    pub fn alert_key(&self, index: usize) -> Option<AlertKey> {
+        let rule = *self.rules.get(index.checked_sub(self.frames)?)?;
+        Some(AlertKey { frame: self.meta.get(index)?.frame, rule })
+    }
+
+    /// The rows that a set has, ascending.
+    pub fn rows_of<'a>(&'a self, members: &'a Members) -> impl Iterator<Item = u32> + 'a {
+        let has = |row: &usize| match self.alert_key(*row) {
+            Some(alert) => members.alerts.contains(&alert),
+            None => members.has(*row as u32),
+        };
+        (0..self.len()).filter(has).map(|row| row as u32)
+    }
+
+    /// The set of some rows of `chunk`.
+    pub fn members(&self, chunk: &Chunk, rows: &[u32]) -> Members {
+        let mut members = Members::none(chunk.position, self.frames);
+        for row in rows {
+            match self.alert_key(*row as usize) {
+                Some(alert) => members.alerts.push(alert),
+                None => members.insert(*row),
+            }
+        }
+        members
     }
 
     /// Sets a slot of every row to the same bytes.

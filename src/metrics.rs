@@ -89,6 +89,24 @@ families! {
     RELOADS Counter "hydrant_config_reloads_total";
     /// Chunks that one shard handed to another.
     CHUNKS_HANDED_OVER Counter "hydrant_chunks_handed_over_total";
+    /// Groups that the journal made durable, per shard.
+    JOURNAL_COMMITS Counter "hydrant_journal_commits_total";
+    /// Bytes that the journal made durable, without headers, per shard.
+    JOURNAL_BYTES Counter "hydrant_journal_written_bytes_total";
+    /// Writes and syncs of the journal that failed, per shard.
+    JOURNAL_FAILURES Counter "hydrant_journal_failures_total";
+    /// 1 while the journal cannot be written and senders are held back, per shard.
+    JOURNAL_FAILING Gauge "hydrant_journal_failing";
+    /// Bytes that the journal's segments take on the disk.
+    JOURNAL_USED Gauge "hydrant_journal_used_bytes";
+    /// Bytes that they may take; senders are held back before.
+    JOURNAL_LIMIT Gauge "hydrant_journal_limit_bytes";
+    /// Chunks that some destination has not all of, per shard.
+    JOURNAL_OPEN Gauge "hydrant_journal_open_chunks";
+    /// Places of the journal that could not be read when it was opened, and chunks that could not be read later.
+    JOURNAL_DAMAGE Counter "hydrant_journal_damaged_total";
+    /// Events that an earlier run had journaled and that were taken up again, per component.
+    EVENTS_RECOVERED Counter "hydrant_recovered_events_total";
     /// CPU time of a stage in nanoseconds, when profiling is on, per stage.
     STAGE_CPU Counter "hydrant_stage_cpu_nanoseconds_total";
 }

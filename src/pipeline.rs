@@ -4,6 +4,7 @@
 //! * [`shard`]: one thread's work on a chunk, stage by stage.
 //! * [`intake`]: what sources give their bytes to: framing, budget, journal.
 //! * [`mesh`]: whole chunks from a busy shard to an idle one.
+//! * [`recover`]: what an earlier run left in the journal.
 //! * [`run`]: starts the shards, stops them, drains.
 //! * [`health`]: what is open, what has ended; [`tap`]: a sample of live events for those who watch.
 //! * [`reload`]: a changed configuration for a running pipeline.
@@ -14,6 +15,7 @@ pub mod intake;
 pub mod mesh;
 pub mod offline;
 pub mod plan;
+pub mod recover;
 pub mod reload;
 pub mod run;
 pub mod schema;

@@ -184,7 +184,7 @@ mod golden {
     use crate::budget::Budget;
     use crate::config::Section;
     use crate::encode::compress::decompress;
-    use crate::event::{Chunk, Events, Fields, Flaw, Kind, Position, Sender, Span};
+    use crate::event::{AlertKey, Chunk, Events, Fields, Flaw, Kind, Position, Sender, Span};
     use crate::net::http_client::Answer;
 
     /// 2026-11-21T06:00:00.123Z
@@ -319,7 +319,7 @@ mod golden {
             frame.flaw.into_iter().for_each(|flaw| row.set_flaw(flaw));
         }
         for index in (0..frames.len()).filter(|index| frames[*index].is_alert) {
-            events.push_alert(index, 0);
+            events.push_alert(index, 0, AlertKey::rule("r1"));
         }
         (chunk, events)
     }

@@ -1,9 +1,10 @@
 //! Where bytes come from: `sockets, files, requests -> bytes with their sender`.
 //!
 //! A source does I/O and its own protocol's acknowledgement, nothing else: it hands bytes to the
-//! [`Intake`] of its shard, which frames, journals and processes them. When [`Intake::submit`] or
-//! [`Stream::received`] resolves, the events are journaled: only then may a source that acknowledges do so.
-//! While they do not resolve, the source does not read on: that is how pressure reaches the sender.
+//! [`Intake`] of its shard, which frames, journals and processes them. When [`Intake::offer`] or
+//! [`Intake::committed`] resolves, the events are durable: only then may a source that acknowledges do so.
+//! While [`Intake::submit`] or [`Stream::received`] do not resolve, the source does not read on: that is how
+//! pressure reaches the sender.
 //!
 //! Never: parse events, drop silently, know sinks. One instance runs per shard (or on the first shard only,
 //! see [`Source::is_sharded`]), on the shard's thread. To add one: a file with a `SourceKind` and its two
@@ -107,11 +108,15 @@ pub trait Intake {
     }
     /// A byte stream of which something is known beside its bytes.
     fn stream_from(&self, peer: Option<IpAddr>, origin: Option<Arc<Origin>>) -> Box<dyn Stream>;
-    /// Takes messages as one transaction: all of them are journaled when it resolves, or none. Waits for room.
+    /// Takes messages as one transaction: all of them are given to the journal when it resolves, or none. Waits for
+    /// room.
     fn submit(&self, messages: Messages) -> LocalFuture<'_, Result<(), Refused>>;
-    /// As [`Intake::submit`] for protocols that refuse rather than wait: `Refused::Busy` if there is no room now.
-    /// `held` is what the bytes hold of the budget already. Goes on to its end although the caller is dropped.
+    /// As [`Intake::submit`], and durable when it resolves, for protocols that refuse rather than wait:
+    /// `Refused::Busy` if there is no room now. `held` is what the bytes hold of the budget already. Goes on to its
+    /// end although the caller is dropped.
     fn offer(&self, messages: Messages, held: Reservation) -> LocalFuture<'_, Result<(), Refused>>;
+    /// Resolves when everything that was given before is durable.
+    fn committed(&self) -> LocalFuture<'_, Result<(), Refused>>;
     /// The process's budget for event bytes, for bodies that are still read.
     fn budget(&self) -> Arc<Budget>;
     /// A folder of this source's own for what has to outlive a restart; it may not exist yet.
@@ -128,7 +133,7 @@ pub trait Intake {
 pub trait Stream {
     /// The buffer to read into: append to it. It has spare capacity for one read.
     fn buffer(&mut self) -> &mut Vec<u8>;
-    /// Bytes were appended: frames them, and waits until the complete frames are journaled.
+    /// Bytes were appended: frames them, and waits until the complete frames are given to the journal.
     fn received(&mut self) -> LocalFuture<'_, Result<(), Refused>>;
     /// No byte will follow: what is left is a frame.
     fn finish(self: Box<Self>) -> LocalFuture<'static, Result<(), Refused>>;

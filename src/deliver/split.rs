@@ -49,7 +49,11 @@ pub(super) fn subset(batch: &Sealed, indices: &[u32], batching: &Batching) -> Re
     for member in &mut members {
         member.count = 0;
         member.bits.fill(0);
+        member.alerts.clear();
     }
+    // The alerts of a member stand in the order of their items.
+    let mut alerts: Vec<_> = batch.members.iter().map(|member| member.alerts.iter()).collect();
+    let keys: Vec<_> = batch.items.iter().map(|item| alerts.get_mut(item.member as usize).filter(|_| item.is_alert)?.next()).collect();
     compressor.write(batching.head, &mut body)?;
     for (count, index) in indices.iter().map(|index| *index as usize).enumerate() {
         let Some(old) = batch.items.get(index) else {
@@ -63,15 +67,20 @@ pub(super) fn subset(batch: &Sealed, indices: &[u32], batching: &Batching) -> Re
         compressor.write(bytes, &mut body)?;
         plain_bytes += bytes.len();
         items.push(Item { end: plain_bytes as u32, ..*old });
-        if let Some(member) = members.get_mut(old.member as usize).filter(|_| !old.is_alert) {
-            member.bits[old.frame as usize / 64] |= 1 << (old.frame % 64);
-            member.count += 1;
+        if let Some(member) = members.get_mut(old.member as usize) {
+            match keys.get(index).copied().flatten() {
+                Some(alert) => member.alerts.push(*alert),
+                None if old.is_alert => {}
+                None => member.insert(old.frame),
+            }
         }
     }
     compressor.write(batching.tail, &mut body)?;
     compressor.finish(&mut body)?;
     Ok(Sealed {
         id: derived(batch.id, indices),
+        manifest: batch.manifest,
+        plan: batch.plan,
         partition: batch.partition.clone(),
         body: Bytes::from(body),
         codec: batch.codec,

@@ -77,7 +77,13 @@ pub(crate) struct Deflate {
     /// The library keeps pointers into its elements, so it never grows.
     level_buffer: Vec<u64>,
     level: u8,
+    /// Input that is too little for a call.
+    gathered: Vec<u8>,
 }
+
+/// Input of one call at least: each call copies the history, up to 32 KiB, so that calls with single events cost
+/// several times what compressing them does.
+const GATHERED_BYTES: usize = 32 * 1024;
 
 // SAFETY: the two allocations belong to this value alone, and the library keeps no thread-local state.
 unsafe impl Send for Deflate {}
@@ -89,14 +95,15 @@ impl Deflate {
         let level_buffer = vec![0_u64; level_buffer_bytes(level) / size_of::<u64>()];
         // SAFETY: every field is an integer, an array of them or a raw pointer; all zeroes are valid.
         let boxed = unsafe { Box::<Stream>::new_zeroed().assume_init() };
-        let mut deflate = Self { stream: NonNull::from(Box::leak(boxed)), level_buffer, level };
+        let gathered = Vec::with_capacity(GATHERED_BYTES);
+        let mut deflate = Self { stream: NonNull::from(Box::leak(boxed)), level_buffer, level, gathered };
         deflate.reset();
         deflate
     }
 
     /// Bytes of memory that this holds.
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of::<Stream>() + self.level_buffer.len() * size_of::<u64>()
+        size_of::<Stream>() + self.level_buffer.len() * size_of::<u64>() + GATHERED_BYTES
     }
 
     /// Forgets what was written; the next byte begins a new member.
@@ -104,6 +111,7 @@ impl Deflate {
     /// By a full init: `isal_deflate_reset` keeps `gzip_flag`, which the library itself changes to "no header"
     /// once it has written one, so the next member would begin without.
     pub(crate) fn reset(&mut self) {
+        self.gathered.clear();
         // SAFETY: `stream` is a valid `isal_zstream` (the layout is checked at build time) and nobody else
         // has it. Init writes the public fields and the internal state, nothing behind them.
         unsafe { isal_deflate_init(self.stream.as_ptr()) };
@@ -119,6 +127,24 @@ impl Deflate {
     ///
     /// On an error (the library's return code) the member is unusable until `reset`.
     pub(crate) fn write(&mut self, input: &[u8], last: bool, output: &mut Vec<u8>) -> Result<(), c_int> {
+        if !last && self.gathered.len() + input.len() < GATHERED_BYTES {
+            self.gathered.extend_from_slice(input);
+            return Ok(());
+        }
+        if !self.gathered.is_empty() {
+            let mut gathered = std::mem::take(&mut self.gathered);
+            let result = self.compress(&gathered, last && input.is_empty(), output);
+            gathered.clear();
+            self.gathered = gathered;
+            result?;
+            if input.is_empty() {
+                return Ok(());
+            }
+        }
+        self.compress(input, last, output)
+    }
+
+    fn compress(&mut self, input: &[u8], last: bool, output: &mut Vec<u8>) -> Result<(), c_int> {
         let mut pieces = input.chunks(CALL_BYTES_MAX).peekable();
         if pieces.peek().is_none() && last {
             return self.write_piece(&[], true, output);

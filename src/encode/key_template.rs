@@ -390,6 +390,7 @@ impl Reader {
     fn check_names(&self) -> Result<(), TemplateError> {
         let mut name = String::new();
         let mut free = self.role == Role::Path;
+        let mut named = false;
         let mut end = 0;
         for (part, offset) in self.parts.iter().zip(&self.offsets) {
             let Part::Literal(text) = part else {
@@ -403,12 +404,12 @@ impl Reader {
                 if !piece.ends_with('/') {
                     continue;
                 }
-                let leads_back = matches!(name.as_str(), "./" | "../");
-                if !free && leads_back {
+                let refused = (name == "./" && !free) || (name == "../" && (!free || named));
+                if refused {
                     return Err(TemplateError::new(end, format!("`{name}` cannot be part of a key")));
                 }
                 // Behind a folder with a name, also one of the same literal, nothing leads back.
-                free &= leads_back || name == "/";
+                named |= !matches!(name.as_str(), "/" | "./" | "../");
                 name.clear();
                 end += piece.len();
             }

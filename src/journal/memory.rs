@@ -1,16 +1,14 @@
-//! `memory`: the positions, cursors and manifests of a journal, kept in RAM.
+//! `memory`: positions without a disk.
 //!
-//! Events themselves are held by the batches of their destinations, inside the budget; this kind adds some
-//! bytes per chunk that is not settled. It makes nothing durable.
+//! Events are held by the batches of their destinations, inside the budget. It makes nothing durable: what was
+//! acknowledged on receipt is lost when the process dies.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cursor::{Cursor, Journal, Manifest};
+use crate::cursor::{Commit, Journal, Manifest};
 use crate::error::Error;
-use crate::event::{Chunk, Position};
+use crate::event::{Chunk, Members, Position};
 use crate::task::LocalFuture;
 
 /// The journal of one shard.
@@ -18,75 +16,68 @@ use crate::task::LocalFuture;
 pub struct Memory {
     epoch: u64,
     next: Arc<AtomicU64>,
-    cursors: Vec<MemoryCursor>,
 }
 
 impl Memory {
     /// A journal whose positions are of `epoch` and are shared with the other shards through `next`.
-    pub fn new(epoch: u64, next: Arc<AtomicU64>, destinations: usize) -> Self {
-        Self { epoch, next, cursors: (0..destinations).map(|_| MemoryCursor::default()).collect() }
+    pub fn new(epoch: u64, next: Arc<AtomicU64>) -> Self {
+        Self { epoch, next }
     }
 }
 
 impl Journal for Memory {
-    fn append<'a>(&'a self, chunk: &'a mut Chunk) -> LocalFuture<'a, Result<(), Error>> {
-        let sequence = self.next.fetch_add(chunk.frames().len() as u64, Ordering::Relaxed);
-        chunk.position = Position { epoch: self.epoch, sequence };
+    fn has_room(&self, _: usize) -> bool {
+        true
+    }
+
+    fn freed(&self) -> LocalFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn append(&self, chunks: &mut [Chunk]) -> Commit {
+        for chunk in chunks {
+            let sequence = self.next.fetch_add(chunk.frames().len() as u64, Ordering::Relaxed);
+            chunk.position = Position { epoch: self.epoch, sequence };
+        }
+        Commit::ready()
+    }
+
+    fn flush(&self) -> Commit {
+        Commit::ready()
+    }
+
+    fn keeps_verdicts(&self) -> bool {
+        false
+    }
+
+    fn decide(&self, _: Position, _: u64, _: Vec<(usize, Members)>) {}
+
+    fn seal<'a>(&'a self, _: usize, _: Manifest<'a>) -> LocalFuture<'a, Result<(), Error>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn cursor(&self, destination: usize) -> &dyn Cursor {
-        &self.cursors[destination]
-    }
-}
+    fn settle(&self, _: usize, _: u128, _: &[Members]) {}
 
-#[derive(Debug, Default)]
-struct MemoryCursor {
-    /// Chunks that are not settled, and how many of their events are not.
-    open: RefCell<BTreeMap<Position, u32>>,
-}
-
-impl Cursor for MemoryCursor {
-    fn expect(&self, chunk: Position, count: u32) {
-        if count > 0 {
-            *self.open.borrow_mut().entry(chunk).or_default() += count;
-        }
-    }
-
-    fn seal<'a>(&'a self, _: Manifest<'a>) -> LocalFuture<'a, Result<(), Error>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn settle(&self, chunk: Position, count: u32) {
-        let mut open = self.open.borrow_mut();
-        let Some(left) = open.get_mut(&chunk) else { return };
-        debug_assert!(*left >= count, "more events settled than expected");
-        *left = left.saturating_sub(count);
-        if *left == 0 {
-            open.remove(&chunk);
-        }
-    }
-
-    fn low_water(&self) -> Option<Position> {
-        self.open.borrow().keys().next().copied()
-    }
+    fn give_up(&self, _: Position) {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Sender, Span};
 
     #[test]
-    fn the_low_water_mark_waits_for_the_oldest_chunk() {
-        let cursor = MemoryCursor::default();
-        let at = |sequence| Position { epoch: 1, sequence };
-        cursor.expect(at(0), 2);
-        cursor.expect(at(10), 1);
-        cursor.settle(at(10), 1);
-        assert_eq!(cursor.low_water(), Some(at(0)));
-        cursor.settle(at(0), 1);
-        assert_eq!(cursor.low_water(), Some(at(0)));
-        cursor.settle(at(0), 1);
-        assert_eq!(cursor.low_water(), None);
+    fn positions_of_two_shards_never_meet() {
+        let next = Arc::new(AtomicU64::new(0));
+        let shards = [Memory::new(7, next.clone()), Memory::new(7, next)];
+        let sender = Arc::new(Sender { source: "t".into(), source_index: 0 });
+        let chunk = |frames| Chunk::new(b"abc".to_vec(), vec![Span::new(0, 1); frames], sender.clone(), 0);
+        let mut seen = Vec::new();
+        for (shard, frames) in [(0, 2), (1, 3), (0, 1)] {
+            let mut chunks = [chunk(frames)];
+            drop(shards[shard].append(&mut chunks));
+            seen.push(chunks[0].position);
+        }
+        assert_eq!(seen, [0, 2, 5].map(|sequence| Position { epoch: 7, sequence }));
     }
 }

@@ -375,6 +375,29 @@ where
     read(Encoding::Identity, body, &limits).await
 }
 
+/// A client that is asked to come again must see the answer: one that still sends when its connection is closed
+/// sees a reset instead.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads what is left of a body and keeps nothing.
+async fn discard<B>(mut body: B, bytes_max: usize)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let rest = async {
+        let mut left = bytes_max;
+        while let Some(Ok(frame)) = body.frame().await {
+            let count = frame.data_ref().map_or(0, Bytes::len);
+            if count > left {
+                break;
+            }
+            left -= count;
+        }
+    };
+    // Whoever is slower than this gets the answer as it can.
+    let _ = timeout(DISCARD_TIMEOUT, rest).await;
+}
+
 async fn read<B>(encoding: Encoding, mut body: B, limits: &BodyLimits) -> Result<ReadBody, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -414,7 +437,11 @@ where
             inflater.push(&std::mem::take(&mut whole)).map_err(inflate_error)?;
             pieces = Some(inflater);
         }
-        reserve(limits, &mut reservation, whole.len() + pieces.as_ref().map_or(0, Inflater::output_bytes))?;
+        if let Err(error) = reserve(limits, &mut reservation, whole.len() + pieces.as_ref().map_or(0, Inflater::output_bytes)) {
+            drop((whole, pieces, reservation));
+            discard(body, limits.wire_bytes_max.saturating_sub(wire_bytes)).await;
+            return Err(error);
+        }
     }
     let bytes = match pieces {
         Some(inflater) => inflater.finish(),
@@ -567,6 +594,29 @@ mod tests {
             drop(first);
             assert_eq!(budget.used_bytes(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_body_that_finds_no_room_is_read_so_that_the_client_sees_the_answer() {
+        struct Pieces(Rc<std::cell::Cell<usize>>);
+        impl Body for Pieces {
+            type Data = Bytes;
+            type Error = Infallible;
+            fn poll_frame(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+                let left = self.0.get();
+                self.0.set(left.saturating_sub(1));
+                std::task::Poll::Ready((left > 0).then(|| Ok(hyper::body::Frame::data(Bytes::from(vec![b'x'; 1000])))))
+            }
+        }
+        let budget = Budget::new(1500);
+        let _held = budget.take(1000);
+        let left = Rc::new(std::cell::Cell::new(100));
+        let limits = BodyLimits { budget: Some(budget.clone()), ..BodyLimits::default() };
+        let error = read_raw_body(Pieces(left.clone()), &limits).await.unwrap_err();
+        assert_eq!((error, left.get(), budget.used_bytes()), (BodyError::Busy, 0, 1000));
     }
 
     #[test]

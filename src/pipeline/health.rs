@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::task::Stop;
 
@@ -48,6 +49,12 @@ impl Health {
     /// A source of a shard ended with an error.
     pub fn note_failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Resolves when Hydrant has been stopping for this long.
+    pub async fn stopping_for(&self, patience: Duration) {
+        self.stop.wait().await;
+        tokio::time::sleep(patience).await;
     }
 
     /// Counts a shard as ended when the guard is dropped, also by a panic.

@@ -9,12 +9,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::budget::{Budget, Reservation};
 use crate::clock;
-use crate::cursor::Journal;
+use crate::cursor::{Commit, Journal};
 use crate::deliver::Destination;
 use crate::error::Error;
 use crate::event::{Acknowledgement, Chunk, Origin, Sender, Span};
@@ -32,6 +33,9 @@ use crate::unwrap::{self, Unwrapped};
 
 /// Buffers that a shard keeps for reuse; more would only hold memory after a peak.
 const BUFFERS_KEPT_MAX: usize = 16;
+
+/// How long a sender's answer waits for a disk that fails when Hydrant is told to stop.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a chunk comes by its room in the budget.
 enum Room {
@@ -153,11 +157,13 @@ impl Gate {
         }
     }
 
-    /// Journals all chunks, then works on them: all of them are taken, or none.
-    async fn admit(&self, mut chunks: Vec<Chunk>, room: Room) -> Result<(), Refused> {
+    /// Gives all chunks to the journal, then works on them while it makes them durable: all of them are taken, or
+    /// none. What is returned resolves when they are durable.
+    async fn admit(&self, mut chunks: Vec<Chunk>, room: Room) -> Result<Commit, Refused> {
         let cost = chunks.iter().map(Chunk::cost_bytes).sum::<usize>();
         match room {
             Room::Waited => self.wait_for_room(cost).await?,
+            Room::Held(_) if !self.journal.has_room(cost) => return Err(Refused::Busy),
             Room::Held(held) if !self.budget.has_room(cost.saturating_sub(held.bytes())) => return Err(Refused::Busy),
             Room::Held(held) => drop(held),
         }
@@ -165,12 +171,7 @@ impl Gate {
             return Err(Refused::Stopping);
         }
         let reservations: Vec<Reservation> = chunks.iter().map(|chunk| self.budget.take(chunk.cost_bytes())).collect();
-        for chunk in &mut chunks {
-            if let Err(error) = self.journal.append(chunk).await {
-                tracing::error!(%error, "the journal cannot be written");
-                return Err(Refused::NotStored);
-            }
-        }
+        let commit = self.journal.append(&mut chunks);
         for (chunk, reservation) in chunks.into_iter().zip(reservations) {
             let handed = Handed { chunk, reservation };
             let offered = if self.keeps_all.get() { Err(handed) } else { self.mesh.borrow_mut().offer(handed) };
@@ -185,21 +186,52 @@ impl Gate {
                 }
             }
         }
-        Ok(())
+        Ok(commit)
     }
 
+    /// Waits until `cost` bytes fit into the budget and the journal takes them.
     async fn wait_for_room(&self, cost: usize) -> Result<(), Refused> {
-        while !self.budget.has_room(cost) {
-            let freed = self.budget.freed();
-            if self.budget.has_room(cost) {
+        self.wait_until(|| self.budget.has_room(cost) && self.journal.has_room(cost)).await
+    }
+
+    /// Waits until `cost` bytes fit into the budget, whatever the journal says: they come from there.
+    ///
+    /// # Errors
+    /// Hydrant stops before.
+    pub async fn wait_for_memory(&self, cost: usize) -> Result<(), Refused> {
+        self.wait_until(|| self.budget.has_room(cost)).await
+    }
+
+    async fn wait_until(&self, has_room: impl Fn() -> bool) -> Result<(), Refused> {
+        while !has_room() {
+            let (freed, written) = (self.budget.freed(), self.journal.freed());
+            if has_room() {
                 break;
             }
             tokio::select! {
                 () = freed => {}
+                () = written => {}
                 () = self.stop_now.wait() => return Err(Refused::Stopping),
             }
         }
         Ok(())
+    }
+
+    /// Waits until something is durable.
+    async fn durable(&self, commit: Commit, health: &Health) -> Result<(), Refused> {
+        tokio::select! {
+            committed = commit => committed.map_err(|error| {
+                tracing::error!(%error, "the journal cannot be written");
+                Refused::NotStored
+            }),
+            // A disk that fails must not keep the process from ending: these senders are not told that all is well.
+            () = health.stopping_for(COMMIT_PATIENCE) => Err(Refused::NotStored),
+        }
+    }
+
+    /// The journal of this shard.
+    pub fn journal(&self) -> &Rc<dyn Journal> {
+        &self.journal
     }
 
     fn process(&self, handed: Handed) {
@@ -316,8 +348,11 @@ impl SourcePort {
             return Ok(());
         }
         let mut chunks = self.chunks(framed);
+        // Who only reads on has nothing to wait for: the journal is told in the right order.
+        let is_answered = matches!(room, Room::Held(_));
         if self.acknowledge == Acknowledge::Receipt {
-            return self.gate.admit(chunks, room).await;
+            let commit = self.gate.admit(chunks, room).await?;
+            return if is_answered { self.gate.durable(commit, &self.health).await } else { Ok(()) };
         }
         let mut receipts = Vec::with_capacity(chunks.len());
         for chunk in &mut chunks {
@@ -444,6 +479,10 @@ impl Intake for Rc<SourcePort> {
             result
         });
         Box::pin(async move { admitted.await.unwrap_or(Err(Refused::NotStored)) })
+    }
+
+    fn committed(&self) -> LocalFuture<'_, Result<(), Refused>> {
+        Box::pin(async move { self.gate.durable(self.gate.journal.flush(), &self.health).await })
     }
 
     fn budget(&self) -> Arc<Budget> {

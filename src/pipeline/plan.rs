@@ -4,6 +4,7 @@
 //! run exactly what `run` runs. All mistakes are named at once. A plan is immutable and shared by all shards.
 
 pub(super) mod additions;
+mod journal;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use additions::EnricherPlan;
+pub use journal::{DiskPlan, JournalPlan};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -33,6 +35,7 @@ use crate::unwrap::{Layer, Layers};
 use crate::vrl::Condition;
 
 use additions::Additions;
+use journal::JournalConfig;
 
 /// Everything that a start needs to know.
 pub struct Plan {
@@ -48,6 +51,8 @@ pub struct Plan {
     pub rules: Rules,
     /// What works, but probably not as meant.
     pub warnings: Diagnostics,
+    /// Tells configurations apart, in the journal's records.
+    pub hash: u64,
     /// The file as written, for a reload to be compared with. References to secrets are not resolved in it.
     pub written: Section,
 }
@@ -59,6 +64,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Budget for event bytes.
     pub memory_bytes: usize,
+    /// What keeps events until they are delivered.
+    pub journal: JournalPlan,
     /// Number of shards; by default one for each CPU that this process may use.
     pub shards: usize,
     /// How long a stop waits for destinations.
@@ -252,21 +259,6 @@ fn default_drain_timeout() -> Interval {
     Interval(std::time::Duration::from_secs(30))
 }
 
-#[derive(Default, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct JournalConfig {
-    /// `memory`: acknowledged on receipt, lost if the process dies.
-    #[serde(default)]
-    r#type: JournalType,
-}
-
-#[derive(Clone, Copy, Default, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum JournalType {
-    #[default]
-    Memory,
-}
-
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceCommon {
@@ -338,12 +330,16 @@ impl Plan {
             return Err(diagnostics);
         }
         let Some(settings) = settings else { return Err(diagnostics) };
-        Ok(Self { settings, sources, enrichers, sinks, rules, warnings: diagnostics, written: root })
+        let ids: Vec<u8> = rules.rules.iter().flat_map(|rule| rule.id.bytes().chain([0])).collect();
+        let hash = u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c(&ids));
+        Ok(Self { settings, sources, enrichers, sinks, rules, warnings: diagnostics, hash, written: root })
     }
 }
 
 fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<Settings> {
-    let JournalConfig { r#type: JournalType::Memory } = top.journal;
+    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let shards = top.shards.unwrap_or(available).max(1);
+    let journal = top.journal.plan(root, shards, diagnostics);
     let admin = match top.admin.as_deref().map(str::parse::<Address>) {
         None => None,
         Some(Ok(Address::Ip { socket, transport: Transport::Any | Transport::Tcp })) if socket.ip().to_canonical().is_loopback() => {
@@ -363,11 +359,11 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
             None
         }
     };
-    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Some(Settings {
         data_dir: top.data_dir,
         memory_bytes: top.memory.map_or_else(budget::default_limit_bytes, |size| size.0),
-        shards: top.shards.unwrap_or(available).max(1),
+        shards,
+        journal,
         drain_timeout: top.drain_timeout,
         admin,
         profile: top.profile,

@@ -18,13 +18,14 @@ use crate::clock;
 use crate::cursor::Journal;
 use crate::enrich::{POLL_INTERVAL, Refresh};
 use crate::error::{Error, ErrorKind};
-use crate::journal::Memory;
+use crate::journal::{self, ChunkReader, Closer, Disk, Memory, Opened, Work};
 use crate::metrics::{self, Registry};
 use crate::net::listen::{self, Address};
 use crate::pipeline::health::Health;
 use crate::pipeline::intake::{Gate, SourcePort};
 use crate::pipeline::mesh::{self, Port};
-use crate::pipeline::plan::Plan;
+use crate::pipeline::plan::{JournalPlan, Plan};
+use crate::pipeline::recover::Recovery;
 use crate::pipeline::shard::{Common, Shard};
 use crate::task::{self, Stop, Stopper};
 
@@ -42,6 +43,43 @@ pub struct Running {
     threads: Vec<std::thread::JoinHandle<Result<usize, Error>>>,
     plans: watch::Sender<Arc<Plan>>,
     common: Common,
+    closer: Option<Closer>,
+}
+
+/// The journals of all shards, each with what an earlier run left for it.
+struct Journals {
+    shards: Vec<(ShardJournal, Vec<Work>)>,
+    closer: Option<Closer>,
+}
+
+/// One shard's journal, before it is on the shard's thread.
+enum ShardJournal {
+    Memory(Memory),
+    Disk(Disk, ChunkReader),
+}
+
+fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
+    let settings = &plan.settings;
+    let JournalPlan::Disk(disk) = &settings.journal else {
+        let (epoch, next) = (clock::now_ms() as u64, Arc::new(AtomicU64::new(0)));
+        let shards = (0..settings.shards).map(|_| (ShardJournal::Memory(Memory::new(epoch, next.clone())), Vec::new())).collect();
+        return Ok(Journals { shards, closer: None });
+    };
+    let options = journal::Options {
+        folder: settings.data_dir.join("journal"),
+        shards: settings.shards,
+        destinations: plan.sinks.iter().map(|sink| sink.name.to_string()).collect(),
+        sources: plan.sources.iter().map(|source| source.name.to_string()).collect(),
+        forget: disk.forget.clone(),
+        commit_interval: disk.commit_interval,
+        commit_bytes: disk.commit_bytes,
+        segment_bytes: disk.segment_bytes as u64,
+        max_bytes: disk.max_bytes as u64,
+        compress: disk.compress,
+    };
+    let Opened { journals, work, reader, closer, .. } = journal::open(&options, registry)?;
+    let shards = journals.into_iter().map(|journal| ShardJournal::Disk(journal, reader.clone())).zip(work).collect();
+    Ok(Journals { shards, closer: Some(closer) })
 }
 
 /// Starts every shard. `stop` ends the sources; [`Running::join`] waits for the rest.
@@ -61,20 +99,17 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let budget = Budget::new(plan.settings.memory_bytes);
     let (plans, plan) = watch::channel(plan);
     let common = Common { budget, plan, registry, health, taps };
-    let epoch = clock::now_ms() as u64;
-    let next = Arc::new(AtomicU64::new(0));
+    let Journals { shards: journals, closer } = open_journals(&common.plan.borrow(), &common.registry)?;
     let seed = batch_seed();
     let mut threads = Vec::new();
     // A stop that nobody sets: it comes when all shards have dropped their side.
     let (quiet, all_quiet) = task::pair();
     let quiet = Arc::new(quiet);
-    for (index, port) in mesh::mesh(shards).into_iter().enumerate() {
-        let (common, next) = (common.clone(), next.clone());
+    for (index, (port, journal)) in mesh::mesh(shards).into_iter().zip(journals).enumerate() {
+        let common = common.clone();
         let ends = Ends { stop: stop.clone(), quiet: quiet.clone(), all_quiet: all_quiet.clone() };
         let run = move || {
             let _guard = common.health.shard();
-            let sinks = common.plan.borrow().sinks.len();
-            let journal = Rc::new(Memory::new(epoch, next, sinks));
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no runtime").because(error))?;
             LocalSet::new().block_on(&runtime, shard(common, journal, port, ends, seed | (index as u128) << 48))
@@ -82,7 +117,7 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
         let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
         threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
     }
-    Ok(Running { threads, plans, common })
+    Ok(Running { threads, plans, common, closer })
 }
 
 impl Running {
@@ -104,7 +139,14 @@ impl Running {
                 }
             }
         }
-        failed.map_or(Ok(undelivered), Err)
+        let Some(closer) = self.closer else { return failed.map_or(Ok(undelivered), Err) };
+        if !closer.close() {
+            failed.get_or_insert_with(|| Error::new(ErrorKind::Storage, "close the journal", "the disk does not take it"));
+        }
+        if undelivered > 0 {
+            tracing::warn!(batches = undelivered, "not delivered in time; they stay in the journal for the next start");
+        }
+        failed.map_or(Ok(0), Err)
     }
 
     /// What the shards share: budget, metrics, health, taps, the plan.
@@ -134,11 +176,17 @@ struct Ends {
 }
 
 /// Runs one shard to its end. The first one runs the sources that are not sharded.
-async fn shard(common: Common, journal: Rc<Memory>, port: Port, ends: Ends, seed: u128) -> Result<usize, Error> {
+async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port: Port, ends: Ends, seed: u128) -> Result<usize, Error> {
     let is_first = port.index() == 0;
     let (stopper, stop_now) = task::pair();
+    let (journal, reader): (Rc<dyn Journal>, _) = match journal {
+        ShardJournal::Memory(memory) => (Rc::new(memory), None),
+        ShardJournal::Disk(disk, reader) => (Rc::new(disk), Some(reader)),
+    };
     let stages = Shard::new(&common, journal.clone(), seed)?;
-    let gate = Gate::new(common.budget.clone(), journal as Rc<dyn Journal>, stages, port, stop_now);
+    let gate = Gate::new(common.budget.clone(), journal, stages, port, stop_now);
+    let recovery = reader.map(|reader| Recovery::new(gate.clone(), reader, common.plan.borrow().clone(), common.registry.clone()));
+    let mut recovery = recovery.map(|recovery| tokio::task::spawn_local(recovery.run(work)));
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
     // A reload may bring enrichments where there were none.
@@ -160,6 +208,13 @@ async fn shard(common: Common, journal: Rc<Memory>, port: Port, ends: Ends, seed
             common.health.note_failed();
             failed.get_or_insert(error);
         }
+    }
+    if let Some(recovery) = &mut recovery {
+        tokio::select! {
+            _ = &mut *recovery => {}
+            () = ends.stop.wait() => {}
+        }
+        recovery.abort();
     }
     let undelivered = drain(&gate, ends, plan.settings.drain_timeout.0).await?;
     stopper.stop();

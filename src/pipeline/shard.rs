@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::batch::{Batcher, Items};
+use crate::batch::{Again, Batcher, Items};
 use crate::budget::Budget;
 use crate::cursor::Journal;
 use crate::decode::{Auto, Instance};
@@ -22,7 +22,7 @@ use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
 use crate::enrich::Bound;
 use crate::error::Error;
-use crate::event::{Chunk, Events, Flaw, Kind, OriginField, Slot};
+use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members, OriginField, Slot};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::health::Health;
@@ -60,8 +60,32 @@ pub struct Shard {
     masks: Vec<u64>,
     stages: Stages,
     rule_hits: Vec<Cell>,
+    /// By rule: what stands for it in the journal.
+    rule_keys: Vec<u64>,
     alerts: Cell,
     registry: Registry,
+    /// For chunks of an earlier run.
+    again: Option<Lines>,
+}
+
+/// What a pass over a chunk works with and counts into. That of [`Shard::again`] counts into nothing: those events
+/// were counted when they were received.
+struct Lines {
+    lines: Vec<LineState>,
+    rule_hits: Vec<Cell>,
+    alerts: Cell,
+}
+
+/// What is wanted of a chunk.
+enum Pass<'a> {
+    /// Everything.
+    Live,
+    /// Everything but this, by destination.
+    Rest(&'a [(usize, Members)]),
+    /// Only this, by destination, whatever the routes say now.
+    Owed(&'a [(usize, Members)]),
+    /// Only this, for a batch of this destination.
+    Batch(usize, &'a Members, &'a mut Again),
 }
 
 struct LineState {
@@ -167,8 +191,10 @@ impl Shard {
                 registry: registry.clone(),
             };
             let labels: &[(&str, &str)] = &[("component_id", &sink.name)];
+            let mut batcher = Batcher::new(batching, common.budget.clone(), seed + ((index as u128) << 64))?;
+            batcher.set_plan(plan.hash);
             sinks.push(SinkState {
-                batcher: Batcher::new(batching, common.budget.clone(), seed + ((index as u128) << 64))?,
+                batcher,
                 items: Items::default(),
                 destination: Destination::start(options),
                 routed: registry.cell(&metrics::EVENTS_ROUTED, labels),
@@ -178,6 +204,8 @@ impl Shard {
         }
         Ok(Self {
             rule_hits: rule_cells(&plan, registry),
+            rule_keys: rule_keys(&plan),
+            again: None,
             alerts: registry.cell(&metrics::ALERTS, &[]),
             stages: Stages::new(registry, plan.settings.profile),
             rows: vec![Vec::new(); sinks.len()],
@@ -198,6 +226,65 @@ impl Shard {
         self.plan = self.plans.borrow_and_update().clone();
         self.lines = lines(&self.plan, &self.registry);
         self.rule_hits = rule_cells(&self.plan, &self.registry);
+        self.rule_keys = rule_keys(&self.plan);
+        self.again = None;
+        self.sinks.iter_mut().for_each(|sink| sink.batcher.set_plan(self.plan.hash));
+    }
+
+    /// Takes a chunk of an earlier run through all stages: all of it but `had`, which destinations have or get in
+    /// batches.
+    ///
+    /// # Errors
+    /// A compressor's.
+    pub fn process_rest(&mut self, chunk: &Chunk, had: &[(usize, Members)]) -> Result<(), Error> {
+        self.process_again(chunk, Pass::Rest(had))
+    }
+
+    /// Takes what is owed of a chunk of an earlier run to those it is owed to.
+    ///
+    /// # Errors
+    /// A compressor's.
+    pub fn process_owed(&mut self, chunk: &Chunk, owed: &[(usize, Members)]) -> Result<(), Error> {
+        self.process_again(chunk, Pass::Owed(owed))
+    }
+
+    /// Adds members of a chunk of an earlier run to a batch that is built again.
+    ///
+    /// # Errors
+    /// A compressor's.
+    pub fn process_member(&mut self, chunk: &Chunk, sink: usize, members: &Members, again: &mut Again) -> Result<(), Error> {
+        self.process_again(chunk, Pass::Batch(sink, members, again))
+    }
+
+    fn process_again(&mut self, chunk: &Chunk, pass: Pass<'_>) -> Result<(), Error> {
+        if matches!(self.plans.has_changed(), Ok(true)) {
+            self.take_up_plan();
+        }
+        let plan = self.plan.clone();
+        let nowhere = Registry::default();
+        let again = || Lines { lines: lines(&plan, &nowhere), rule_hits: rule_cells(&plan, &nowhere), alerts: Cell::default() };
+        let mut again = self.again.take().unwrap_or_else(again);
+        self.swap(&mut again);
+        let done = self.work(usize::from(chunk.sender.source_index), chunk, pass);
+        self.swap(&mut again);
+        self.again = Some(again);
+        done
+    }
+
+    fn swap(&mut self, other: &mut Lines) {
+        std::mem::swap(&mut self.lines, &mut other.lines);
+        std::mem::swap(&mut self.rule_hits, &mut other.rule_hits);
+        std::mem::swap(&mut self.alerts, &mut other.alerts);
+    }
+
+    /// Gives a batch that was built again to its destination.
+    ///
+    /// # Errors
+    /// A compressor's.
+    pub fn finish_again(&mut self, sink: usize, again: Again) -> Result<(), Error> {
+        let Some(sink) = self.sinks.get_mut(sink) else { return Ok(()) };
+        sink.batcher.seal_again(again)?.into_iter().for_each(|held| sink.destination.send(held));
+        Ok(())
     }
 
     /// Takes a journaled chunk through all stages. Gives the buffer back for reuse.
@@ -209,11 +296,11 @@ impl Shard {
             self.take_up_plan();
         }
         let index = usize::from(chunk.sender.source_index);
-        self.work(index, &chunk)?;
+        self.work(index, &chunk, Pass::Live)?;
         Ok(chunk.into_buffers().0)
     }
 
-    fn work(&mut self, index: usize, chunk: &Chunk) -> Result<(), Error> {
+    fn work(&mut self, index: usize, chunk: &Chunk, pass: Pass<'_>) -> Result<(), Error> {
         let plan = self.plan.clone();
         let Some(line) = plan.sources.get(index).map(|source| &source.line) else { return Ok(()) };
         self.stages.begin();
@@ -225,12 +312,38 @@ impl Shard {
         self.stages.end(2);
         self.detect(line, index, chunk);
         self.stages.end(3);
-        self.route(line, index, chunk);
+        match &pass {
+            Pass::Live => self.route(line, index, chunk, &[]),
+            Pass::Rest(had) => self.route(line, index, chunk, had),
+            Pass::Owed(owed) => self.select(index, chunk, owed.iter().map(|(sink, members)| (*sink, members)), 0),
+            Pass::Batch(sink, members, again) => self.select(index, chunk, std::iter::once((*sink, *members)), again.id),
+        }
         self.stages.end(4);
-        if self.taps.is_watched() {
+        if self.taps.is_watched() && matches!(pass, Pass::Live) {
             self.show(line, index, chunk);
         }
-        self.encode(index, chunk)
+        let again = if let Pass::Batch(_, _, again) = pass { Some(again) } else { None };
+        self.encode(index, chunk, again)
+    }
+
+    /// Selects the rows of sets instead of routing. What is not there any more, which an alert is whose rule is
+    /// gone, is settled: it cannot be delivered.
+    fn select<'a>(&mut self, index: usize, chunk: &Chunk, wanted: impl Iterator<Item = (usize, &'a Members)>, batch: u128) {
+        self.rows.iter_mut().for_each(Vec::clear);
+        let events = &self.lines[index].events;
+        for (sink, members) in wanted {
+            let Some(rows) = self.rows.get_mut(sink) else { continue };
+            rows.extend(events.rows_of(members));
+            let mut gone = members.clone();
+            gone.remove(&events.members(chunk, rows));
+            if !gone.is_empty() {
+                tracing::warn!(chunk = %chunk.position, alerts = gone.alerts.len(), "alerts of rules that are gone are given up");
+                self.journal.settle(sink, batch, &[gone]);
+            }
+            if let Some(state) = self.sinks.get(sink) {
+                state.routed.add(rows.partition_point(|row| (*row as usize) < chunk.frames().len()) as u64);
+            }
+        }
     }
 
     fn decode(&mut self, line: &Line, index: usize, chunk: &Chunk) {
@@ -367,7 +480,7 @@ impl Shard {
             self.rule_hits[hit.rule as usize].add(1);
             if rules[hit.rule as usize].level > Level::Informational {
                 self.alerts.add(1);
-                let alert = events.push_alert(row, hit.rule);
+                let alert = events.push_alert(row, hit.rule, self.rule_keys[hit.rule as usize]);
                 if let Some(slot) = line.own.kind {
                     events.row_mut(chunk, alert).set_written(slot, Kind::Text, |out| out.extend_from_slice(b"alert"));
                 }
@@ -375,7 +488,8 @@ impl Shard {
         }
     }
 
-    fn route(&mut self, line: &Line, index: usize, chunk: &Chunk) {
+    /// Finds out who gets what, all but `had`, and tells the journal.
+    fn route(&mut self, line: &Line, index: usize, chunk: &Chunk, had: &[(usize, Members)]) {
         let state = &mut self.lines[index];
         let frames = chunk.frames().len();
         self.rows.iter_mut().for_each(Vec::clear);
@@ -397,11 +511,27 @@ impl Shard {
                 }
             }
         }
-        for (sink, (state, rows)) in self.sinks.iter().zip(&self.rows).enumerate() {
-            let count = rows.partition_point(|row| (*row as usize) < frames);
-            state.routed.add(count as u64);
-            state.filtered.add((frames - dropped.len() - count) as u64);
-            self.journal.cursor(sink).expect(chunk.position, count as u32);
+        let mut expected = Vec::new();
+        for (sink, (counters, rows)) in self.sinks.iter().zip(&mut self.rows).enumerate() {
+            let count = |rows: &[u32]| rows.partition_point(|row| (*row as usize) < frames);
+            counters.filtered.add((frames - dropped.len() - count(rows)) as u64);
+            if self.journal.keeps_verdicts() {
+                let mut members = state.events.members(chunk, rows);
+                for (_, had) in had.iter().filter(|(to, _)| *to == sink) {
+                    let mut left = members.clone();
+                    left.remove(had);
+                    rows.clear();
+                    rows.extend(state.events.rows_of(&left));
+                    members.add(had);
+                }
+                if !members.is_empty() {
+                    expected.push((sink, members));
+                }
+            }
+            counters.routed.add(count(rows) as u64);
+        }
+        if self.journal.keeps_verdicts() {
+            self.journal.decide(chunk.position, self.plan.hash, expected);
         }
     }
 
@@ -419,7 +549,7 @@ impl Shard {
         }
     }
 
-    fn encode(&mut self, index: usize, chunk: &Chunk) -> Result<(), Error> {
+    fn encode(&mut self, index: usize, chunk: &Chunk, mut again: Option<&mut Again>) -> Result<(), Error> {
         let LineState { decoders, runs, rows_of, events, .. } = &mut self.lines[index];
         for (number, sink) in self.sinks.iter_mut().enumerate() {
             rows_of.iter_mut().for_each(Vec::clear);
@@ -435,13 +565,16 @@ impl Shard {
                 sink.items.clear(sink.batcher.batching().separator);
                 decoder.encoders[number].encode(Selection { chunk, events, rows }, &mut sink.items);
                 self.stages.end(5);
+                if let Some(again) = &mut again {
+                    sink.batcher.add_again(again, chunk, events, rows, &sink.items)?;
+                    continue;
+                }
                 let added = sink.batcher.add(chunk, events, rows, &sink.items)?;
                 sink.sealed_early.add(added.sealed_early);
                 added.sealed.into_iter().for_each(|held| sink.destination.send(held));
                 self.stages.end(6);
                 for row in added.too_long {
-                    let event = events.event(chunk, row as usize);
-                    sink.destination.give_up(chunk, event, "longer than the destination takes")?;
+                    sink.destination.give_up(chunk, events, row, "longer than the destination takes")?;
                 }
             }
         }
@@ -478,6 +611,10 @@ impl Shard {
 
 fn lines(plan: &Plan, registry: &Registry) -> Vec<LineState> {
     plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, plan, registry)).collect()
+}
+
+fn rule_keys(plan: &Plan) -> Vec<u64> {
+    plan.rules.rules.iter().map(|rule| AlertKey::rule(&rule.id)).collect()
 }
 
 fn rule_cells(plan: &Plan, registry: &Registry) -> Vec<Cell> {

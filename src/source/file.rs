@@ -412,6 +412,8 @@ impl Files {
         }
         self.note();
         if std::mem::take(&mut self.changed) {
+            // What was noted was given to the journal before; from here on it is durable.
+            self.intake.committed().await.map_err(|refused| not_taken(refused, &self.folder))?;
             let (checkpoints, folder) = (self.checkpoints.clone(), self.folder.clone());
             let saved = blocking(move || checkpoints.save(&folder)).await?;
             saved.map_err(|error| storage("write the checkpoints", &self.folder, error))?;

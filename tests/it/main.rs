@@ -21,6 +21,7 @@ mod file;
 mod firehose;
 mod hec;
 mod http;
+mod kill;
 mod mistakes;
 mod process;
 mod registry;

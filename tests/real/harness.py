@@ -22,6 +22,12 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = pathlib.Path(os.environ.get("HYDRANT_REAL_DIR", ROOT / "target/real")).resolve()
 DEBIAN = CACHE / "debian"
+# rsyslog and loggen, and what they need to run where they are not installed.
+DEBIAN_LIBRARIES = DEBIAN / "usr/lib/x86_64-linux-gnu"
+DEBIAN_ENVIRONMENT = {
+    **os.environ, "SYSLOGNG_PREFIX": str(DEBIAN / "usr"),
+    "LD_LIBRARY_PATH": f"{DEBIAN_LIBRARIES}:{DEBIAN / 'lib/x86_64-linux-gnu'}:{DEBIAN / 'usr/lib/syslog-ng'}",
+}
 CASES = ROOT / "tests/cases/samples"
 FULL = "--full" in sys.argv
 

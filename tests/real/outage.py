@@ -8,6 +8,7 @@
 3. SIGTERM under load by HTTP and TCP: what was answered with 200 is delivered, the exit code is 0, the ledger balances.
 """
 import http.client
+import random
 import re
 import socket
 import threading
@@ -25,13 +26,10 @@ BUDGET_MIB = 512 if harness.FULL else 128
 # has about 20 MiB, one that was busy keeps freed pages.
 BASE_MIB = 150
 
-# Hex digits at random do not compress well, so that a small budget fills.
-NOISE = "".join(f"{(number * 2654435761) % 2**32:08x}" for number in range(4096))
-
 
 def line(number, size=200):
-    start = number * 37 % (len(NOISE) - size)
-    return f"<134>1 2026-11-21T08:00:00Z fw app - - - event {number:08} {NOISE[start:start + size]}\n"
+    # Hex digits at random compress to little over a half, so that a budget fills as it would with real logs.
+    return f"<134>1 2026-11-21T08:00:00Z fw app - - - event {number:08} {random.Random(number).randbytes(size // 2).hex()}\n"
 
 
 NUMBER = re.compile(r"event (\d{8}) ")

@@ -25,11 +25,6 @@ LINES, DATAGRAMS = (200_000, 20_000) if harness.FULL else (5_000, 2_000)
 # One logger process sends this many datagrams at once: the default socket buffer holds about 280 of them.
 BURST = 100
 
-LIBRARIES = harness.DEBIAN / "usr/lib/x86_64-linux-gnu"
-ENVIRONMENT = {
-    **harness.os.environ, "SYSLOGNG_PREFIX": str(harness.DEBIAN / "usr"),
-    "LD_LIBRARY_PATH": f"{LIBRARIES}:{harness.DEBIAN / 'lib/x86_64-linux-gnu'}:{harness.DEBIAN / 'usr/lib/syslog-ng'}",
-}
 DATA = r'[zoo@123 tiger="hun\"g\]ry" lion=""]'
 
 
@@ -125,7 +120,7 @@ def loggen(servers):
             ("tls", LINES, ["-U", "-r", 1_000_000], inet("tls")),
             ("tls", LINES, ["-U", "-r", 1_000_000, *proto], inet("tls")),
             ("unix", LINES, ["-x", "-S", "-r", 1_000_000], [servers.socket["unix"]])):
-        done = servers.stage.run([harness.DEBIAN / "usr/bin/loggen", "-n", count, "-I", 100, "-s", 300, *options, *target], env=ENVIRONMENT)
+        done = servers.stage.run([harness.DEBIAN / "usr/bin/loggen", "-n", count, "-I", 100, "-s", 300, *options, *target], env=harness.DEBIAN_ENVIRONMENT)
         is_proto = bool(set(proto) & set(options))
         fields = {"process.name": "prg00000", "process.pid": 1234, "host.hostname": "localhost", "log.syslog.facility.code": 4,
                   "log.syslog.severity.code": 6, "log.syslog.structured_data": DATA if is_proto else None}
@@ -147,8 +142,8 @@ module(load="imptcp")
 input(type="imptcp" address="127.0.0.1" port="{port}")
 {actions}
 """)
-    servers.stage.start(name, [harness.DEBIAN / "usr/sbin/rsyslogd", "-n", "-f", config, "-i", folder / "pid", "-M", LIBRARIES / "rsyslog"],
-                        env=ENVIRONMENT)
+    servers.stage.start(name, [harness.DEBIAN / "usr/sbin/rsyslogd", "-n", "-f", config, "-i", folder / "pid", "-M", harness.DEBIAN_LIBRARIES / "rsyslog"],
+                        env=harness.DEBIAN_ENVIRONMENT)
 
     def is_open():
         try:
@@ -206,7 +201,7 @@ def refusals(servers):
         before = servers.refused("mtls")
     # loggen cannot show any certificate, and fails.
     try:
-        servers.stage.run([harness.DEBIAN / "usr/bin/loggen", "-n", 10, "-i", "-S", "-U", "127.0.0.1", servers.port["mtls"]], env=ENVIRONMENT)
+        servers.stage.run([harness.DEBIAN / "usr/bin/loggen", "-n", 10, "-i", "-S", "-U", "127.0.0.1", servers.port["mtls"]], env=harness.DEBIAN_ENVIRONMENT)
     except harness.Failure:
         pass
     eventually("the refusal of loggen", lambda: servers.refused("mtls") > before)

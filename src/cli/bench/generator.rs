@@ -244,13 +244,13 @@ impl Pace {
         if self.rate <= 0.0 {
             return u64::MAX;
         }
-        let most = self.rate * CATCH_UP_MS as f64 / 1000.0;
+        let most = (self.rate * CATCH_UP_MS as f64 / 1000.0).max(1.0);
         loop {
             let open = self.since.elapsed().as_secs_f64() * self.rate - self.given - sent as f64;
             if open >= 1.0 {
                 // What could not be sent in time is not sent later in one gush.
                 self.given += (open - most).max(0.0);
-                return open.min(most.max(1.0)) as u64;
+                return open.min(most) as u64;
             }
             std::thread::sleep(PAUSE);
         }

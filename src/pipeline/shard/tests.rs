@@ -53,14 +53,13 @@ impl Bench {
             bytes.extend_from_slice(line.as_bytes());
         }
         let chunk = Chunk::new(bytes, frames, sender, 1_795_240_800_000);
-        let sinks = plan.sinks.len();
         let (_stopper, stop) = task::pair();
         let (_plans, plan) = watch::channel(plan);
         let (health, taps) = (Health::new(1, 1, stop), Arc::default());
         let common = Common { budget: Budget::new(1 << 30), plan, registry: Registry::default(), health, taps };
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let shard = LocalSet::new().block_on(&runtime, async {
-            let journal = Rc::new(Memory::new(1, Arc::new(AtomicU64::new(0)), sinks));
+            let journal = Rc::new(Memory::new(1, Arc::new(AtomicU64::new(0))));
             Shard::new(&common, journal, 1).unwrap()
         });
         let mut bench = Self { folder, shard, chunk };
@@ -69,7 +68,7 @@ impl Bench {
     }
 
     fn work(&mut self) {
-        self.shard.work(0, &self.chunk).unwrap();
+        self.shard.work(0, &self.chunk, Pass::Live).unwrap();
     }
 
     /// A field of every row, `-` for a missing one.

@@ -1,0 +1,476 @@
+//! `disk`: a log and a writer thread for each shard.
+//!
+//! A shard encodes what it has to say and queues it; the thread collects for `commit_interval` or until
+//! `commit_bytes`, commits, and tells who waits. While the disk fails it tries again for as long as it takes; what is
+//! not durable stays in memory, and nothing more is taken than [`BACKLOG_BYTES_MAX`].
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::adopt::{self, Adopted, Work};
+use super::content::write_chunk;
+use super::record::Key;
+use super::recover::{self, ChunkReader, Damage};
+use super::segment::{Log, file_name};
+use super::state::{Batch, Entry, Names, NewChunk};
+use super::storage::{Folder, Storage};
+use crate::budget::{Budget, Reservation};
+use crate::clock;
+use crate::cursor::{Commit, Journal, Manifest};
+use crate::error::{Error, ErrorKind};
+use crate::event::{Chunk, Members, Position};
+use crate::metrics::{self, Registry};
+use crate::task::LocalFuture;
+
+/// Bytes of one shard that may be on their way to the disk: some commits of a disk that writes 500 MB/s and takes
+/// 10 ms to sync.
+const BACKLOG_BYTES_MAX: usize = 16 << 20;
+
+/// Wait after the first failure of the disk; doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest wait: a disk that has room again is used within this time.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// How often a failure that goes on is told.
+const TELL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long a stop waits for a disk that fails.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The file that has the last epoch that was given out.
+const EPOCH: &str = "epoch";
+
+/// What a journal needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Number of logs.
+    pub shards: usize,
+    /// Names of the destinations, in the order of the plan.
+    pub destinations: Vec<String>,
+    /// Names of the sources, in the order of the plan.
+    pub sources: Vec<String>,
+    /// Names that are gone: what waits for them is given up.
+    pub forget: Vec<String>,
+    /// How long a commit waits for more.
+    pub commit_interval: Duration,
+    /// Bytes at which it does not wait any longer.
+    pub commit_bytes: usize,
+    /// Size of a segment.
+    pub segment_bytes: u64,
+    /// Bytes that all segments may take.
+    pub max_bytes: u64,
+    /// Whether chunks are compressed.
+    pub compress: bool,
+}
+
+/// A journal that is open.
+pub struct Opened {
+    /// One for each shard.
+    pub journals: Vec<Disk>,
+    /// For each shard: what an earlier run left.
+    pub work: Vec<Vec<Work>>,
+    /// Reads the chunks of that work.
+    pub reader: ChunkReader,
+    /// What of the earlier run's logs cannot be read.
+    pub damage: Vec<Damage>,
+    /// Ends the writers.
+    pub closer: Closer,
+}
+
+/// Opens the journal, takes over what an earlier run left, and starts the writers.
+///
+/// # Errors
+/// Another process has it; the disk; events that wait for a destination or source that is gone.
+pub fn open(options: &Options, registry: &Registry) -> Result<Opened, Error> {
+    let failed = |error: io::Error| {
+        let error = Error::new(ErrorKind::Storage, "open the journal", error.to_string());
+        error.with("folder", options.folder.display())
+    };
+    open_on(&(Arc::new(Folder::lock(&options.folder).map_err(failed)?) as Arc<dyn Storage>), options, registry)
+}
+
+/// As [`open`], on any storage.
+pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &Registry) -> Result<Opened, Error> {
+    let started = start_logs(storage, options)?;
+    let Started { logs, work, owners, damage, reader, used_bytes, forgotten, torn_bytes } = started;
+    for (name, count) in forgotten {
+        tracing::warn!(name, count, "events that waited for what the configuration does not have any more are given up");
+        registry.cell(&metrics::EVENTS_DROPPED, &[("component_id", &name), ("reason", "forgotten")]).add(count);
+    }
+    for damage in &damage {
+        tracing::error!(?damage, "a part of the journal cannot be read");
+    }
+    registry.cell(&metrics::JOURNAL_DAMAGE, &[]).add(damage.len() as u64);
+    if torn_bytes > 0 {
+        tracing::info!(
+            bytes = torn_bytes,
+            "the journal ends with what was being written when Hydrant died; nobody was told that it is durable"
+        );
+    }
+    let mut queues = Vec::new();
+    let mut receivers = Vec::new();
+    for _ in &logs {
+        let (queue, receiver) = mpsc::channel();
+        queues.push(queue);
+        receivers.push(receiver);
+    }
+    let full_bytes = options.max_bytes.saturating_sub(options.segment_bytes * options.shards as u64);
+    let backlogs = (0..options.shards).map(|_| Budget::new(BACKLOG_BYTES_MAX)).collect();
+    let failing = (0..options.shards).map(|_| AtomicBool::new(false)).collect();
+    let shared = Arc::new(Shared { queues, owners, backlogs, failing, closing: AtomicBool::new(false), used_bytes, full_bytes });
+    registry.cell(&metrics::JOURNAL_LIMIT, &[]).set(options.max_bytes);
+    let mut threads = Vec::new();
+    let mut journals = Vec::new();
+    for (own, ((log, epoch), queue)) in logs.into_iter().zip(receivers).enumerate() {
+        let writer = Writer {
+            log,
+            own,
+            queue,
+            shared: shared.clone(),
+            commit: (options.commit_interval, options.commit_bytes),
+            counters: Counters::new(registry, own),
+        };
+        let thread = std::thread::Builder::new().name(format!("hydrant-log-{own}")).spawn(move || writer.run());
+        let failed = |error: io::Error| Error::new(ErrorKind::Unexpected, "open the journal", "no thread").because(error);
+        threads.push(thread.map_err(failed)?);
+        journals.push(Disk { shared: shared.clone(), own, epoch, next: Cell::new(0), compress: options.compress });
+    }
+    Ok(Opened { journals, work, reader, damage, closer: Closer { shared, threads } })
+}
+
+/// What is there before the writers run.
+pub(super) struct Started {
+    /// Each with its epoch.
+    pub(super) logs: Vec<(Log, u64)>,
+    pub(super) work: Vec<Vec<Work>>,
+    pub(super) owners: HashMap<u64, usize>,
+    pub(super) damage: Vec<Damage>,
+    pub(super) reader: ChunkReader,
+    pub(super) used_bytes: Arc<AtomicU64>,
+    pub(super) forgotten: std::collections::BTreeMap<String, u64>,
+    pub(super) torn_bytes: u64,
+}
+
+pub(super) fn start_logs(storage: &Arc<dyn Storage>, options: &Options) -> Result<Started, Error> {
+    let failed = |error: io::Error| {
+        let error = Error::new(ErrorKind::Storage, "open the journal", error.to_string());
+        error.with("folder", options.folder.display())
+    };
+    // What an earlier run removed must not come back when nothing speaks of it any more.
+    storage.sync_folder().map_err(failed)?;
+    let mut loaded = recover::load(&**storage, false).map_err(failed)?;
+    for ((epoch, segment), end) in &loaded.ends {
+        // The room that was kept for records to come. And what a process wrote that was killed may be nowhere but in
+        // the cache: it has been read, so from here on it has to stay.
+        storage.shrink(&file_name(*epoch, *segment), *end).map_err(failed)?;
+        loaded.files.entry((*epoch, *segment)).and_modify(|bytes| *bytes = (*bytes).min(*end));
+    }
+    let first = next_epoch(&**storage, &loaded, options.shards as u64).map_err(failed)?;
+    let mut names = Names { destinations: options.destinations.clone(), sources: options.sources.clone() };
+    let damage = std::mem::take(&mut loaded.damage);
+    let reader = ChunkReader::new(storage.clone(), loaded.secrets.clone());
+    let used_bytes = Arc::new(AtomicU64::new(loaded.files.values().sum()));
+    let torn_bytes = loaded.torn_bytes;
+    let Adopted { states, work, mut owners, forgotten } = adopt::adopt(loaded, &mut names, &options.forget, options.shards)?;
+    let mut logs = Vec::new();
+    for (index, state) in states.into_iter().enumerate() {
+        let epoch = first + index as u64;
+        owners.insert(epoch, index);
+        let key = Key { secret: RandomState::new().hash_one(epoch), epoch, segment: 0 };
+        let log = Log::new(storage.clone(), key, names.clone(), state).with_segments(options.segment_bytes, used_bytes.clone());
+        logs.push((log, epoch));
+    }
+    // Only when all snapshots are durable may what they were made from go.
+    logs.iter_mut().try_for_each(|(log, _)| log.begin()).map_err(failed)?;
+    logs.iter_mut().try_for_each(|(log, _)| log.free().map(drop)).map_err(failed)?;
+    Ok(Started { logs, work, owners, damage, reader, used_bytes, forgotten, torn_bytes })
+}
+
+/// The first of `count` epochs that were never used, durably taken. Not below the clock, so that positions of the
+/// `memory` journal do not come again.
+fn next_epoch(storage: &dyn Storage, loaded: &recover::Loaded, count: u64) -> io::Result<u64> {
+    let stored = storage.read(EPOCH, 0, 32).ok().and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<u64>().ok());
+    let seen = loaded.files.keys().map(|(epoch, _)| *epoch).max();
+    let after = stored.max(seen).map_or(0, |epoch| epoch + 1);
+    let first = after.max(clock::now_ms().unsigned_abs());
+    storage.replace(EPOCH, format!("{}\n", first + count - 1).as_bytes())?;
+    Ok(first)
+}
+
+struct Shared {
+    queues: Vec<mpsc::Sender<Message>>,
+    /// Which log answers for an epoch.
+    owners: HashMap<u64, usize>,
+    /// What is on its way, by log.
+    backlogs: Vec<Arc<Budget>>,
+    failing: Vec<AtomicBool>,
+    closing: AtomicBool,
+    used_bytes: Arc<AtomicU64>,
+    /// Above this nothing is taken any more.
+    full_bytes: u64,
+}
+
+impl Shared {
+    /// Wakes those who wait for room although nothing of their own backlog was freed.
+    fn wake(&self) {
+        self.backlogs.iter().for_each(|backlog| drop(backlog.take(1)));
+    }
+
+    fn send(&self, owner: usize, entry: Entry, reservation: Option<Reservation>) -> Commit {
+        let (committed, receiver) = oneshot::channel();
+        // A writer that has ended drops the message, which the receiver sees.
+        if let Some(queue) = self.queues.get(owner) {
+            let _ = queue.send(Message { entry, committed, reservation });
+        }
+        Commit::pending(receiver)
+    }
+
+    fn owner(&self, position: Position) -> Option<usize> {
+        self.owners.get(&position.epoch).copied()
+    }
+
+    /// Sets of chunks, by the log that answers for them.
+    fn by_owner(&self, members: &[Members]) -> Vec<(usize, Vec<Members>)> {
+        let mut parts: Vec<(usize, Vec<Members>)> = Vec::new();
+        for members in members.iter().filter(|members| !members.is_empty()) {
+            let Some(owner) = self.owner(members.chunk) else { continue };
+            match parts.iter_mut().find(|(log, _)| *log == owner) {
+                Some((_, part)) => part.push(members.clone()),
+                None => parts.push((owner, vec![members.clone()])),
+            }
+        }
+        parts
+    }
+}
+
+struct Message {
+    entry: Entry,
+    committed: oneshot::Sender<()>,
+    reservation: Option<Reservation>,
+}
+
+/// Ends the writers when the shards have ended.
+pub struct Closer {
+    shared: Arc<Shared>,
+    threads: Vec<std::thread::JoinHandle<bool>>,
+}
+
+impl Closer {
+    /// Makes durable what is on its way. False if the disk did not take it.
+    pub fn close(self) -> bool {
+        self.shared.closing.store(true, Ordering::Release);
+        for owner in 0..self.threads.len() {
+            drop(self.shared.send(owner, Entry::Flush, None));
+        }
+        // All of them, whatever the first ones say.
+        let ended: Vec<bool> = self.threads.into_iter().map(|thread| thread.join().unwrap_or(false)).collect();
+        ended.into_iter().all(|is_durable| is_durable)
+    }
+}
+
+/// The journal of one shard.
+pub struct Disk {
+    shared: Arc<Shared>,
+    own: usize,
+    epoch: u64,
+    next: Cell<u64>,
+    compress: bool,
+}
+
+impl Journal for Disk {
+    fn has_room(&self, bytes: usize) -> bool {
+        let shared = &self.shared;
+        let is_failing = shared.failing[self.own].load(Ordering::Relaxed);
+        let is_full = shared.used_bytes.load(Ordering::Relaxed) > shared.full_bytes;
+        // A large request must not wait for the moment in which nothing at all is on its way.
+        !is_failing && !is_full && shared.backlogs[self.own].has_room(bytes.min(BACKLOG_BYTES_MAX / 4))
+    }
+
+    fn freed(&self) -> LocalFuture<'_, ()> {
+        Box::pin(self.shared.backlogs[self.own].freed())
+    }
+
+    fn append(&self, chunks: &mut [Chunk]) -> Commit {
+        let mut new = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let frames = chunk.frames().len();
+            chunk.position = Position { epoch: self.epoch, sequence: self.next.get() };
+            self.next.set(self.next.get() + frames.max(1) as u64);
+            let (body, flags) = write_chunk(chunk, self.compress);
+            new.push(NewChunk { position: chunk.position, source: chunk.sender.source_index, frames: frames as u32, body, flags });
+        }
+        let reservation = self.shared.backlogs[self.own].take(new.iter().map(|chunk| chunk.body.capacity()).sum());
+        self.shared.send(self.own, Entry::Chunks(new), Some(reservation))
+    }
+
+    fn flush(&self) -> Commit {
+        self.shared.send(self.own, Entry::Flush, None)
+    }
+
+    fn keeps_verdicts(&self) -> bool {
+        true
+    }
+
+    fn decide(&self, chunk: Position, plan: u64, expected: Vec<(usize, Members)>) {
+        if let Some(owner) = self.shared.owner(chunk) {
+            let expected = expected.into_iter().map(|(destination, members)| (destination as u16, members)).collect();
+            drop(self.shared.send(owner, Entry::Verdict(chunk, plan, expected), None));
+        }
+    }
+
+    fn seal<'a>(&'a self, destination: usize, manifest: Manifest<'a>) -> LocalFuture<'a, Result<(), Error>> {
+        let parts = self.shared.by_owner(manifest.members);
+        let commits: Vec<Commit> = parts
+            .into_iter()
+            .map(|(owner, members)| {
+                let batch = Batch {
+                    destination: destination as u16,
+                    id: manifest.batch,
+                    plan: manifest.plan,
+                    partition: manifest.partition.into(),
+                    oldest_ms: manifest.oldest_ms,
+                    members,
+                };
+                self.shared.send(owner, Entry::Manifest(batch), None)
+            })
+            .collect();
+        Box::pin(async move {
+            for commit in commits {
+                commit.await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn settle(&self, destination: usize, batch: u128, members: &[Members]) {
+        for (owner, members) in self.shared.by_owner(members) {
+            drop(self.shared.send(owner, Entry::Settled(destination as u16, batch, members), None));
+        }
+    }
+
+    fn give_up(&self, chunk: Position) {
+        if let Some(owner) = self.shared.owner(chunk) {
+            drop(self.shared.send(owner, Entry::Lost(chunk), None));
+        }
+    }
+}
+
+struct Counters {
+    commits: metrics::Cell,
+    bytes: metrics::Cell,
+    failures: metrics::Cell,
+    failing: metrics::Cell,
+    used: metrics::Cell,
+    open: metrics::Cell,
+}
+
+impl Counters {
+    fn new(registry: &Registry, own: usize) -> Self {
+        let shard = own.to_string();
+        let cell = |family| registry.cell(family, &[("shard", &shard)]);
+        Self {
+            commits: cell(&metrics::JOURNAL_COMMITS),
+            bytes: cell(&metrics::JOURNAL_BYTES),
+            failures: cell(&metrics::JOURNAL_FAILURES),
+            failing: cell(&metrics::JOURNAL_FAILING),
+            used: registry.cell(&metrics::JOURNAL_USED, &[]),
+            open: cell(&metrics::JOURNAL_OPEN),
+        }
+    }
+}
+
+struct Writer {
+    log: Log,
+    own: usize,
+    queue: mpsc::Receiver<Message>,
+    shared: Arc<Shared>,
+    commit: (Duration, usize),
+    counters: Counters,
+}
+
+impl Writer {
+    /// Runs until it is closed; false if the disk did not take everything.
+    fn run(mut self) -> bool {
+        let mut entries = Vec::new();
+        let mut waiting = Vec::new();
+        while !self.shared.closing.load(Ordering::Acquire) {
+            let Ok(first) = self.queue.recv() else { break };
+            let deadline = Instant::now() + self.commit.0;
+            let mut bytes = 0;
+            let mut next = Some(first);
+            while let Some(Message { entry, committed, reservation }) = next.take() {
+                bytes += entry.bytes();
+                entries.push(entry);
+                waiting.push((committed, reservation));
+                if bytes < self.commit.1 {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    next = self.queue.recv_timeout(left).ok();
+                }
+            }
+            if !self.make_durable(&mut entries, bytes) {
+                return false;
+            }
+            for (committed, reservation) in waiting.drain(..) {
+                drop(reservation);
+                // Most do not wait for it.
+                let _ = committed.send(());
+            }
+            self.free();
+        }
+        // What came between the last commit and the end; and the mark that says that the rest is durable.
+        for message in self.queue.try_iter() {
+            entries.push(message.entry);
+        }
+        self.make_durable(&mut entries, 0) && self.make_durable(&mut entries, 0)
+    }
+
+    fn make_durable(&mut self, entries: &mut Vec<Entry>, bytes: usize) -> bool {
+        let mut pause = RETRY_FIRST;
+        let mut told: Option<Instant> = None;
+        let start = Instant::now();
+        while let Err(error) = self.log.commit(entries) {
+            self.counters.failures.add(1);
+            self.counters.failing.set(1);
+            self.shared.failing[self.own].store(true, Ordering::Relaxed);
+            if told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
+                tracing::error!(%error, log = self.own, "the journal cannot be written; senders are held back, nothing is acknowledged");
+                told = Some(Instant::now());
+            }
+            if self.shared.closing.load(Ordering::Acquire) && start.elapsed() > CLOSE_PATIENCE {
+                return false;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        if told.is_some() {
+            tracing::info!(log = self.own, seconds = start.elapsed().as_secs(), "the journal can be written again");
+            self.counters.failing.set(0);
+            self.shared.failing[self.own].store(false, Ordering::Relaxed);
+            self.shared.wake();
+        }
+        self.counters.commits.add(1);
+        self.counters.bytes.add(bytes as u64);
+        self.counters.open.set(self.log.state().chunks.len() as u64);
+        true
+    }
+
+    fn free(&mut self) {
+        match self.log.free() {
+            Ok(true) => self.shared.wake(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, log = self.own, "segments that nobody needs any more cannot be removed"),
+        }
+        self.counters.used.set(self.shared.used_bytes.load(Ordering::Relaxed));
+    }
+}

@@ -1,0 +1,726 @@
+//! The journal on a disk that fails, held against an oracle that knows what was promised.
+//!
+//! Each case is a seed: some runs of a journal, each with appends, verdicts, batches, settlements and commits on one
+//! to three logs, ended by a crash (of the process or of the machine), while the disk fails, fills up and rots. After
+//! every crash: every chunk that was acknowledged and not settled is there with its bytes, nothing is there that
+//! was never appended, a transaction is there as a whole or not at all, what was durably settled stays settled, a
+//! durable manifest has its name and members. `HYDRANT_CASES` sets the number of cases, `HYDRANT_SEED` the first.
+
+mod disk;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::adopt::Work;
+use super::content::write_chunk;
+use super::disk::{Options, Started, start_logs};
+use super::record::{Found, Key, Kind, scan};
+use super::recover::{ChunkReader, Loaded, Place, load};
+use super::segment::{RECORDS_START, parse_name};
+use super::state::{Batch, Entry, NewChunk};
+use super::storage::Storage;
+use crate::cursor::{Journal as _, Manifest};
+use crate::event::{AlertKey, Chunk, Members, Position, Sender, Span};
+use crate::metrics::{self, Registry};
+use disk::{Disk, Faults};
+
+/// Cases of an ordinary run of the tests.
+const CASES: u64 = 1_000;
+
+/// SplitMix64.
+#[derive(Clone, Default)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+}
+
+/// What the oracle knows of a chunk.
+#[derive(Clone)]
+struct Known {
+    bytes: Vec<u8>,
+    frames: usize,
+    /// Chunks of the same transaction.
+    transaction: Vec<Position>,
+    /// Somebody was told that it is durable.
+    acknowledged: bool,
+    decided: Told<bool>,
+    /// By destination.
+    shares: BTreeMap<String, (Told<Members>, Told<Members>)>,
+}
+
+/// What was said, and what of it is durable.
+#[derive(Clone, Default)]
+struct Told<T> {
+    said: T,
+    durable: T,
+}
+
+impl Known {
+    fn is_done(&self, durable: bool) -> bool {
+        let of = |told: &Told<Members>| if durable { told.durable.clone() } else { told.said.clone() };
+        let is_decided = if durable { self.decided.durable } else { self.decided.said };
+        is_decided && self.shares.values().all(|(expected, settled)| of(expected).is_within(&of(settled)))
+    }
+}
+
+struct KnownBatch {
+    destination: String,
+    partition: Box<str>,
+    oldest_ms: i64,
+    /// What it began with, and what is left of that.
+    all: Vec<Members>,
+    members: Vec<Members>,
+    durable: bool,
+}
+
+/// Prints the seed of the case that fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test's output, which is shown because it fails.
+            let _ = writeln!(std::io::stderr(), "failed with HYDRANT_SEED={}", self.0);
+        }
+    }
+}
+
+struct Case {
+    random: Random,
+    disk: Disk,
+    chunks: BTreeMap<Position, Known>,
+    /// Everything that was ever appended.
+    ever: BTreeMap<Position, Known>,
+    /// Where bits have flipped: what was settled may come again.
+    rotten: Vec<(String, usize)>,
+    /// Found unreadable before.
+    dead: BTreeSet<Position>,
+    batches: BTreeMap<u128, KnownBatch>,
+    epochs: BTreeSet<u64>,
+    next_batch: u128,
+}
+
+/// One run of the journal.
+struct Run {
+    started: Started,
+    names: Vec<String>,
+    /// What was said to each log and is not committed.
+    queues: Vec<Vec<Entry>>,
+    next: Vec<u64>,
+}
+
+const DESTINATIONS: [&str; 3] = ["lake", "siem", "chat"];
+
+fn options(names: &[String], shards: usize) -> Options {
+    Options {
+        folder: PathBuf::from("simulated"),
+        shards,
+        destinations: names.to_vec(),
+        sources: vec!["fw".into()],
+        forget: Vec::new(),
+        commit_interval: Duration::ZERO,
+        commit_bytes: 1,
+        segment_bytes: 6 * 1024,
+        max_bytes: 1 << 30,
+        compress: false,
+    }
+}
+
+fn sender(source: &str) -> Arc<Sender> {
+    Arc::new(Sender { source: source.into(), source_index: 0 })
+}
+
+impl Case {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let disk = Disk::new(random.next());
+        Self {
+            random,
+            disk,
+            chunks: BTreeMap::new(),
+            ever: BTreeMap::new(),
+            rotten: Vec::new(),
+            dead: BTreeSet::new(),
+            batches: BTreeMap::new(),
+            epochs: BTreeSet::new(),
+            next_batch: 1,
+        }
+    }
+
+    fn run(&mut self) {
+        for round in 0..1 + self.random.below(4) {
+            self.disk.set_faults(Faults { rate: if self.random.one_in(2) { self.random.below(80) } else { 0 }, space: None });
+            let Some(mut run) = self.start() else {
+                self.crash(false);
+                continue;
+            };
+            for _ in 0..self.random.below(40) {
+                self.step(&mut run);
+            }
+            // A disk that never fails again takes everything.
+            if self.random.one_in(3) {
+                self.disk.set_faults(Faults::default());
+                (0..run.queues.len()).for_each(|log| assert!(self.commit(&mut run, log), "the disk is well"));
+            }
+            let rots = round > 0 && self.random.one_in(3);
+            self.crash(rots);
+        }
+    }
+
+    fn start(&mut self) -> Option<Run> {
+        let mut names: Vec<String> = DESTINATIONS.iter().map(ToString::to_string).collect();
+        let turn = self.random.below(3) as usize;
+        names.rotate_left(turn);
+        let shards = 1 + self.random.below(3) as usize;
+        let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
+        let started = start_logs(&storage, &options(&names, shards)).ok()?;
+        for (_, epoch) in &started.logs {
+            assert!(self.epochs.insert(*epoch), "the epoch {epoch} is used twice");
+        }
+        self.check_work(&started, &names);
+        Some(Run { queues: started.logs.iter().map(|_| Vec::new()).collect(), next: vec![0; shards], names, started })
+    }
+
+    /// Everything that is not settled is given back as work: in its batch, or alone, once.
+    fn check_work(&self, started: &Started, names: &[String]) {
+        let mut given: BTreeMap<(Position, String), Members> = BTreeMap::new();
+        let mut undecided = BTreeSet::new();
+        let mut give = |position: Position, destination: usize, members: &Members| {
+            let entry =
+                given.entry((position, names[destination].clone())).or_insert_with(|| Members { chunk: position, ..Members::default() });
+            let before = entry.count as usize + entry.alerts.len();
+            entry.add(members);
+            assert_eq!(before + members.count as usize + members.alerts.len(), entry.count as usize + entry.alerts.len(), "given twice");
+        };
+        for work in started.work.iter().flatten() {
+            match work {
+                Work::Batch { destination, id, members, .. } => {
+                    assert!(self.batches.contains_key(id));
+                    members.iter().for_each(|(place, members)| give(place.position, *destination, members));
+                }
+                Work::Owed(place, owed) => owed.iter().for_each(|(destination, members)| give(place.position, *destination, members)),
+                Work::Undecided(place, _) => drop(undecided.insert(place.position)),
+            }
+        }
+        for (position, known) in &self.chunks {
+            if undecided.contains(position) {
+                continue;
+            }
+            for (name, (expected, settled)) in &known.shares {
+                let mut left = expected.durable.clone();
+                left.remove(&settled.durable);
+                let none = Members::none(*position, known.frames);
+                let got = given.get(&(*position, name.clone())).unwrap_or(&none);
+                assert!(left.is_within(got) && got.is_within(&left), "{position} {name}: {left:?} is owed, {got:?} is given");
+            }
+        }
+    }
+
+    fn step(&mut self, run: &mut Run) {
+        let log = self.random.below(run.queues.len() as u64) as usize;
+        match self.random.below(10) {
+            0..=3 => self.append(run, log),
+            4 => self.decide(run),
+            5 => self.seal(run),
+            6 => self.settle(run),
+            7 => drop(run.started.logs[log].0.free()),
+            _ => drop(self.commit(run, log)),
+        }
+    }
+
+    fn append(&mut self, run: &mut Run, log: usize) {
+        let epoch = run.started.logs[log].1;
+        let mut new = Vec::new();
+        let mut positions = Vec::new();
+        for _ in 0..1 + self.random.below(3) {
+            let frames = 1 + self.random.below(70) as usize;
+            let bytes: Vec<u8> = (0..frames * (1 + self.random.below(20) as usize)).map(|_| self.random.next() as u8).collect();
+            let width = bytes.len() / frames;
+            let spans = (0..frames).map(|frame| Span::new(frame * width, (frame + 1) * width)).collect();
+            let mut chunk = Chunk::new(bytes.clone(), spans, sender("fw"), 5);
+            chunk.position = Position { epoch, sequence: run.next[log] };
+            run.next[log] += frames as u64;
+            let (body, flags) = write_chunk(&chunk, self.random.one_in(2));
+            new.push(NewChunk { position: chunk.position, source: 0, frames: frames as u32, body, flags });
+            positions.push(chunk.position);
+            let known =
+                Known { bytes, frames, transaction: Vec::new(), acknowledged: false, decided: Told::default(), shares: BTreeMap::new() };
+            self.chunks.insert(chunk.position, known);
+        }
+        for position in &positions {
+            let known = self.chunks.get_mut(position).unwrap();
+            known.transaction.clone_from(&positions);
+            self.ever.insert(*position, known.clone());
+        }
+        run.queues[log].push(Entry::Chunks(new));
+    }
+
+    fn members(&mut self, position: Position, frames: usize) -> Members {
+        let mut members = Members::none(position, frames);
+        let all = self.random.one_in(2);
+        (0..frames as u32).filter(|_| all || self.random.one_in(2)).collect::<Vec<_>>().into_iter().for_each(|frame| members.insert(frame));
+        if self.random.one_in(4) {
+            members.alerts.push(AlertKey { frame: 0, rule: self.random.below(3) });
+        }
+        members
+    }
+
+    fn owner(run: &Run, position: Position) -> usize {
+        run.started.owners[&position.epoch]
+    }
+
+    /// A chunk that has (no) verdict.
+    fn pick(&mut self, is_decided: bool) -> Option<Position> {
+        let fitting: Vec<Position> =
+            self.chunks.iter().filter(|(_, known)| known.decided.said == is_decided).map(|(position, _)| *position).collect();
+        fitting.get(self.random.below(fitting.len() as u64) as usize).copied()
+    }
+
+    fn decide(&mut self, run: &mut Run) {
+        let Some(position) = self.pick(false) else { return };
+        let frames = self.chunks[&position].frames;
+        let mut expected = Vec::new();
+        for number in 0..run.names.len() {
+            let mut members = self.members(position, frames);
+            // Recovery keeps what a destination has, and its batches.
+            if let Some((_, settled)) = self.chunks[&position].shares.get(&run.names[number]) {
+                members.add(&settled.said);
+            }
+            if self.random.one_in(3) || members.is_empty() {
+                continue;
+            }
+            let known = self.chunks.get_mut(&position).unwrap();
+            known.shares.entry(run.names[number].clone()).or_default().0.said = members.clone();
+            expected.push((number as u16, members));
+        }
+        self.chunks.get_mut(&position).unwrap().decided.said = true;
+        let owner = Self::owner(run, position);
+        run.queues[owner].push(Entry::Verdict(position, 1, expected));
+    }
+
+    /// What a destination is to get of a chunk, is in no batch, and does not have.
+    fn unsealed(&self, position: Position, name: &str) -> Members {
+        let known = &self.chunks[&position];
+        let Some((expected, settled)) = known.shares.get(name) else { return Members::none(position, known.frames) };
+        let mut left = expected.said.clone();
+        left.remove(&settled.said);
+        for batch in self.batches.values().filter(|batch| batch.destination == name) {
+            batch.members.iter().filter(|members| members.chunk == position).for_each(|members| left.remove(members));
+        }
+        left
+    }
+
+    fn seal(&mut self, run: &mut Run) {
+        let number = self.random.below(3) as usize;
+        let name = run.names[number].clone();
+        let mut members = Vec::new();
+        for position in self.chunks.keys().copied().collect::<Vec<_>>() {
+            let left = self.unsealed(position, &name);
+            if !left.is_empty() && self.random.one_in(2) {
+                members.push(left);
+            }
+        }
+        if members.is_empty() {
+            return;
+        }
+        let id = self.next_batch;
+        self.next_batch += 1;
+        let (partition, oldest_ms): (Box<str>, i64) = (format!("p{}", self.random.below(9)).into(), self.random.below(1000) as i64);
+        for log in 0..run.queues.len() {
+            let part: Vec<Members> = members.iter().filter(|members| Self::owner(run, members.chunk) == log).cloned().collect();
+            if !part.is_empty() {
+                let (destination, partition) = (number as u16, partition.clone());
+                run.queues[log].push(Entry::Manifest(Batch { destination, id, plan: 1, partition, oldest_ms, members: part }));
+            }
+        }
+        self.batches.insert(id, KnownBatch { destination: name, partition, oldest_ms, all: members.clone(), members, durable: false });
+    }
+
+    fn settle(&mut self, run: &mut Run) {
+        let durable: Vec<u128> = self.batches.iter().filter(|(_, batch)| batch.durable).map(|(id, _)| *id).collect();
+        let Some(id) = durable.get(self.random.below(durable.len() as u64) as usize).copied() else { return };
+        let batch = &self.batches[&id];
+        let (name, mut settled) = (batch.destination.clone(), batch.members.clone());
+        assert!(!settled.is_empty());
+        if self.random.one_in(3) {
+            // A part of it, as after a split.
+            settled.truncate(1 + self.random.below(settled.len() as u64) as usize);
+            settled.iter_mut().for_each(|members| members.alerts.clear());
+        }
+        let number = run.names.iter().position(|known| *known == name).unwrap() as u16;
+        for members in &settled {
+            if let Some(known) = self.chunks.get_mut(&members.chunk) {
+                known.shares.entry(name.clone()).or_default().1.said.add(members);
+            }
+        }
+        for log in 0..run.queues.len() {
+            let part: Vec<Members> = settled.iter().filter(|members| Self::owner(run, members.chunk) == log).cloned().collect();
+            if !part.is_empty() {
+                run.queues[log].push(Entry::Settled(number, id, part));
+            }
+        }
+    }
+
+    /// Commits what was said to a log; whether the disk took it.
+    fn commit(&mut self, run: &mut Run, log: usize) -> bool {
+        let told: Vec<Told1> = run.queues[log].iter().map(|entry| Told1::of(entry, &run.names)).collect();
+        let (writer, queue) = (&mut run.started.logs[log].0, &mut run.queues[log]);
+        if !(0..4).any(|_| writer.commit(queue).is_ok()) {
+            return false;
+        }
+        for told in told {
+            self.note(told);
+        }
+        // A batch is attempted when all parts of its manifest are durable.
+        for (id, batch) in &mut self.batches {
+            let waits = run.queues.iter().flatten().any(|entry| matches!(entry, Entry::Manifest(part) if part.id == *id));
+            batch.durable = batch.durable || !waits && !batch.members.is_empty();
+        }
+        true
+    }
+
+    fn note(&mut self, told: Told1) {
+        match told {
+            Told1::Chunks(positions) => positions.iter().for_each(|position| self.chunks.get_mut(position).unwrap().acknowledged = true),
+            Told1::Verdict(position, expected) => {
+                let known = self.chunks.get_mut(&position).unwrap();
+                known.decided.durable = true;
+                expected.into_iter().for_each(|(name, members)| known.shares.entry(name).or_default().0.durable = members);
+            }
+            Told1::Settled(name, settled) => {
+                for members in settled {
+                    if let Some(known) = self.chunks.get_mut(&members.chunk) {
+                        known.shares.entry(name.clone()).or_default().1.durable.add(&members);
+                    }
+                }
+            }
+            Told1::Nothing => {}
+        }
+    }
+
+    /// Ends a run, looks at what is left, and lets the oracle go on from there. With `rots`: a bit flips first.
+    fn crash(&mut self, rots: bool) {
+        if self.random.one_in(2) {
+            self.disk.lose_power();
+        }
+        self.disk.set_faults(Faults::default());
+        let before = load(&self.disk, false).unwrap();
+        assert!(!self.rotten.is_empty() || before.damage.is_empty(), "{:?}", before.damage);
+        self.check(&before, &BTreeSet::new(), false);
+        if !rots {
+            return self.go_on(before);
+        }
+        let secrets = before.secrets.clone();
+        let whole: BTreeMap<String, Vec<u8>> =
+            self.disk.list().unwrap().iter().map(|(name, bytes)| (name.clone(), self.disk.read(name, 0, *bytes).unwrap())).collect();
+        let Some((name, at)) = self.disk.rot() else { return self.go_on(before) };
+        self.rotten.push((name.clone(), at));
+        let (epoch, segment) = parse_name(&name).unwrap();
+        let key = Key { secret: secrets.get(&epoch).copied().unwrap_or(0), epoch, segment };
+        let lost = hit(key, &whole[&name], at);
+        let after = load(&self.disk, true).unwrap();
+        self.check(&after, &lost, true);
+        let promised =
+            |position: &&Position| self.chunks.get(position).is_some_and(|known| known.acknowledged) && !self.dead.contains(position);
+        for position in before.chunks.keys().filter(promised).filter(|position| !readable(&self.disk, &after, **position)) {
+            assert!(lost.contains(position), "{position} is lost by a bit at {name}:{at} that hit {lost:?}");
+            let named = after.damage.iter().any(|damage| damage.epoch == epoch && damage.segment == segment);
+            assert!(
+                named || after.torn_bytes > before.torn_bytes || after.chunks.contains_key(position),
+                "{position} is lost without a word"
+            );
+        }
+        self.go_on(after);
+        // It may have been settled, and come again when another bit flips.
+        self.dead.extend(lost);
+    }
+
+    fn check(&self, loaded: &Loaded, lost: &BTreeSet<Position>, is_rotten: bool) {
+        let names = &loaded.names.destinations;
+        for (position, known) in &self.chunks {
+            let is_there = loaded.chunks.contains_key(position);
+            if known.acknowledged && !known.is_done(false) && !lost.contains(position) {
+                let Loaded { damage, files, .. } = loaded;
+                let rotted = &self.rotten;
+                assert!(is_there, "{position} was acknowledged and is gone; rotted: {rotted:?}, lost: {lost:?}, {damage:?}, {files:?}");
+            }
+            if !known.acknowledged && !is_rotten && known.transaction.iter().all(|other| !self.chunks[other].is_done(false)) {
+                let others = known.transaction.iter().filter(|other| loaded.chunks.contains_key(other)).count();
+                assert!(others == 0 || others == known.transaction.len(), "a part of the transaction of {position}");
+            }
+        }
+        for (position, chunk) in &loaded.chunks {
+            let ever = self.ever.get(position).filter(|_| !self.rotten.is_empty());
+            let known = self.chunks.get(position).or(ever).unwrap_or_else(|| panic!("{position} is invented"));
+            assert!(is_rotten || !known.is_done(true), "{position} was settled for everybody");
+            for share in &chunk.shares {
+                let (expected, settled) = known.shares.get(&names[usize::from(share.destination)]).cloned().unwrap_or_default();
+                let is_said = share.expected.is_within(&expected.said) && share.settled.is_within(&settled.said);
+                assert!(!self.rotten.is_empty() || is_said, "{position}: never said");
+            }
+            for (name, (_, settled)) in &known.shares {
+                let share = chunk.shares.iter().find(|share| names[usize::from(share.destination)] == *name);
+                let none = Members::none(*position, known.frames);
+                let has = share.map_or(&none, |share| &share.settled);
+                assert!(is_rotten || settled.durable.is_within(has), "{position}: {name} has it and would get it again");
+            }
+            if known.acknowledged && !lost.contains(position) && !self.dead.contains(position) {
+                let chunk = read(&self.disk, loaded, *position)
+                    .unwrap_or_else(|| panic!("{position} cannot be read; rotten: {:?}, {:?}", self.rotten, loaded.chunks[position].at));
+                assert!(
+                    chunk.frames().len() == known.frames && chunk.bytes()[..known.bytes.len()] == known.bytes,
+                    "{position} has changed"
+                );
+            }
+        }
+        for ((destination, id), batch) in &loaded.batches {
+            let known = &self.batches[id];
+            assert_eq!(
+                (&*known.destination, &known.partition, known.oldest_ms),
+                (&*names[usize::from(*destination)], &batch.partition, batch.oldest_ms)
+            );
+            for members in &batch.members {
+                assert!(known.all.iter().any(|known| members.chunk == known.chunk && members.is_within(known)));
+            }
+        }
+        for (id, known) in self.batches.iter().filter(|(_, batch)| batch.durable && !is_rotten) {
+            for members in &known.members {
+                let Some(chunk) = loaded.chunks.get(&members.chunk) else { continue };
+                let share = chunk.shares.iter().find(|share| names[usize::from(share.destination)] == known.destination);
+                let mut left = members.clone();
+                share.into_iter().for_each(|share| left.remove(&share.settled));
+                let batch = loaded.batches.iter().find(|((_, key), _)| key == id).map(|(_, batch)| batch);
+                let kept = batch.and_then(|batch| batch.members.iter().find(|kept| kept.chunk == members.chunk));
+                assert!(left.is_empty() || kept.is_some_and(|kept| left.is_within(kept)), "the batch {id} has lost members");
+            }
+        }
+    }
+
+    /// What was found is what the next run answers for.
+    fn go_on(&mut self, loaded: Loaded) {
+        let names = &loaded.names.destinations;
+        self.chunks.retain(|position, _| loaded.chunks.contains_key(position) && readable(&self.disk, &loaded, *position));
+        for position in loaded.chunks.keys() {
+            if readable(&self.disk, &loaded, *position) {
+                self.chunks.entry(*position).or_insert_with(|| self.ever[position].clone());
+            } else {
+                self.dead.insert(*position);
+            }
+        }
+        for (position, known) in &mut self.chunks {
+            let chunk = &loaded.chunks[position];
+            // What was found without having been acknowledged is as good as before, but nobody was promised it.
+            known.transaction = vec![*position];
+            known.decided = Told { said: chunk.verdict.is_some(), durable: chunk.verdict.is_some() };
+            let both = |members: &Members| Told { said: members.clone(), durable: members.clone() };
+            let share = |share: &super::state::Share| {
+                (names[usize::from(share.destination)].clone(), (both(&share.expected), both(&share.settled)))
+            };
+            known.shares = chunk.shares.iter().map(share).collect();
+        }
+        for batch in self.batches.values_mut() {
+            batch.members.clear();
+            batch.durable = false;
+        }
+        for ((_, id), batch) in &loaded.batches {
+            let known = self.batches.get_mut(id).unwrap();
+            known.members.clone_from(&batch.members);
+            known.members.retain(|members| self.chunks.contains_key(&members.chunk));
+            known.durable = !known.members.is_empty();
+        }
+    }
+}
+
+/// What an entry says, kept while its log takes it.
+enum Told1 {
+    Chunks(Vec<Position>),
+    Verdict(Position, Vec<(String, Members)>),
+    Settled(String, Vec<Members>),
+    Nothing,
+}
+
+impl Told1 {
+    fn of(entry: &Entry, names: &[String]) -> Self {
+        let name = |number: u16| names[usize::from(number)].clone();
+        match entry {
+            Entry::Chunks(chunks) => Self::Chunks(chunks.iter().map(|chunk| chunk.position).collect()),
+            Entry::Verdict(position, _, expected) => {
+                Self::Verdict(*position, expected.iter().map(|(number, members)| (name(*number), members.clone())).collect())
+            }
+            Entry::Settled(number, _, members) => Self::Settled(name(*number), members.clone()),
+            Entry::Manifest(_) | Entry::Lost(_) | Entry::Flush => Self::Nothing,
+        }
+    }
+}
+
+fn read(disk: &Disk, loaded: &Loaded, position: Position) -> Option<Chunk> {
+    let reader = ChunkReader::new(Arc::new(disk.clone()), loaded.secrets.clone());
+    reader.read(Place { position, at: loaded.chunks.get(&position)?.at }, sender).unwrap()
+}
+
+fn readable(disk: &Disk, loaded: &Loaded, position: Position) -> bool {
+    read(disk, loaded, position).is_some()
+}
+
+/// The chunks that a damaged byte may cost: that of its record, or those of its transaction if it is the mark.
+fn hit(key: Key, whole: &[u8], at: usize) -> BTreeSet<Position> {
+    for found in scan(key, whole, RECORDS_START) {
+        let Found::Record { offset, header, body } = found else { continue };
+        if (offset as usize..offset as usize + header.record_bytes()).contains(&at) {
+            return match header.kind {
+                Kind::Chunk => BTreeSet::from([header.position]),
+                Kind::Commit => {
+                    let sequences = super::state::read_commit(body).unwrap();
+                    sequences.into_iter().map(|sequence| Position { sequence, ..header.position }).collect()
+                }
+                _ => BTreeSet::new(),
+            };
+        }
+    }
+    BTreeSet::new()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|value| value.parse().unwrap())
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_is_invented_whatever_the_disk_does() {
+    let cases = match number("HYDRANT_SEED") {
+        Some(seed) => seed..seed + number("HYDRANT_CASES").unwrap_or(1),
+        None => 0..number("HYDRANT_CASES").unwrap_or(CASES),
+    };
+    for seed in cases {
+        let _seed = Seed(seed);
+        Case::new(seed).run();
+    }
+}
+
+fn chunk(source_index: u16, frames: usize) -> Chunk {
+    let sender = Arc::new(Sender { source: "fw".into(), source_index });
+    Chunk::new(b"ab".repeat(frames), (0..frames).map(|frame| Span::new(2 * frame, 2 * frame + 2)).collect(), sender, 5)
+}
+
+fn all(chunk: &Chunk) -> Members {
+    let mut members = Members::none(chunk.position, chunk.frames().len());
+    (0..chunk.frames().len() as u32).for_each(|frame| members.insert(frame));
+    members
+}
+
+fn open(disk: &Disk, options: &Options) -> Result<(super::Opened, Registry), String> {
+    let registry = Registry::default();
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    super::disk::open_on(&storage, options, &registry).map(|opened| (opened, registry)).map_err(|error| error.to_string())
+}
+
+fn two_names() -> Vec<String> {
+    vec!["lake".into(), "siem".into()]
+}
+
+#[tokio::test]
+async fn while_the_disk_fails_nothing_is_acknowledged_and_nothing_more_is_taken_and_then_it_heals() {
+    let disk = Disk::new(1);
+    let (opened, registry) = open(&disk, &options(&two_names(), 1)).unwrap();
+    let journal = &opened.journals[0];
+    journal.append(&mut [chunk(0, 3)]).await.unwrap();
+    assert!(journal.has_room(1000));
+    disk.set_faults(Faults { rate: 1000, space: None });
+    let mut chunks = [chunk(0, 4)];
+    let mut commit = journal.append(&mut chunks);
+    assert!(tokio::time::timeout(Duration::from_millis(700), &mut commit).await.is_err(), "it cannot be durable");
+    assert!(!journal.has_room(1), "senders are held back");
+    assert_eq!(registry.sum(&metrics::JOURNAL_FAILING, "shard", "0"), 1);
+    assert!(registry.sum(&metrics::JOURNAL_FAILURES, "shard", "0") >= 2);
+    let freed = journal.freed();
+    disk.set_faults(Faults::default());
+    commit.await.unwrap();
+    freed.await;
+    assert!(journal.has_room(1));
+    assert_eq!(registry.sum(&metrics::JOURNAL_FAILING, "shard", "0"), 0);
+    // As if the process died here.
+    let loaded = load(&disk, true).unwrap();
+    assert_eq!(loaded.chunks.len(), 2);
+    assert_eq!(loaded.damage, []);
+    assert!(opened.closer.close());
+}
+
+#[tokio::test]
+async fn at_its_cap_the_journal_takes_nothing_more_until_destinations_have_taken_something() {
+    let disk = Disk::new(1);
+    let options = Options { segment_bytes: 4096, max_bytes: 3 * 4096, ..options(&two_names(), 1) };
+    let (opened, _) = open(&disk, &options).unwrap();
+    let journal = &opened.journals[0];
+    let mut taken = Vec::new();
+    while journal.has_room(3000) {
+        let mut chunks = [chunk(0, 1000)];
+        journal.append(&mut chunks).await.unwrap();
+        let [chunk] = chunks;
+        journal.decide(chunk.position, 1, vec![(0, all(&chunk))]);
+        taken.push(chunk);
+        assert!(taken.len() < 10, "the cap does not hold");
+    }
+    assert!(taken.len() >= 2);
+    let freed = journal.freed();
+    taken.iter().for_each(|chunk| journal.settle(0, 0, &[all(chunk)]));
+    // A segment is given back as a whole, by whoever commits next.
+    journal.flush().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), freed).await.unwrap();
+    while !journal.has_room(3000) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(opened.closer.close());
+}
+
+#[tokio::test]
+async fn any_number_of_shards_takes_over_and_a_destination_that_is_gone_is_not_forgotten_silently() {
+    let disk = Disk::new(1);
+    let (opened, _) = open(&disk, &options(&two_names(), 3)).unwrap();
+    let mut sealed = Vec::new();
+    for journal in &opened.journals {
+        let mut chunks = [chunk(0, 70)];
+        journal.append(&mut chunks).await.unwrap();
+        journal.decide(chunks[0].position, 1, vec![(0, all(&chunks[0])), (1, all(&chunks[0]))]);
+        sealed.push(all(&chunks[0]));
+    }
+    // The first shard was given the chunks of all.
+    let manifest = Manifest { batch: 77, plan: 1, partition: "p", oldest_ms: 9, members: &sealed };
+    opened.journals[0].seal(0, manifest).await.unwrap();
+    opened.journals[0].settle(1, 78, &sealed[..2]);
+    assert!(opened.closer.close());
+
+    let only_lake = options(&["lake".to_owned()], 2);
+    let error = open(&disk, &only_lake).err().unwrap();
+    assert!(error.contains("events wait in the journal for `siem`"), "{error}");
+    let (opened, registry) = open(&disk, &Options { forget: vec!["siem".into()], ..only_lake }).unwrap();
+    assert_eq!(registry.sum(&metrics::EVENTS_DROPPED, "component_id", "siem"), 70);
+    let work: Vec<&Work> = opened.work.iter().flatten().collect();
+    let [Work::Batch { destination: 0, id: 77, partition, oldest_ms: 9, members }] = &work[..] else { panic!("{work:?}") };
+    assert_eq!((&**partition, members.len()), ("p", 3));
+    for (place, members) in members {
+        let chunk = opened.reader.read(*place, sender).unwrap().unwrap();
+        assert_eq!((chunk.frames().len(), members.count), (70, 70));
+        assert_eq!(chunk.position, place.position);
+    }
+    let members: Vec<Members> = members.iter().map(|(_, members)| members.clone()).collect();
+    opened.journals[1].settle(0, 77, &members);
+    assert!(opened.closer.close());
+    let loaded = load(&disk, true).unwrap();
+    assert!(loaded.chunks.is_empty() && loaded.batches.is_empty());
+}
