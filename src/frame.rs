@@ -58,6 +58,8 @@ fn trimmed(bytes: &[u8], start: usize, end: usize) -> Option<Span> {
 struct Lines {
     frame_bytes_max: usize,
     skipping: bool,
+    /// Bytes of the open line that have no line end, so that a slow sender does not make it quadratic.
+    searched: usize,
 }
 
 enum Line {
@@ -69,12 +71,13 @@ enum Line {
 
 impl Lines {
     fn new(frame_bytes_max: usize) -> Self {
-        Self { frame_bytes_max: frame_bytes_max.max(1), skipping: false }
+        Self { frame_bytes_max: frame_bytes_max.max(1), skipping: false, searched: 0 }
     }
 
-    fn find(bytes: &[u8], at: usize, end: bool) -> Line {
-        match memchr::memchr(b'\n', &bytes[at..]) {
-            Some(len) => Line::Ends(at + len, at + len + 1),
+    fn find(&mut self, bytes: &[u8], at: usize, end: bool) -> Line {
+        let from = at + std::mem::take(&mut self.searched);
+        match memchr::memchr(b'\n', bytes.get(from..).unwrap_or_default()) {
+            Some(len) => Line::Ends(from + len, from + len + 1),
             None if end => Line::Ends(bytes.len(), bytes.len()),
             None => Line::Open,
         }
@@ -82,7 +85,7 @@ impl Lines {
 
     /// Takes the line at `at`; returns where the next one begins, or `None` if more bytes are needed.
     fn take(&mut self, bytes: &[u8], at: usize, end: bool, frames: &mut Vec<Span>, split: &mut Split) -> Option<usize> {
-        let line = Self::find(bytes, at, end);
+        let line = self.find(bytes, at, end);
         if self.skipping {
             return match line {
                 Line::Ends(_, next) => {
@@ -101,7 +104,10 @@ impl Lines {
                 self.skipping = true;
                 (bytes.len(), bytes.len())
             }
-            Line::Open => return None,
+            Line::Open => {
+                self.searched = bytes.len() - at;
+                return None;
+            }
         };
         if stop - at > self.frame_bytes_max || self.skipping {
             split.cut += 1;
@@ -195,6 +201,19 @@ mod tests {
             }
             // Following each of them to the limit takes minutes.
             assert!(start.elapsed() < std::time::Duration::from_secs(10), "{line:?}: {:?}", start.elapsed());
+        }
+    }
+
+    #[test]
+    fn bytes_of_an_open_line_are_not_searched_again() {
+        for name in ["newline", "syslog", "json"] {
+            let mut framer = find(name).unwrap().build(1000);
+            let mut spans = Vec::new();
+            assert_eq!(framer.split(b"xxxx", false, &mut spans), Split::default());
+            // No caller changes what it has shown. A line end there is only found by who looks there once more.
+            assert_eq!(framer.split(b"x\nxxyz", false, &mut spans), Split::default(), "{name}");
+            assert_eq!(framer.split(b"x\nxxy\n1\n2", false, &mut spans), Split { used: 8, cut: 0 }, "{name}");
+            assert_eq!(spans, [Span::new(0, 7)], "{name}: the search goes on where it ended");
         }
     }
 

@@ -35,7 +35,8 @@ fuzz_target!(init: seed(seeds()), |input: &[u8]| {
 /// Whether a path in it may lead out of that folder. Escapes of YAML may write anything.
 fn names_a_place(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let is_root = |at: usize| bytes[at] == b'/' && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric() && !matches!(bytes[at - 1], b':' | b'/'));
+    let is_root =
+        |at: usize| bytes[at] == b'/' && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric() && !matches!(bytes[at - 1], b':' | b'/'));
     text.contains("..") || text.contains('\\') || text.contains("file/") || text.contains("${") || (0..bytes.len()).any(is_root)
 }
 

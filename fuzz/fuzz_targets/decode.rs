@@ -29,11 +29,14 @@ fn lines() -> Vec<Line> {
         let schema = schema(*kind);
         let canonical: Vec<String> = schema.ecs.keys().cloned().chain(ENVELOPE_FIELDS.iter().map(|name| (*name).to_owned())).collect();
         let mut fields = Fields::default();
-        canonical.iter().for_each(|name| { fields.slot(name); });
-        kind.natives().iter().flatten().for_each(|native| { fields.slot(&format!("%native.{native}")); });
+        canonical.iter().for_each(|name| {
+            fields.slot(name);
+        });
+        kind.natives().iter().flatten().for_each(|native| {
+            fields.slot(&format!("%native.{native}"));
+        });
         let compiled = Compiled::new(*kind, &schema, &mut fields, 0).expect("its own schema map");
-        let context =
-            Context { fields: fields.clone(), canonical, source: "fuzz".into(), decoder: kind.name(), ..Context::default() };
+        let context = Context { fields: fields.clone(), canonical, source: "fuzz".into(), decoder: kind.name(), ..Context::default() };
         let rows = |form| Rows::new(Format::Ndjson, body(form, true, true, &context));
         Line { instance: compiled.instance(), width: fields.width(), raw: rows(Form::Raw), json: rows(Form::Json) }
     };

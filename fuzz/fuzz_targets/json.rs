@@ -61,19 +61,33 @@ fn strings(bytes: &[u8]) {
     found.for_each(drop);
 }
 
+struct Compiled {
+    fields: Fields,
+    ids: Vec<SlotId>,
+    paths: Paths,
+}
+
+thread_local! {
+    static COMPILED: Compiled = {
+        let mut fields = Fields::default();
+        let ids: Vec<SlotId> = PATHS.iter().map(|path| fields.slot(path)).collect();
+        let paths = Paths::new(PATHS.iter().copied().zip(ids.iter().copied())).expect("good paths").reserve("hydrant");
+        Compiled { fields, ids, paths }
+    };
+}
+
 fn scan(document: &[u8]) -> (Result<Scanned, Flaw>, Vec<Option<Json>>) {
-    let mut fields = Fields::default();
-    let ids: Vec<SlotId> = PATHS.iter().map(|path| fields.slot(path)).collect();
-    let compiled = Paths::new(PATHS.iter().copied().zip(ids.iter().copied())).expect("good paths").reserve("hydrant");
     // Neighbours on both sides that would show if a span were left.
     let bytes = [b"{\"a\":\"before\"}\"", document, b"\",\"a\":\"behind\"}"].concat();
     let span = Span::new(15, 15 + document.len());
     let chunk = Chunk::new(bytes, vec![span], sender(), RECEIVED_MS);
     let mut events = Events::default();
-    events.reset(&chunk, fields.width());
-    let scanned = compiled.scan(&mut events.row_mut(&chunk, 0), span);
-    let event = events.event(&chunk, 0);
-    (scanned, ids.iter().map(|id| as_json(event.value(*id))).collect())
+    COMPILED.with(|Compiled { fields, ids, paths }| {
+        events.reset(&chunk, fields.width());
+        let scanned = paths.scan(&mut events.row_mut(&chunk, 0), span);
+        let event = events.event(&chunk, 0);
+        (scanned, ids.iter().map(|id| as_json(event.value(*id))).collect())
+    })
 }
 
 fn as_json(value: Value<'_>) -> Option<Json> {

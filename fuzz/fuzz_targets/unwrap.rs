@@ -73,7 +73,11 @@ fn check(found: &Unwrapped, messages: usize) {
         end = span.end;
     }
     assert_eq!(end as usize, found.bytes.len());
-    for runs in [found.whole.iter().map(|run| run.0).collect::<Vec<_>>(), found.origins.iter().map(|run| run.0).collect(), found.times.iter().map(|run| run.0).collect()] {
+    for runs in [
+        found.whole.iter().map(|run| run.0).collect::<Vec<_>>(),
+        found.origins.iter().map(|run| run.0).collect(),
+        found.times.iter().map(|run| run.0).collect(),
+    ] {
         assert!(runs.windows(2).all(|pair| pair[0] < pair[1]) && runs.iter().all(|first| (*first as usize) < found.spans.len()));
     }
 }

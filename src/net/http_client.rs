@@ -48,14 +48,39 @@ const IDLE_CONNECTIONS_MAX: usize = 32;
 /// A connection whose peer vanished without a word is noticed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// Why a text is no address to send to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressError {
+    /// No scheme, host or port that is one.
+    Malformed,
+    /// A name and password in front of the host: addresses are shown in messages and metrics.
+    Credentials,
+}
+
+impl AddressError {
+    /// The message, with the form that was `expected`. It does not repeat the text, which may hold a password.
+    pub fn explain(self, expected: &str) -> String {
+        match self {
+            Self::Malformed => format!("this is not an address; expected `{expected}`"),
+            Self::Credentials => format!("a name and password in an address are shown in messages; expected `{expected}`"),
+        }
+    }
+}
+
 /// The address in a configuration: `http` or `https`, a host, and a port that is one. A number that is too large for
 /// a port passes the parser of addresses, and the default port would be taken in its place.
-pub fn parse_address(text: &str) -> Option<Uri> {
-    let uri = text.parse::<Uri>().ok()?;
-    let authority = uri.authority()?;
-    let host_and_port = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, behind)| behind);
-    let has_port = host_and_port == authority.host() || authority.port_u16().is_some_and(|port| port > 0);
-    (matches!(uri.scheme_str(), Some("http" | "https")) && !authority.host().is_empty() && has_port).then_some(uri)
+///
+/// # Errors
+/// Why the text is none.
+pub fn parse_address(text: &str) -> Result<Uri, AddressError> {
+    let uri = text.parse::<Uri>().map_err(|_| AddressError::Malformed)?;
+    let authority = uri.authority().ok_or(AddressError::Malformed)?;
+    if authority.as_str().contains('@') {
+        return Err(AddressError::Credentials);
+    }
+    let has_port = authority.as_str() == authority.host() || authority.port_u16().is_some_and(|port| port > 0);
+    let is_one = matches!(uri.scheme_str(), Some("http" | "https")) && !authority.host().is_empty() && has_port;
+    if is_one { Ok(uri) } else { Err(AddressError::Malformed) }
 }
 
 /// How a client connects.
@@ -371,8 +396,8 @@ mod tests {
 
     #[test]
     fn an_address_has_a_scheme_a_host_and_a_port_that_is_one() {
-        for good in ["http://a", "https://a:1/x?y", "http://[::1]:65535", "https://[::1]", "http://u:p@a:80", "http://10.0.0.1:8088/"] {
-            assert!(parse_address(good).is_some(), "{good}");
+        for good in ["http://a", "https://a:1/x?y", "http://[::1]:65535", "https://[::1]", "http://10.0.0.1:8088/"] {
+            assert!(parse_address(good).is_ok(), "{good}");
         }
         let bad = [
             "",
@@ -390,7 +415,10 @@ mod tests {
             "http://a b",
         ];
         for bad in bad {
-            assert!(parse_address(bad).is_none(), "{bad}");
+            assert_eq!(parse_address(bad), Err(AddressError::Malformed), "{bad}");
+        }
+        for bad in ["http://u:p@a:80", "https://u@a", "http://:p@a/x"] {
+            assert_eq!(parse_address(bad), Err(AddressError::Credentials), "{bad}");
         }
     }
 

@@ -525,6 +525,11 @@ impl FrameStream {
             let mut frames = Vec::new();
             let split = self.framer.split(&self.buffer, end, &mut frames);
             self.port.cut.add(u64::from(split.cut));
+            if split.used == 0 {
+                // A long line that comes in small pieces is not copied for each of them.
+                self.seen = self.buffer.len();
+                return Ok(());
+            }
             let mut rest = self.port.gate.buffer();
             rest.extend_from_slice(&self.buffer[split.used..]);
             let mut bytes = std::mem::replace(&mut self.buffer, rest);
@@ -532,7 +537,7 @@ impl FrameStream {
             self.seen = self.buffer.len();
             let (peers, origins) = (self.peers.clone(), self.origins.clone());
             self.port.admit(Framed { bytes, frames, peers, origins, times: Vec::new() }, Room::Waited).await?;
-            if split.used == 0 || self.buffer.is_empty() || !end {
+            if self.buffer.is_empty() || !end {
                 return Ok(());
             }
         }

@@ -242,8 +242,8 @@ fn check(section: &Section, config: &Config, diagnostics: &mut Diagnostics) {
         }
     }
     if let Some(endpoint) = &config.endpoint {
-        if parse_address(endpoint).is_none() {
-            diagnostics.push(place(&["endpoint"]).error("this is not an address; expected `https://host:port`"));
+        if let Err(error) = parse_address(endpoint) {
+            diagnostics.push(place(&["endpoint"]).error(error.explain("https://host:port")));
         }
     } else if config.region.is_none() && config.credentials.is_some() {
         diagnostics.push(section.error("`region` is missing").help("region: eu-central-1"));
@@ -626,6 +626,7 @@ mod tests {
             ("bucket: b\nencryption: { type: AES256, key: k }", "only KMS has keys"),
             ("bucket: b\nencryption: { type: rot13 }", "expected AES256, aws:kms"),
             ("bucket: b\nendpoint: minio", "endpoint: this is not an address"),
+            ("bucket: b\nendpoint: 'https://u:swordfish@h'", "endpoint: a name and password in an address"),
             ("bucket: b\ncredentials: { access_key_id: a, secret_access_key: s }", "`region` is missing"),
             ("bucket: b\nmultipart_threshold: 1MiB", "below S3's least part"),
         ] {

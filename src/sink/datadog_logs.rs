@@ -36,7 +36,7 @@ use crate::encode::compress::Compression;
 use crate::error::{Diagnostics, Error, nearest};
 use crate::event::{Event, Position, SlotId, Value};
 use crate::json;
-use crate::net::http_client::{Answer, ClientOptions, parse_address};
+use crate::net::http_client::{AddressError, Answer, ClientOptions, parse_address};
 use crate::net::tls::{ClientTls, TlsClient};
 
 pub(super) struct DatadogLogs;
@@ -139,8 +139,10 @@ fn read_endpoint(section: &Section, config: &Config) -> Result<Uri, Diagnostics>
         }
         _ => return Err(section.error("expected either `site` or `endpoint`").help(format!("site: one of {}", SITES.join(", "))).into()),
     };
-    let uri = parse_address(&text).filter(|uri| uri.path() == "/api/v2/logs");
-    uri.ok_or_else(|| place(key).error("this is not an address; expected `https://host`").into())
+    match parse_address(&text) {
+        Ok(uri) if uri.path() == "/api/v2/logs" => Ok(uri),
+        other => Err(place(key).error(other.err().unwrap_or(AddressError::Malformed).explain("https://host")).into()),
+    }
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -492,6 +494,7 @@ mod tests {
             ("site: datadoghq.eu\nendpoint: 'http://h'\napi_key: k", "expected either `site` or `endpoint`"),
             ("site: us3.datadoghq.con\napi_key: k", "did you mean `us3.datadoghq.com`"),
             ("endpoint: h\napi_key: k", "endpoint: this is not an address"),
+            ("endpoint: 'https://u:swordfish@h'\napi_key: k", "endpoint: a name and password in an address"),
             ("site: datadoghq.eu\napi_key: ''", "api_key: a key is"),
             ("site: datadoghq.eu\napi_key: k\ntags: [a, 'b,c']", "tags[1]: a tag is text without commas"),
             ("site: datadoghq.eu\napi_key: k\nbuffer: { size: 5MB, events: 1001 }", "buffer.events: a batch has 1 to 1000 events"),

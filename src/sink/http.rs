@@ -33,7 +33,7 @@ use crate::encode::body::{Context, Form};
 use crate::encode::compress::Compression;
 use crate::encode::rows::{self, Format, Rows};
 use crate::error::{Diagnostics, Error};
-use crate::net::http_client::{Answer, ClientOptions, parse_address};
+use crate::net::http_client::{AddressError, Answer, ClientOptions, parse_address};
 use crate::net::tls::{ClientTls, TlsClient};
 
 pub(super) struct HttpPost;
@@ -135,16 +135,14 @@ struct Auth {
 
 fn read_endpoint(section: &Section, text: &str) -> Result<Uri, Diagnostics> {
     let place = || section.child("endpoint").unwrap_or_else(|| section.clone());
-    let Some(uri) = parse_address(text) else {
-        return Err(place().error("this is not an address; expected `https://host/path`").into());
-    };
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(place()
-            .error("a name and password in an address are shown in messages")
-            .help("auth: { username: .., password: .. }")
-            .into());
-    }
-    Ok(uri)
+    parse_address(text).map_err(|error| {
+        let diagnostic = place().error(error.explain("https://host/path"));
+        match error {
+            AddressError::Malformed => diagnostic,
+            AddressError::Credentials => diagnostic.help("auth: { username: .., password: .. }"),
+        }
+        .into()
+    })
 }
 
 fn read_headers(section: &Section, config: &Config) -> Result<HeaderMap, Diagnostics> {

@@ -29,7 +29,7 @@ use crate::encode::compress::Codec;
 use crate::error::{Diagnostics, Error};
 use crate::event::{SlotId, Value};
 use crate::json;
-use crate::net::http_client::{Answer, ClientOptions, parse_address};
+use crate::net::http_client::{AddressError, Answer, ClientOptions, parse_address};
 use crate::net::tls::{ClientTls, TlsClient};
 
 pub(super) struct SplunkHec;
@@ -65,13 +65,12 @@ impl SinkKind for SplunkHec {
         let mut diagnostics = Diagnostics::new();
         let base = config.endpoint.trim_end_matches('/');
         let uri = |path: &str| parse_address(&format!("{base}{path}"));
-        let (Some(event), Some(ack)) = (uri("/services/collector/event"), uri("/services/collector/ack")) else {
-            let place = section.child("endpoint").unwrap_or_else(|| section.clone());
-            return Err(place.error(format!("`{}` is not an address; expected `https://host:8088`", config.endpoint)).into());
-        };
+        let place = || section.child("endpoint").unwrap_or_else(|| section.clone());
+        let refused = |error: AddressError| Diagnostics::from(place().error(error.explain("https://host:8088")));
+        let event = uri("/services/collector/event").map_err(refused)?;
+        let ack = uri("/services/collector/ack").map_err(refused)?;
         if event.path() != "/services/collector/event" {
-            let place = section.child("endpoint").unwrap_or_else(|| section.clone());
-            diagnostics.push(place.error("the path `/services/collector` is added here; leave only `https://host:port`"));
+            diagnostics.push(place().error("the path `/services/collector` is added here; leave only `https://host:port`"));
         }
         diagnostics.into_result(Box::new(Configured { config: Arc::new(config), event, ack }))
     }
@@ -408,7 +407,21 @@ fn random() -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::golden;
     use super::*;
+
+    #[test]
+    fn mistakes_in_the_address_are_named_and_a_password_is_not() {
+        for (endpoint, message) in [
+            ("splunk:8088", "endpoint: this is not an address"),
+            ("https://u:swordfish@splunk:8088", "endpoint: a name and password in an address"),
+            ("https://u:swordfish@splunk:x", "endpoint: a name and password in an address"),
+            ("https://splunk:8088/services", "leave only `https://host:port`"),
+        ] {
+            let error = golden::read(&SplunkHec, &format!("endpoint: '{endpoint}'\ntoken: t")).err().unwrap_or_default();
+            assert!(error.contains(message) && !error.contains("fish"), "{endpoint}: {error}");
+        }
+    }
 
     #[test]
     fn the_channel_is_a_guid() {

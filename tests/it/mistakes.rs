@@ -190,7 +190,7 @@ fn a_wrong_scheme_of_a_secret_or_an_address_that_is_none() {
     let sinks = SINKS.replace("https://splunk:8088", "splunk:8088");
     assert_eq!(
         said(&format!("{SOURCES}{sinks}")),
-        "hydrant.yaml:4:41: error: sinks.splunk.endpoint: `splunk:8088` is not an address; expected `https://host:8088`"
+        "hydrant.yaml:4:41: error: sinks.splunk.endpoint: this is not an address; expected `https://host:8088`"
     );
 }
 
