@@ -365,7 +365,7 @@ impl Ownership {
 
     /// The shard of a group.
     pub fn owner(&self, key: &[u8]) -> usize {
-        (u128::from(self.hasher.hash_one(key)) * self.shards as u128 >> 64) as usize
+        ((u128::from(self.hasher.hash_one(key)) * self.shards as u128) >> 64) as usize
     }
 }
 

@@ -302,7 +302,7 @@ fn the_parts_of_a_key_do_not_run_together() {
     };
     assert_ne!(key(&[b"a", b"bc"]), key(&[b"ab", b"c"]));
     assert_ne!(key(&[b"", b"a"]), key(&[b"a", b""]));
-    assert_eq!(key(&[&[b'x'; 100_000]]).len(), 36);
+    assert_eq!(key(&[&vec![b'x'; 100_000]]).len(), 36);
 }
 
 #[test]

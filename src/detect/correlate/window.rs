@@ -217,7 +217,7 @@ fn step(steps: &mut [Option<Chain>], base: usize, at: Instant) -> bool {
 /// Between two numbers is interpolated, exactly.
 fn percentile(sorted: &[i128], percentile: usize) -> (i128, i128) {
     let rank = percentile * sorted.len().saturating_sub(1);
-    let at = |index: usize| sorted.get(index).or(sorted.last()).copied().unwrap_or_default();
+    let at = |index: usize| sorted.get(index).or_else(|| sorted.last()).copied().unwrap_or_default();
     let part = (rank % 100) as i128;
     (at(rank / 100) * (100 - part) + at(rank / 100 + 1) * part, 100)
 }
