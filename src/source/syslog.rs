@@ -325,12 +325,15 @@ fn read_datagrams(mut receiver: udp::Receiver, sender: &mpsc::Sender<Datagrams>,
         }
         let gush = drain_socket(&mut receiver, &mut batch.messages, is_first);
         pause = if gush > UDP_GUSH { pause / 2 } else { pause * 2 }.clamp(*UDP_PAUSES.start(), *UDP_PAUSES.end());
+        let bytes = batch.messages.bytes.len();
+        let is_due = bytes >= UDP_BATCH_BYTES || since.elapsed() >= UDP_BATCH_TIME || gush == 0 || (is_first && gush == 1);
+        if !is_due {
+            continue;
+        }
         let dropped = receiver.dropped();
         batch.dropped += dropped - counted;
         counted = dropped;
-        let bytes = batch.messages.bytes.len();
-        let is_due = bytes >= UDP_BATCH_BYTES || since.elapsed() >= UDP_BATCH_TIME || gush == 0 || (is_first && gush == 1);
-        if !is_due || (batch.messages.spans.is_empty() && batch.dropped == 0) {
+        if batch.messages.spans.is_empty() && batch.dropped == 0 {
             continue;
         }
         match sender.try_send(std::mem::take(&mut batch)) {

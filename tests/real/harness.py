@@ -113,6 +113,18 @@ def rows(path):
     return [json.loads(line) for line in text.split("\n") if line]
 
 
+def flat(value, name="", out=None):
+    """Objects within objects as one, with paths for names."""
+    out = {} if out is None else out
+    for key, inner in value.items():
+        path = f"{name}.{key}" if name else key
+        if isinstance(inner, dict):
+            flat(inner, path, out)
+        else:
+            out[path] = inner
+    return out
+
+
 def post(url, body, headers=None, timeout_s=60):
     """Status, headers and body of the answer to a POST."""
     request = urllib.request.Request(url, data=body, headers=headers or {}, method="POST")

@@ -183,7 +183,14 @@ def above_the_budget(stage):
     progress, seen = [0], {}
     tcp = in_thread(send_all_tcp, ports[0], count, progress)
     web = in_thread(send_all_http, ports[1], 50_000_000, count, seen)
-    eventually("HTTP senders to be refused", lambda: seen.get(503, 0) + seen.get(429, 0) >= 3)
+
+    def is_refused():
+        # A sender that has failed will never be refused: say why it failed.
+        if web.error:
+            raise web.error
+        return seen.get(503, 0) + seen.get(429, 0) >= 3
+
+    eventually("HTTP senders to be refused", is_refused)
 
     def is_held_back():
         before = progress[0]

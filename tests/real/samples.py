@@ -132,17 +132,6 @@ READERS = {MODSECURITY: ("modsecurity", modsecurity), ULOGD_TEXT: ("netfilter", 
            SYSLOG: ("syslog", syslog)}
 
 
-def flat(value, name="", out=None):
-    out = {} if out is None else out
-    for key, inner in value.items():
-        path = f"{name}.{key}" if name else key
-        if isinstance(inner, dict):
-            flat(inner, path, out)
-        else:
-            out[path] = inner
-    return out
-
-
 def lines_of(folder, name):
     lines = (folder / name).read_text().rstrip("\n").split("\n")
     # The capture has the name of rsyslog's input before each line.
@@ -160,7 +149,7 @@ def decoded(stage, name, lines):
     for line, frame in zip(lines, frames):
         same(f"{name}: raw, decoder, flaws", (frame["raw"], frame["decoder"], frame["flaws"]), (line, decoder, []))
         expected = {key: value for key, value in read(line).items() if value is not None}
-        got = flat(frame["fields"])
+        got = harness.flat(frame["fields"])
         wrong = {key: (got.get(key), expected.get(key)) for key in got.keys() | expected.keys() if got.get(key) != expected.get(key)}
         check(not wrong, f"{name}: field: (Hydrant, expected) {wrong} of {line[:300]}")
         fields += len(expected)
@@ -185,7 +174,7 @@ sinks:
     same(f"{name}: number of events of the run", len(events), len(lines))
     same(f"{name}: events of the run", sorted(row["event.original"] for row in events), sorted(lines))
     read = READERS[name][1]
-    for row in map(flat, events):
+    for row in map(harness.flat, events):
         for key, value in read(row["event.original"]).items():
             check(value is None or key == "message" or row.get(key) == value, f"{name}: {key} of the run is {row.get(key)!r}, expected {value!r}")
     return [row for row in out if row["hydrant"].get("alert")]

@@ -217,20 +217,9 @@ def kernel_drops(port):
     return sum(found)
 
 
-def flat(value, name="", out=None):
-    out = {} if out is None else out
-    for key, inner in value.items():
-        path = f"{name}.{key}" if name else key
-        if isinstance(inner, dict):
-            flat(inner, path, out)
-        else:
-            out[path] = inner
-    return out
-
-
 def compare(rows, runs):
     groups = collections.defaultdict(list)
-    for row in map(flat, rows):
+    for row in map(harness.flat, rows):
         app = row.get("process.name")
         if app == "prg00000":
             app += " 5424" if "log.syslog.structured_data" in row else " BSD"
