@@ -31,7 +31,8 @@ impl Journal for Memory {
     }
 
     fn freed(&self) -> LocalFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
+        // There always is. A future that is ready would turn who waits for the budget into a loop that never yields.
+        Box::pin(std::future::pending())
     }
 
     fn append(&self, chunks: &mut [Chunk]) -> Commit {
@@ -65,6 +66,13 @@ impl Journal for Memory {
 mod tests {
     use super::*;
     use crate::event::{Sender, Span};
+
+    #[test]
+    fn who_waits_for_the_budget_is_not_woken_by_a_journal_that_always_has_room() {
+        let memory = Memory::new(7, Arc::new(AtomicU64::new(0)));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(memory.has_room(usize::MAX) && memory.freed().as_mut().poll(&mut context).is_pending());
+    }
 
     #[test]
     fn positions_of_two_shards_never_meet() {
