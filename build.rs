@@ -37,12 +37,12 @@ fn embed_pack() -> io::Result<()> {
         }
     }
     files.sort();
-    let root = env::current_dir()?;
     let mut table = String::from("pub(super) static PACK: &[(&str, &str)] = &[\n");
     for file in &files {
-        let text = root.join(file);
-        // A `String` takes every write.
-        let _ = writeln!(table, "    ({:?}, include_str!({:?})),", file.display().to_string(), text.display().to_string());
+        let name = file.display().to_string();
+        // Not by its absolute path, which is another one when a second checkout builds into the same folder. A `String`
+        // takes every write.
+        let _ = writeln!(table, "    ({name:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {:?}))),", format!("/{name}"));
     }
     table.push_str("];\n");
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;

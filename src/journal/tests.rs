@@ -664,7 +664,7 @@ async fn while_the_disk_fails_nothing_is_acknowledged_and_nothing_more_is_taken_
 #[tokio::test]
 async fn at_its_cap_the_journal_takes_nothing_more_until_destinations_have_taken_something() {
     let disk = Disk::new(1);
-    let options = Options { segment_bytes: 4096, max_bytes: 3 * 4096, ..options(&two_names(), 1) };
+    let options = Options { segment_bytes: 16 << 10, max_bytes: 3 * (16 << 10), ..options(&two_names(), 1) };
     let (opened, _) = open(&disk, &options).unwrap();
     let journal = &opened.journals[0];
     let mut taken = Vec::new();
@@ -674,9 +674,11 @@ async fn at_its_cap_the_journal_takes_nothing_more_until_destinations_have_taken
         let [chunk] = chunks;
         journal.decide(chunk.position, 1, vec![(0, all(&chunk))]);
         taken.push(chunk);
-        assert!(taken.len() < 10, "the cap does not hold");
+        // What the commit made free is given back after it is told: the next one comes after that.
+        journal.flush().await.unwrap();
+        assert!(taken.len() < 20, "the cap does not hold");
     }
-    assert!(taken.len() >= 2);
+    assert!(taken.len() >= 4, "{} chunks fill three segments", taken.len());
     let freed = journal.freed();
     taken.iter().for_each(|chunk| journal.settle(0, 0, &[all(chunk)]));
     // A segment is given back as a whole, by whoever commits next.
