@@ -32,6 +32,17 @@ pub struct Manifest<'a> {
     pub members: &'a [Members],
 }
 
+/// Who is to get what of a chunk.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Hash of the plan that decided.
+    pub plan: u64,
+    /// By index of the destination in the plan.
+    pub expected: Vec<(usize, Members)>,
+    /// A bit for each destination that does not get its part now, since it is behind: the log keeps it for later.
+    pub deferred: u64,
+}
+
 /// The log of one shard.
 pub trait Journal {
     /// Whether `bytes` more can be taken now. Not while the disk fails or is full, or much is on its way.
@@ -44,9 +55,8 @@ pub trait Journal {
     fn flush(&self) -> Commit;
     /// Whether [`Journal::decide`] is of use, since it costs something to say.
     fn keeps_verdicts(&self) -> bool;
-    /// What each destination (by index in the plan) is to get of a chunk; `plan` is the hash of the plan that
-    /// decided. A chunk of which nobody gets anything is settled by this.
-    fn decide(&self, chunk: Position, plan: u64, expected: Vec<(usize, Members)>);
+    /// Says who gets what of a chunk. A chunk of which nobody gets anything is settled by this.
+    fn decide(&self, chunk: Position, verdict: Verdict);
     /// Makes a manifest durable, and everything that was appended of its members.
     fn seal<'a>(&'a self, destination: usize, manifest: Manifest<'a>) -> LocalFuture<'a, Result<(), Error>>;
     /// These need not be delivered to this destination any more. `batch` is that of their manifest; 0 for none.

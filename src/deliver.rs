@@ -86,6 +86,8 @@ struct Shared {
     dead_letters: DeadLetters,
     counters: Counters,
     queue: RefCell<VecDeque<Held>>,
+    /// Memory that the queue holds.
+    queued_bytes: StdCell<usize>,
     queued: Notify,
     finished: Notify,
     /// A batch arrived: those that wait for the destination to come back need not wait longer.
@@ -124,6 +126,7 @@ impl Destination {
             dead_letters: options.dead_letters,
             counters,
             queue: RefCell::default(),
+            queued_bytes: StdCell::new(0),
             queued: Notify::new(),
             finished: Notify::new(),
             recovered: Notify::new(),
@@ -136,6 +139,7 @@ impl Destination {
 
     /// Takes a batch over.
     pub fn send(&self, held: Held) {
+        self.0.queued_bytes.set(self.0.queued_bytes.get() + held.reservation.bytes());
         self.0.queue.borrow_mut().push_back(held);
         self.0.queued.notify_one();
     }
@@ -155,6 +159,11 @@ impl Destination {
         }
         self.0.journal.settle(self.0.index, 0, &[events.members(chunk, &[row])]);
         Ok(())
+    }
+
+    /// Memory of the batches that nobody has begun to deliver: those that are more than it keeps up with.
+    pub fn queued_bytes(&self) -> usize {
+        self.0.queued_bytes.get()
     }
 
     /// Batches that are not done with.
@@ -180,6 +189,7 @@ async fn run(shared: Rc<Shared>) {
             shared.queued.notified().await;
             continue;
         };
+        shared.queued_bytes.set(shared.queued_bytes.get() - held.reservation.bytes());
         shared.under_way.set(shared.under_way.get() + 1);
         let shared = shared.clone();
         tokio::task::spawn_local(async move {

@@ -107,6 +107,10 @@ families! {
     JOURNAL_DAMAGE Counter "hydrant_journal_damaged_total";
     /// Events that an earlier run had journaled and that were taken up again, per component.
     EVENTS_RECOVERED Counter "hydrant_recovered_events_total";
+    /// Events left to the journal because their destination was behind, per destination.
+    EVENTS_DEFERRED Counter "hydrant_deferred_events_total";
+    /// Events that a destination was behind with and that were taken up from the journal, per destination.
+    EVENTS_RESUMED Counter "hydrant_resumed_events_total";
     /// CPU time of a stage in nanoseconds, when profiling is on, per stage.
     STAGE_CPU Counter "hydrant_stage_cpu_nanoseconds_total";
 }

@@ -15,7 +15,7 @@ pub mod intake;
 pub mod mesh;
 pub mod offline;
 pub mod plan;
-pub mod recover;
+pub mod catch_up;
 pub mod reload;
 pub mod run;
 pub mod schema;

@@ -1,5 +1,7 @@
 //! Taking over what an earlier run left: `loaded -> states of the new logs, and work for the shards`.
 //!
+//! What was decided and is owed is deferred in the new logs, as it would be for a destination that is behind.
+//!
 //! Epochs are dealt out to the new logs, whatever number of shards wrote them. A destination or a source that is not
 //! in the configuration any more, while something waits for it, is an error unless it is to be forgotten.
 
@@ -26,8 +28,6 @@ pub enum Work {
         /// Its chunks and what is left of them, in the order of the batch.
         members: Vec<(Place, Members)>,
     },
-    /// A chunk of which it was decided who gets what: who lacks what.
-    Owed(Place, Vec<(usize, Members)>),
     /// A chunk that did not get so far; what destinations have or will get in batches all the same.
     Undecided(Place, Vec<(usize, Members)>),
 }
@@ -64,11 +64,18 @@ pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, forget: &[String], sh
     for batch in loaded.batches.values() {
         batch.members.iter().for_each(|members| sealed.entry(members.chunk).or_default().push((batch.destination, members)));
     }
-    for (position, chunk) in &loaded.chunks {
-        let sealed = sealed.get(position).map_or(&[][..], Vec::as_slice);
-        work[owner(*position)].extend(chunk_work(*position, chunk, sealed));
-    }
     let mut states: Vec<State> = (0..shards).map(|_| State::default()).collect();
+    for (position, chunk) in &loaded.chunks {
+        let had = had(*position, chunk, sealed.get(position).map_or(&[][..], Vec::as_slice));
+        if chunk.verdict.is_none() {
+            let had = had.into_iter().map(|(number, members)| (usize::from(number), members)).collect();
+            work[owner(*position)].push(Work::Undecided(Place { position: *position, at: chunk.at }, had));
+            continue;
+        }
+        for share in chunk.shares.iter().filter(|share| had.get(&share.destination).is_none_or(|had| !share.expected.is_within(had))) {
+            states[owner(*position)].deferred.entry(share.destination).or_default().push_back(*position);
+        }
+    }
     for (epoch, owner) in &owners {
         states[*owner].epochs.insert(*epoch, u64::MAX);
     }
@@ -167,26 +174,12 @@ fn batch_work(batch: &Batch, chunks: &BTreeMap<Position, OpenChunk>) -> Work {
     }
 }
 
-fn chunk_work(position: Position, chunk: &OpenChunk, sealed: &[(u16, &Members)]) -> Option<Work> {
-    let place = Place { position, at: chunk.at };
-    let mut taken: BTreeMap<u16, Members> = BTreeMap::new();
-    let none = || Members::none(position, chunk.frames as usize);
-    for share in &chunk.shares {
-        taken.entry(share.destination).or_insert_with(none).add(&share.settled);
+/// What destinations have of a chunk or will get in batches.
+fn had(position: Position, chunk: &OpenChunk, sealed: &[(u16, &Members)]) -> BTreeMap<u16, Members> {
+    let mut had: BTreeMap<u16, Members> = BTreeMap::new();
+    let settled = chunk.shares.iter().map(|share| (share.destination, &share.settled));
+    for (destination, members) in settled.chain(sealed.iter().copied()) {
+        had.entry(destination).or_insert_with(|| Members::none(position, chunk.frames as usize)).add(members);
     }
-    for (destination, members) in sealed {
-        taken.entry(*destination).or_insert_with(none).add(members);
-    }
-    if chunk.verdict.is_none() {
-        return Some(Work::Undecided(place, taken.into_iter().map(|(number, members)| (usize::from(number), members)).collect()));
-    }
-    let mut owed = Vec::new();
-    for share in &chunk.shares {
-        let mut left = share.expected.clone();
-        taken.get(&share.destination).into_iter().for_each(|taken| left.remove(taken));
-        if !left.is_empty() {
-            owed.push((usize::from(share.destination), left));
-        }
-    }
-    (!owed.is_empty()).then_some(Work::Owed(place, owed))
+    had
 }

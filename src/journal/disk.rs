@@ -5,26 +5,26 @@
 //! not durable stays in memory, and nothing more is taken than [`BACKLOG_BYTES_MAX`].
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::adopt::{self, Adopted, Work};
 use super::content::write_chunk;
 use super::record::Key;
-use super::recover::{self, ChunkReader, Damage};
+use super::recover::{self, ChunkReader, Damage, Place};
 use super::segment::{Log, file_name};
-use super::state::{Batch, Entry, Names, NewChunk};
+use super::state::{Batch, Entry, Names, NewChunk, Verdict};
 use super::storage::{Folder, Storage};
 use crate::budget::{Budget, Reservation};
 use crate::clock;
-use crate::cursor::{Commit, Journal, Manifest};
+use crate::cursor::{self, Commit, Journal, Manifest};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Chunk, Members, Position};
 use crate::metrics::{self, Registry};
@@ -70,8 +70,21 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes that all segments may take.
     pub max_bytes: u64,
+    /// Chunks of one log that may be open, since each takes memory.
+    pub open_chunks_max: usize,
     /// Whether chunks are compressed.
     pub compress: bool,
+}
+
+/// What a destination lacks of a chunk that was deferred.
+#[derive(Debug)]
+pub struct Piece {
+    /// The chunk.
+    pub place: Place,
+    /// What is lacking.
+    pub members: Members,
+    /// Whether an earlier run received it.
+    pub is_earlier: bool,
 }
 
 /// A journal that is open.
@@ -80,7 +93,7 @@ pub struct Opened {
     pub journals: Vec<Disk>,
     /// For each shard: what an earlier run left.
     pub work: Vec<Vec<Work>>,
-    /// Reads the chunks of that work.
+    /// Reads the chunks of that work, and those that are deferred.
     pub reader: ChunkReader,
     /// What of the earlier run's logs cannot be read.
     pub damage: Vec<Damage>,
@@ -128,7 +141,24 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
     let full_bytes = options.max_bytes.saturating_sub(options.segment_bytes * options.shards as u64);
     let backlogs = (0..options.shards).map(|_| Budget::new(BACKLOG_BYTES_MAX)).collect();
     let failing = (0..options.shards).map(|_| AtomicBool::new(false)).collect();
-    let shared = Arc::new(Shared { queues, owners, backlogs, failing, closing: AtomicBool::new(false), used_bytes, full_bytes });
+    let count = |log: &Log, destination| log.state().deferred.get(&destination).map_or(0, VecDeque::len);
+    let deferred = |(log, _): &(Log, u64)| Deferred {
+        counts: (0..options.destinations.len()).map(|index| AtomicUsize::new(count(log, index as u16))).collect(),
+        more: Notify::new(),
+    };
+    let shared = Arc::new(Shared {
+        queues,
+        owners,
+        backlogs,
+        failing,
+        closing: AtomicBool::new(false),
+        used_bytes,
+        full_bytes,
+        open_chunks: (0..options.shards).map(|_| AtomicUsize::new(0)).collect(),
+        open_chunks_max: options.open_chunks_max,
+        first_epoch: logs.iter().map(|(_, epoch)| *epoch).min().unwrap_or(0),
+        deferred: logs.iter().map(deferred).collect(),
+    });
     registry.cell(&metrics::JOURNAL_LIMIT, &[]).set(options.max_bytes);
     let mut threads = Vec::new();
     let mut journals = Vec::new();
@@ -179,7 +209,7 @@ pub(super) fn start_logs(storage: &Arc<dyn Storage>, options: &Options) -> Resul
     let first = next_epoch(&**storage, &loaded, options.shards as u64).map_err(failed)?;
     let mut names = Names { destinations: options.destinations.clone(), sources: options.sources.clone() };
     let damage = std::mem::take(&mut loaded.damage);
-    let reader = ChunkReader::new(storage.clone(), loaded.secrets.clone());
+    let mut secrets = loaded.secrets.clone();
     let used_bytes = Arc::new(AtomicU64::new(loaded.files.values().sum()));
     let torn_bytes = loaded.torn_bytes;
     let Adopted { states, work, mut owners, forgotten } = adopt::adopt(loaded, &mut names, &options.forget, options.shards)?;
@@ -188,9 +218,11 @@ pub(super) fn start_logs(storage: &Arc<dyn Storage>, options: &Options) -> Resul
         let epoch = first + index as u64;
         owners.insert(epoch, index);
         let key = Key { secret: RandomState::new().hash_one(epoch), epoch, segment: 0 };
+        secrets.insert(epoch, key.secret);
         let log = Log::new(storage.clone(), key, names.clone(), state).with_segments(options.segment_bytes, used_bytes.clone());
         logs.push((log, epoch));
     }
+    let reader = ChunkReader::new(storage.clone(), secrets);
     // Only when all snapshots are durable may what they were made from go.
     logs.iter_mut().try_for_each(|(log, _)| log.begin()).map_err(failed)?;
     logs.iter_mut().try_for_each(|(log, _)| log.free().map(drop)).map_err(failed)?;
@@ -219,6 +251,21 @@ struct Shared {
     used_bytes: Arc<AtomicU64>,
     /// Above this nothing is taken any more.
     full_bytes: u64,
+    /// By log.
+    open_chunks: Vec<AtomicUsize>,
+    open_chunks_max: usize,
+    /// Of this run.
+    first_epoch: u64,
+    /// By log.
+    deferred: Vec<Deferred>,
+}
+
+/// How much of a log is deferred.
+struct Deferred {
+    /// Chunks, by destination.
+    counts: Vec<AtomicUsize>,
+    /// Told when there are more.
+    more: Notify,
 }
 
 impl Shared {
@@ -227,11 +274,19 @@ impl Shared {
         self.backlogs.iter().for_each(|backlog| drop(backlog.take(1)));
     }
 
+    fn defer(&self, owner: usize, destination: usize) {
+        let Some(deferred) = self.deferred.get(owner) else { return };
+        if let Some(count) = deferred.counts.get(destination) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        deferred.more.notify_one();
+    }
+
     fn send(&self, owner: usize, entry: Entry, reservation: Option<Reservation>) -> Commit {
         let (committed, receiver) = oneshot::channel();
         // A writer that has ended drops the message, which the receiver sees.
         if let Some(queue) = self.queues.get(owner) {
-            let _ = queue.send(Message { entry, committed, reservation });
+            let _ = queue.send(Message::Entry { entry, committed, reservation });
         }
         Commit::pending(receiver)
     }
@@ -254,10 +309,11 @@ impl Shared {
     }
 }
 
-struct Message {
-    entry: Entry,
-    committed: oneshot::Sender<()>,
-    reservation: Option<Reservation>,
+enum Message {
+    /// To be made durable.
+    Entry { entry: Entry, committed: oneshot::Sender<()>, reservation: Option<Reservation> },
+    /// Asks for so many deferred chunks of a destination; answered from what is durable.
+    Deferred { destination: u16, count: usize, answer: oneshot::Sender<Vec<Piece>> },
 }
 
 /// Ends the writers when the shards have ended.
@@ -288,11 +344,37 @@ pub struct Disk {
     compress: bool,
 }
 
+impl Disk {
+    /// How many chunks of this log are deferred for a destination.
+    pub fn deferred(&self, destination: usize) -> usize {
+        let counts = self.shared.deferred.get(self.own).map_or(&[][..], |deferred| &deferred.counts);
+        counts.get(destination).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Resolves when more chunks of this log have been deferred since it did so the last time.
+    pub async fn deferred_more(&self) {
+        if let Some(deferred) = self.shared.deferred.get(self.own) {
+            deferred.more.notified().await;
+        }
+    }
+
+    /// Takes up to `count` deferred chunks of a destination out, the oldest first. They have to be delivered or
+    /// settled: only a restart brings them back.
+    pub async fn take_deferred(&self, destination: usize, count: usize) -> Vec<Piece> {
+        let (answer, pieces) = oneshot::channel();
+        if let Some(queue) = self.shared.queues.get(self.own) {
+            let _ = queue.send(Message::Deferred { destination: destination as u16, count, answer });
+        }
+        pieces.await.unwrap_or_default()
+    }
+}
+
 impl Journal for Disk {
     fn has_room(&self, bytes: usize) -> bool {
         let shared = &self.shared;
         let is_failing = shared.failing[self.own].load(Ordering::Relaxed);
-        let is_full = shared.used_bytes.load(Ordering::Relaxed) > shared.full_bytes;
+        let is_full = shared.used_bytes.load(Ordering::Relaxed) > shared.full_bytes
+            || shared.open_chunks[self.own].load(Ordering::Relaxed) >= shared.open_chunks_max;
         // A large request must not wait for the moment in which nothing at all is on its way.
         !is_failing && !is_full && shared.backlogs[self.own].has_room(bytes.min(BACKLOG_BYTES_MAX / 4))
     }
@@ -322,10 +404,16 @@ impl Journal for Disk {
         true
     }
 
-    fn decide(&self, chunk: Position, plan: u64, expected: Vec<(usize, Members)>) {
+    fn decide(&self, chunk: Position, verdict: cursor::Verdict) {
         if let Some(owner) = self.shared.owner(chunk) {
+            let cursor::Verdict { plan, expected, deferred } = verdict;
+            let mut left = deferred;
+            while left != 0 {
+                self.shared.defer(owner, left.trailing_zeros() as usize);
+                left &= left - 1;
+            }
             let expected = expected.into_iter().map(|(destination, members)| (destination as u16, members)).collect();
-            drop(self.shared.send(owner, Entry::Verdict(chunk, plan, expected), None));
+            drop(self.shared.send(owner, Entry::Verdict(chunk, Verdict { plan, expected, deferred }), None));
         }
     }
 
@@ -409,16 +497,21 @@ impl Writer {
             let deadline = Instant::now() + self.commit.0;
             let mut bytes = 0;
             let mut next = Some(first);
-            while let Some(Message { entry, committed, reservation }) = next.take() {
-                bytes += entry.bytes();
-                entries.push(entry);
-                waiting.push((committed, reservation));
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Entry { entry, committed, reservation } => {
+                        bytes += entry.bytes();
+                        entries.push(entry);
+                        waiting.push((committed, reservation));
+                    }
+                    Message::Deferred { destination, count, answer } => drop(answer.send(self.take_deferred(destination, count))),
+                }
                 if bytes < self.commit.1 {
                     let left = deadline.saturating_duration_since(Instant::now());
                     next = self.queue.recv_timeout(left).ok();
                 }
             }
-            if !self.make_durable(&mut entries, bytes) {
+            if !entries.is_empty() && !self.make_durable(&mut entries, bytes) {
                 return false;
             }
             for (committed, reservation) in waiting.drain(..) {
@@ -430,7 +523,9 @@ impl Writer {
         }
         // What came between the last commit and the end; and the mark that says that the rest is durable.
         for message in self.queue.try_iter() {
-            entries.push(message.entry);
+            if let Message::Entry { entry, .. } = message {
+                entries.push(entry);
+            }
         }
         self.make_durable(&mut entries, 0) && self.make_durable(&mut entries, 0)
     }
@@ -465,7 +560,22 @@ impl Writer {
         true
     }
 
+    fn take_deferred(&mut self, destination: u16, count: usize) -> Vec<Piece> {
+        let (pieces, taken) = self.log.take_deferred(destination, count);
+        if let Some(count) = self.shared.deferred.get(self.own).and_then(|deferred| deferred.counts.get(usize::from(destination))) {
+            count.fetch_sub(taken, Ordering::Relaxed);
+        }
+        let is_earlier = |position: Position| position.epoch < self.shared.first_epoch;
+        let piece = |(position, at, members)| Piece { place: Place { position, at }, members, is_earlier: is_earlier(position) };
+        pieces.into_iter().map(piece).collect()
+    }
+
     fn free(&mut self) {
+        let open = self.log.state().chunks.len();
+        let before = self.shared.open_chunks[self.own].swap(open, Ordering::Relaxed);
+        if before >= self.shared.open_chunks_max && open < self.shared.open_chunks_max {
+            self.shared.wake();
+        }
         match self.log.free() {
             Ok(true) => self.shared.wake(),
             Ok(false) => {}

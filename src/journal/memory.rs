@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cursor::{Commit, Journal, Manifest};
+use crate::cursor::{Commit, Journal, Manifest, Verdict};
 use crate::error::Error;
 use crate::event::{Chunk, Members, Position};
 use crate::task::LocalFuture;
@@ -51,7 +51,7 @@ impl Journal for Memory {
         false
     }
 
-    fn decide(&self, _: Position, _: u64, _: Vec<(usize, Members)>) {}
+    fn decide(&self, _: Position, _: Verdict) {}
 
     fn seal<'a>(&'a self, _: usize, _: Manifest<'a>) -> LocalFuture<'a, Result<(), Error>> {
         Box::pin(std::future::ready(Ok(())))

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::content::Writer;
 use super::record::{Header, Key, Kind};
-use super::state::{Entry, Names, State, Usage};
+use super::state::{Entry, Location, Names, State, Usage};
 use super::storage::{SegmentFile, Storage};
 use crate::clock;
-use crate::event::Position;
+use crate::event::{Members, Position};
 
 /// Where records begin.
 pub(super) const RECORDS_START: usize = 1024;
@@ -151,6 +151,11 @@ impl Log {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => self.open_next(0),
             begun => begun,
         }
+    }
+
+    /// Takes deferred chunks of a destination out: see [`State::take_deferred`].
+    pub(super) fn take_deferred(&mut self, destination: u16, count: usize) -> (Vec<(Position, Location, Members)>, usize) {
+        self.state.take_deferred(destination, count)
     }
 
     /// Makes entries durable, in their order, and takes them in. After an error nothing is taken in; the same

@@ -3,7 +3,7 @@
 //! In: durable [`Entry`]s, each with its place. Out: which segments nobody needs any more, and the snapshot at the
 //! beginning of the next one. Destinations and sources are numbers of the log's [`Names`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::content::{IN_TRANSACTION, Reader, Writer};
 use super::record::{Header, Key, Kind};
@@ -14,8 +14,8 @@ use crate::event::{Members, Position};
 pub(super) enum Entry {
     /// The chunks of one transaction.
     Chunks(Vec<NewChunk>),
-    /// What destinations are to get of a chunk, decided by the plan with this hash.
-    Verdict(Position, u64, Vec<(u16, Members)>),
+    /// What destinations are to get of a chunk.
+    Verdict(Position, Verdict),
     /// A batch before its first attempt.
     Manifest(Batch),
     /// What a destination has; the id is that of the batch's manifest.
@@ -24,6 +24,18 @@ pub(super) enum Entry {
     Lost(Position),
     /// Nothing: somebody waits for what was told before.
     Flush,
+}
+
+/// Who is to get what of a chunk.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// Hash of the plan that decided.
+    pub(super) plan: u64,
+    /// By number of the destination.
+    pub(super) expected: Vec<(u16, Members)>,
+    /// A bit for each destination that is behind and comes back for its part. Not written: after a restart it is what
+    /// no batch has.
+    pub(super) deferred: u64,
 }
 
 /// A chunk on its way to the log.
@@ -156,6 +168,8 @@ pub(super) struct State {
     pub(super) batches: BTreeMap<(u16, u128), Batch>,
     /// Segments by epoch and number.
     pub(super) segments: BTreeMap<(u64, u32), Usage>,
+    /// By destination: chunks that are kept for it here and nowhere else.
+    pub(super) deferred: BTreeMap<u16, VecDeque<Position>>,
 }
 
 impl State {
@@ -173,10 +187,13 @@ impl State {
                     *horizon = (*horizon).max(end);
                 }
             }
-            Entry::Verdict(position, plan, expected) => {
+            Entry::Verdict(position, verdict) => {
                 if let Some(chunk) = self.chunks.get_mut(&position) {
-                    chunk.verdict = Some(plan);
-                    for (destination, members) in expected {
+                    chunk.verdict = Some(verdict.plan);
+                    for (destination, members) in verdict.expected {
+                        if 1u64.checked_shl(u32::from(destination)).is_some_and(|bit| verdict.deferred & bit != 0) {
+                            self.deferred.entry(destination).or_default().push_back(position);
+                        }
                         chunk.share(destination, position).expected = members;
                     }
                     self.close_if_done(position);
@@ -242,6 +259,29 @@ impl State {
         if batch.members.is_empty() {
             self.batches.remove(&(destination, id));
         }
+    }
+
+    /// Takes up to `count` deferred chunks of a destination out: what it lacks of each and no batch has. Also how many were
+    /// taken out, since of some it may lack nothing any more.
+    pub(super) fn take_deferred(&mut self, destination: u16, count: usize) -> (Vec<(Position, Location, Members)>, usize) {
+        let Some(queue) = self.deferred.get_mut(&destination) else { return (Vec::new(), 0) };
+        let taken: Vec<Position> = queue.drain(..count.min(queue.len())).collect();
+        let mut sealed: BTreeMap<Position, Vec<&Members>> = BTreeMap::new();
+        for batch in self.batches.range((destination, 0)..=(destination, u128::MAX)).map(|(_, batch)| batch) {
+            batch.members.iter().for_each(|members| sealed.entry(members.chunk).or_default().push(members));
+        }
+        let mut pieces = Vec::new();
+        for position in &taken {
+            let Some(chunk) = self.chunks.get(position) else { continue };
+            let Some(share) = chunk.shares.iter().find(|share| share.destination == destination) else { continue };
+            let mut left = share.expected.clone();
+            left.remove(&share.settled);
+            sealed.get(position).into_iter().flatten().for_each(|members| left.remove(members));
+            if !left.is_empty() {
+                pieces.push((*position, chunk.at, left));
+            }
+        }
+        (pieces, taken.len())
     }
 
     /// Segments that nobody needs any more, all but the one that is being written.
@@ -369,7 +409,7 @@ impl Entry {
         let sets = |members: &[Members]| members.iter().map(|m| 64 + m.bits.len() * 8 + m.alerts.len() * 13).sum::<usize>();
         match self {
             Self::Chunks(chunks) => chunks.iter().map(|chunk| chunk.body.len() + 64).sum(),
-            Self::Verdict(_, _, expected) => 64 + expected.iter().map(|(_, m)| sets(std::slice::from_ref(m))).sum::<usize>(),
+            Self::Verdict(_, verdict) => 64 + verdict.expected.iter().map(|(_, m)| sets(std::slice::from_ref(m))).sum::<usize>(),
             Self::Manifest(batch) => 128 + batch.partition.len() + sets(&batch.members),
             Self::Settled(_, _, members) => 64 + sets(members),
             Self::Lost(_) => 32,
@@ -397,10 +437,10 @@ impl Entry {
                     put(Kind::Commit, 0, first.position, &body.0);
                 }
             }
-            Self::Verdict(position, plan, expected) => {
-                body.number(*plan);
-                body.number(expected.len() as u64);
-                for (destination, members) in expected {
+            Self::Verdict(position, verdict) => {
+                body.number(verdict.plan);
+                body.number(verdict.expected.len() as u64);
+                for (destination, members) in &verdict.expected {
                     body.number(u64::from(*destination));
                     body.members(members);
                 }

@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use super::adopt::Work;
 use super::content::write_chunk;
-use super::disk::{Options, Started, start_logs};
+use super::disk::{Options, Piece, Started, start_logs};
 use super::record::{Found, Key, Kind, scan};
 use super::recover::{ChunkReader, Loaded, Place, load};
 use super::segment::{RECORDS_START, parse_name};
-use super::state::{Batch, Entry, NewChunk};
+use super::state::{Batch, Entry, NewChunk, Verdict};
 use super::storage::Storage;
-use crate::cursor::{Journal as _, Manifest};
+use crate::cursor::{self, Journal as _, Manifest};
 use crate::event::{AlertKey, Chunk, Members, Position, Sender, Span};
 use crate::metrics::{self, Registry};
 use disk::{Disk, Faults};
@@ -139,6 +139,7 @@ fn options(names: &[String], shards: usize) -> Options {
         commit_bytes: 1,
         segment_bytes: 6 * 1024,
         max_bytes: 1 << 30,
+        open_chunks_max: 1 << 20,
         compress: false,
     }
 }
@@ -190,16 +191,16 @@ impl Case {
         names.rotate_left(turn);
         let shards = 1 + self.random.below(3) as usize;
         let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
-        let started = start_logs(&storage, &options(&names, shards)).ok()?;
+        let mut started = start_logs(&storage, &options(&names, shards)).ok()?;
         for (_, epoch) in &started.logs {
             assert!(self.epochs.insert(*epoch), "the epoch {epoch} is used twice");
         }
-        self.check_work(&started, &names);
+        self.check_work(&mut started, &names);
         Some(Run { queues: started.logs.iter().map(|_| Vec::new()).collect(), next: vec![0; shards], names, started })
     }
 
     /// Everything that is not settled is given back as work: in its batch, or alone, once.
-    fn check_work(&self, started: &Started, names: &[String]) {
+    fn check_work(&self, started: &mut Started, names: &[String]) {
         let mut given: BTreeMap<(Position, String), Members> = BTreeMap::new();
         let mut undecided = BTreeSet::new();
         let mut give = |position: Position, destination: usize, members: &Members| {
@@ -215,8 +216,13 @@ impl Case {
                     assert!(self.batches.contains_key(id));
                     members.iter().for_each(|(place, members)| give(place.position, *destination, members));
                 }
-                Work::Owed(place, owed) => owed.iter().for_each(|(destination, members)| give(place.position, *destination, members)),
                 Work::Undecided(place, _) => drop(undecided.insert(place.position)),
+            }
+        }
+        for (log, _) in &mut started.logs {
+            for destination in 0..names.len() {
+                let (pieces, _) = log.take_deferred(destination as u16, usize::MAX);
+                pieces.iter().for_each(|(position, _, members)| give(*position, destination, members));
             }
         }
         for (position, known) in &self.chunks {
@@ -312,7 +318,7 @@ impl Case {
         }
         self.chunks.get_mut(&position).unwrap().decided.said = true;
         let owner = Self::owner(run, position);
-        run.queues[owner].push(Entry::Verdict(position, 1, expected));
+        run.queues[owner].push(Entry::Verdict(position, Verdict { plan: 1, expected, deferred: 0 }));
     }
 
     /// What a destination is to get of a chunk, is in no batch, and does not have.
@@ -561,7 +567,7 @@ impl Told1 {
         let name = |number: u16| names[usize::from(number)].clone();
         match entry {
             Entry::Chunks(chunks) => Self::Chunks(chunks.iter().map(|chunk| chunk.position).collect()),
-            Entry::Verdict(position, _, expected) => {
+            Entry::Verdict(position, Verdict { expected, .. }) => {
                 Self::Verdict(*position, expected.iter().map(|(number, members)| (name(*number), members.clone())).collect())
             }
             Entry::Settled(number, _, members) => Self::Settled(name(*number), members.clone()),
@@ -624,6 +630,10 @@ fn all(chunk: &Chunk) -> Members {
     members
 }
 
+fn decided(expected: Vec<(usize, Members)>) -> cursor::Verdict {
+    cursor::Verdict { plan: 1, expected, deferred: 0 }
+}
+
 fn open(disk: &Disk, options: &Options) -> Result<(super::Opened, Registry), String> {
     let registry = Registry::default();
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
@@ -672,7 +682,7 @@ async fn at_its_cap_the_journal_takes_nothing_more_until_destinations_have_taken
         let mut chunks = [chunk(0, 1000)];
         journal.append(&mut chunks).await.unwrap();
         let [chunk] = chunks;
-        journal.decide(chunk.position, 1, vec![(0, all(&chunk))]);
+        journal.decide(chunk.position, decided(vec![(0, all(&chunk))]));
         taken.push(chunk);
         // What the commit made free is given back after it is told: the next one comes after that.
         journal.flush().await.unwrap();
@@ -698,7 +708,7 @@ async fn any_number_of_shards_takes_over_and_a_destination_that_is_gone_is_not_f
     for journal in &opened.journals {
         let mut chunks = [chunk(0, 70)];
         journal.append(&mut chunks).await.unwrap();
-        journal.decide(chunks[0].position, 1, vec![(0, all(&chunks[0])), (1, all(&chunks[0]))]);
+        journal.decide(chunks[0].position, decided(vec![(0, all(&chunks[0])), (1, all(&chunks[0]))]));
         sealed.push(all(&chunks[0]));
     }
     // The first shard was given the chunks of all.
@@ -725,4 +735,62 @@ async fn any_number_of_shards_takes_over_and_a_destination_that_is_gone_is_not_f
     assert!(opened.closer.close());
     let loaded = load(&disk, true).unwrap();
     assert!(loaded.chunks.is_empty() && loaded.batches.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_deferred_comes_back_in_order_without_what_batches_have_and_again_after_a_restart() {
+    let disk = Disk::new(1);
+    let (opened, registry) = open(&disk, &options(&two_names(), 1)).unwrap();
+    let journal = &opened.journals[0];
+    let mut chunks = [chunk(0, 70), chunk(0, 8), chunk(0, 9)];
+    for chunk in &mut chunks {
+        journal.append(std::slice::from_mut(chunk)).await.unwrap();
+        let verdict = decided(vec![(0, all(chunk)), (1, all(chunk))]);
+        journal.decide(chunk.position, cursor::Verdict { deferred: 0b10, ..verdict });
+    }
+    let mut part = Members::none(chunks[0].position, 70);
+    part.insert(69);
+    journal.seal(1, Manifest { batch: 5, plan: 1, partition: "", oldest_ms: 5, members: &[part.clone()] }).await.unwrap();
+    journal.settle(1, 0, &[all(&chunks[1])]);
+    journal.flush().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), journal.deferred_more()).await.unwrap();
+    assert_eq!((journal.deferred(0), journal.deferred(1)), (0, 3));
+    assert!(journal.take_deferred(0, 9).await.is_empty());
+    let first = journal.take_deferred(1, 2).await;
+    let [Piece { place, members, is_earlier: false }] = &first[..] else { panic!("{first:?}") };
+    assert_eq!((place.position, members.count, members.has(69)), (chunks[0].position, 69, false));
+    assert_eq!(opened.reader.read(*place, sender).unwrap().unwrap().frames().len(), 70, "this run's chunks can be read");
+    assert_eq!(journal.deferred(1), 1);
+    assert!(opened.closer.close());
+
+    let (opened, _) = open(&disk, &options(&two_names(), 1)).unwrap();
+    let journal = &opened.journals[0];
+    assert_eq!((journal.deferred(0), journal.deferred(1)), (3, 2), "taken out is not delivered");
+    let again = journal.take_deferred(1, 9).await;
+    let found: Vec<_> = again.iter().map(|piece| (piece.place.position, piece.members.count, piece.is_earlier)).collect();
+    assert_eq!(found, [(chunks[0].position, 69, true), (chunks[2].position, 9, true)]);
+    assert!(opened.closer.close());
+    drop(registry);
+}
+
+#[tokio::test]
+async fn a_log_with_too_many_open_chunks_holds_senders_back_until_some_are_settled() {
+    let disk = Disk::new(1);
+    let (opened, _) = open(&disk, &Options { open_chunks_max: 2, ..options(&two_names(), 1) }).unwrap();
+    let journal = &opened.journals[0];
+    let mut chunks = [chunk(0, 3), chunk(0, 3)];
+    for chunk in &mut chunks {
+        assert!(journal.has_room(1));
+        journal.append(std::slice::from_mut(chunk)).await.unwrap();
+        journal.decide(chunk.position, decided(vec![(0, all(chunk))]));
+        // A flush is answered after what came before it has been looked at.
+        journal.flush().await.unwrap();
+        journal.flush().await.unwrap();
+    }
+    assert!(!journal.has_room(1));
+    let freed = journal.freed();
+    journal.settle(0, 0, &[all(&chunks[0])]);
+    tokio::time::timeout(Duration::from_secs(5), freed).await.unwrap();
+    assert!(journal.has_room(1));
+    assert!(opened.closer.close());
 }

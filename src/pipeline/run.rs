@@ -21,11 +21,11 @@ use crate::error::{Error, ErrorKind};
 use crate::journal::{self, ChunkReader, Closer, Disk, Memory, Opened, Work};
 use crate::metrics::{self, Registry};
 use crate::net::listen::{self, Address};
+use crate::pipeline::catch_up::CatchUp;
 use crate::pipeline::health::Health;
 use crate::pipeline::intake::{Gate, SourcePort};
 use crate::pipeline::mesh::{self, Port};
 use crate::pipeline::plan::{JournalPlan, Plan};
-use crate::pipeline::recover::Recovery;
 use crate::pipeline::shard::{Common, Shard};
 use crate::task::{self, Stop, Stopper};
 
@@ -58,6 +58,15 @@ enum ShardJournal {
     Disk(Disk, ChunkReader),
 }
 
+/// The part of the memory budget that the chunks may take which are open in the journal: a quarter.
+const OPEN_CHUNKS_SHARE: usize = 4;
+
+/// What an open chunk takes in its log's state, about, with two destinations.
+const OPEN_CHUNK_BYTES: usize = 512;
+
+/// Open chunks that a log may have however small the budget is.
+const OPEN_CHUNKS_MIN: usize = 10_000;
+
 fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
     let settings = &plan.settings;
     let JournalPlan::Disk(disk) = &settings.journal else {
@@ -75,6 +84,7 @@ fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
         commit_bytes: disk.commit_bytes,
         segment_bytes: disk.segment_bytes as u64,
         max_bytes: disk.max_bytes as u64,
+        open_chunks_max: (settings.memory_bytes / OPEN_CHUNKS_SHARE / OPEN_CHUNK_BYTES / settings.shards).max(OPEN_CHUNKS_MIN),
         compress: disk.compress,
     };
     let Opened { journals, work, reader, closer, .. } = journal::open(&options, registry)?;
@@ -179,14 +189,17 @@ struct Ends {
 async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port: Port, ends: Ends, seed: u128) -> Result<usize, Error> {
     let is_first = port.index() == 0;
     let (stopper, stop_now) = task::pair();
-    let (journal, reader): (Rc<dyn Journal>, _) = match journal {
+    let (journal, log): (Rc<dyn Journal>, _) = match journal {
         ShardJournal::Memory(memory) => (Rc::new(memory), None),
-        ShardJournal::Disk(disk, reader) => (Rc::new(disk), Some(reader)),
+        ShardJournal::Disk(disk, reader) => {
+            let disk = Rc::new(disk);
+            (disk.clone(), Some((disk, reader)))
+        }
     };
     let stages = Shard::new(&common, journal.clone(), seed)?;
     let gate = Gate::new(common.budget.clone(), journal, stages, port, stop_now);
-    let recovery = reader.map(|reader| Recovery::new(gate.clone(), reader, common.plan.borrow().clone(), common.registry.clone()));
-    let mut recovery = recovery.map(|recovery| tokio::task::spawn_local(recovery.run(work)));
+    let catch_up = log.map(|(disk, reader)| CatchUp::new(gate.clone(), disk, reader, &common));
+    let catching_up = catch_up.clone().map(|catch_up| tokio::task::spawn_local(catch_up.run(work)));
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
     // A reload may bring enrichments where there were none.
@@ -209,14 +222,7 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
             failed.get_or_insert(error);
         }
     }
-    if let Some(recovery) = &mut recovery {
-        tokio::select! {
-            _ = &mut *recovery => {}
-            () = ends.stop.wait() => {}
-        }
-        recovery.abort();
-    }
-    let undelivered = drain(&gate, ends, plan.settings.drain_timeout.0).await?;
+    let undelivered = drain(&gate, ends, plan.settings.drain_timeout.0, catch_up.zip(catching_up)).await?;
     stopper.stop();
     timer.abort();
     mesh.abort();
@@ -225,7 +231,7 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
 }
 
 /// Returns what is undelivered: batches, and whatever has not even become one.
-async fn drain(gate: &Gate, ends: Ends, timeout: Duration) -> Result<usize, Error> {
+async fn drain(gate: &Gate, ends: Ends, timeout: Duration, catch_up: Option<(Rc<CatchUp>, JoinHandle<()>)>) -> Result<usize, Error> {
     let Ends { stop, quiet, all_quiet } = ends;
     let mut is_over = false;
     let mut limit = std::pin::pin!(async {
@@ -240,6 +246,14 @@ async fn drain(gate: &Gate, ends: Ends, timeout: Duration) -> Result<usize, Erro
     tokio::select! {
         () = nothing_comes => {}
         () = &mut limit => is_over = true,
+    }
+    if let Some((catch_up, task)) = catch_up {
+        // Sources that were read to their end leave nothing behind; a stop leaves it to the next start.
+        tokio::select! {
+            () = catch_up.done() => {}
+            () = stop.wait() => {}
+        }
+        task.abort();
     }
     let destinations = gate.finish()?;
     let drained = async {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::batch::{Again, Batcher, Items};
 use crate::budget::Budget;
-use crate::cursor::Journal;
+use crate::cursor::{Journal, Verdict};
 use crate::decode::{Auto, Instance};
 use crate::deliver::{DeadLetters, Destination, Options};
 use crate::detect::sigma::{Level, SigmaRule};
@@ -55,6 +55,8 @@ pub struct Shard {
     journal: Rc<dyn Journal>,
     lines: Vec<LineState>,
     sinks: Vec<SinkState>,
+    /// Bytes that may wait for one destination before the journal keeps the rest.
+    queue_bytes_max: usize,
     hits: Vec<Hit>,
     rows: Vec<Vec<u32>>,
     masks: Vec<u64>,
@@ -82,9 +84,9 @@ enum Pass<'a> {
     Live,
     /// Everything but this, by destination.
     Rest(&'a [(usize, Members)]),
-    /// Only this, by destination, whatever the routes say now.
-    Owed(&'a [(usize, Members)]),
-    /// Only this, for a batch of this destination.
+    /// Only this, for this destination, whatever the routes say now.
+    Owed(usize, &'a Members),
+    /// The same, for a batch.
     Batch(usize, &'a Members, &'a mut Again),
 }
 
@@ -128,8 +130,13 @@ struct SinkState {
     destination: Destination,
     routed: Cell,
     filtered: Cell,
+    deferred: Cell,
     sealed_early: Cell,
 }
+
+/// The share of the budget that batches which wait for destinations may take; the rest is for those on their way, for
+/// batches that are open, and for what comes in.
+const QUEUES_SHARE: usize = 2;
 
 /// CPU time per stage, if it is measured.
 struct Stages {
@@ -199,6 +206,7 @@ impl Shard {
                 destination: Destination::start(options),
                 routed: registry.cell(&metrics::EVENTS_ROUTED, labels),
                 filtered: registry.cell(&metrics::EVENTS_FILTERED, labels),
+                deferred: registry.cell(&metrics::EVENTS_DEFERRED, labels),
                 sealed_early: registry.cell(&metrics::SEALED_EARLY, labels),
             });
         }
@@ -209,6 +217,7 @@ impl Shard {
             alerts: registry.cell(&metrics::ALERTS, &[]),
             stages: Stages::new(registry, plan.settings.profile),
             rows: vec![Vec::new(); sinks.len()],
+            queue_bytes_max: common.budget.limit_bytes() / QUEUES_SHARE / (plan.settings.shards * sinks.len()).max(1),
             hits: Vec::new(),
             masks: Vec::new(),
             registry: registry.clone(),
@@ -240,12 +249,22 @@ impl Shard {
         self.process_again(chunk, Pass::Rest(had))
     }
 
-    /// Takes what is owed of a chunk of an earlier run to those it is owed to.
+    /// Takes what is owed of a chunk to the destination it is owed to.
     ///
     /// # Errors
     /// A compressor's.
-    pub fn process_owed(&mut self, chunk: &Chunk, owed: &[(usize, Members)]) -> Result<(), Error> {
-        self.process_again(chunk, Pass::Owed(owed))
+    pub fn process_owed(&mut self, chunk: &Chunk, sink: usize, owed: &Members) -> Result<(), Error> {
+        self.process_again(chunk, Pass::Owed(sink, owed))
+    }
+
+    /// Whether a destination keeps up so well that it can have more than what comes in.
+    pub fn keeps_up(&self, sink: usize) -> bool {
+        self.sinks.get(sink).is_some_and(|sink| sink.destination.queued_bytes() < self.queue_bytes_max / 2)
+    }
+
+    /// Notes that a destination gets events of an earlier run, which have not been routed in this one.
+    pub fn note_routed(&self, sink: usize, events: u64) {
+        self.sinks.get(sink).into_iter().for_each(|sink| sink.routed.add(events));
     }
 
     /// Adds members of a chunk of an earlier run to a batch that is built again.
@@ -315,8 +334,8 @@ impl Shard {
         match &pass {
             Pass::Live => self.route(line, index, chunk, &[]),
             Pass::Rest(had) => self.route(line, index, chunk, had),
-            Pass::Owed(owed) => self.select(index, chunk, owed.iter().map(|(sink, members)| (*sink, members)), 0),
-            Pass::Batch(sink, members, again) => self.select(index, chunk, std::iter::once((*sink, *members)), again.id),
+            Pass::Owed(sink, members) => self.select(index, chunk, (*sink, members), 0),
+            Pass::Batch(sink, members, again) => self.select(index, chunk, (*sink, members), again.id),
         }
         self.stages.end(4);
         if self.taps.is_watched() && matches!(pass, Pass::Live) {
@@ -326,23 +345,18 @@ impl Shard {
         self.encode(index, chunk, again)
     }
 
-    /// Selects the rows of sets instead of routing. What is not there any more, which an alert is whose rule is
+    /// Selects the rows of a set instead of routing. What is not there any more, which an alert is whose rule is
     /// gone, is settled: it cannot be delivered.
-    fn select<'a>(&mut self, index: usize, chunk: &Chunk, wanted: impl Iterator<Item = (usize, &'a Members)>, batch: u128) {
+    fn select(&mut self, index: usize, chunk: &Chunk, (sink, members): (usize, &Members), batch: u128) {
         self.rows.iter_mut().for_each(Vec::clear);
         let events = &self.lines[index].events;
-        for (sink, members) in wanted {
-            let Some(rows) = self.rows.get_mut(sink) else { continue };
-            rows.extend(events.rows_of(members));
-            let mut gone = members.clone();
-            gone.remove(&events.members(chunk, rows));
-            if !gone.is_empty() {
-                tracing::warn!(chunk = %chunk.position, alerts = gone.alerts.len(), "alerts of rules that are gone are given up");
-                self.journal.settle(sink, batch, &[gone]);
-            }
-            if let Some(state) = self.sinks.get(sink) {
-                state.routed.add(rows.partition_point(|row| (*row as usize) < chunk.frames().len()) as u64);
-            }
+        let Some(rows) = self.rows.get_mut(sink) else { return };
+        rows.extend(events.rows_of(members));
+        let mut gone = members.clone();
+        gone.remove(&events.members(chunk, rows));
+        if !gone.is_empty() {
+            tracing::warn!(chunk = %chunk.position, alerts = gone.alerts.len(), "alerts of rules that are gone are given up");
+            self.journal.settle(sink, batch, &[gone]);
         }
     }
 
@@ -511,7 +525,7 @@ impl Shard {
                 }
             }
         }
-        let mut expected = Vec::new();
+        let mut verdict = Verdict { plan: self.plan.hash, ..Verdict::default() };
         for (sink, (counters, rows)) in self.sinks.iter().zip(&mut self.rows).enumerate() {
             let count = |rows: &[u32]| rows.partition_point(|row| (*row as usize) < frames);
             counters.filtered.add((frames - dropped.len() - count(rows)) as u64);
@@ -525,13 +539,20 @@ impl Shard {
                     members.add(had);
                 }
                 if !members.is_empty() {
-                    expected.push((sink, members));
+                    verdict.expected.push((sink, members));
                 }
             }
             counters.routed.add(count(rows) as u64);
+            // Who waits for the delivery has to wait: the log does not know whom to tell.
+            let is_behind = counters.destination.queued_bytes() >= self.queue_bytes_max;
+            if is_behind && self.journal.keeps_verdicts() && chunk.acknowledgement.is_none() && !rows.is_empty() {
+                verdict.deferred |= 1 << sink;
+                counters.deferred.add(count(rows) as u64);
+                rows.clear();
+            }
         }
         if self.journal.keeps_verdicts() {
-            self.journal.decide(chunk.position, self.plan.hash, expected);
+            self.journal.decide(chunk.position, verdict);
         }
     }
 
