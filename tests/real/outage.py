@@ -6,6 +6,8 @@
 2. Both are down and the load is above the budget: TCP senders are held back, HTTP senders get 503 with Retry-After,
    nothing is dropped without a word; when the destinations are back, both have all that was acknowledged.
 3. SIGTERM under load by HTTP and TCP: what was answered with 200 is delivered, the exit code is 0, the ledger balances.
+4. With the journal on disk and a load far above the budget one destination is down, Hydrant is killed meanwhile: nobody is
+   refused, memory stays in the budget, the other destination is not slowed, afterwards both have all that was acknowledged.
 """
 import http.client
 import random
@@ -217,6 +219,74 @@ def above_the_budget(stage):
             f"each once in both, peak {peak:.0f} MiB")
 
 
+def send_requests(port, stop, rate, seen, tries):
+    """Requests of 200 events at a steady rate; one that is not answered is sent again with the same numbers. Gives how many
+    events were acknowledged, all from 0 on."""
+    number, start = 0, time.monotonic()
+    while not stop.is_set():
+        if number > (time.monotonic() - start) * rate:
+            time.sleep(0.01)
+            continue
+        body = "".join(map(line, range(number, number + 200))).encode()
+        try:
+            status, _, _ = harness.post(f"http://127.0.0.1:{port}/", body, {"Content-Type": "text/plain"})
+        except OSError:
+            tries[0] += 1
+            time.sleep(0.05)
+            continue
+        seen[status] = seen.get(status, 0) + 1
+        if status == 200:
+            number += 200
+        else:
+            time.sleep(0.05)
+    return number
+
+
+def kept_by_the_journal(stage):
+    budget_mib, rate, outage_s = (512, 40_000, 600) if harness.FULL else (16, 4_000, 12)
+    hec, ports = HecReceiver(ack=True), (harness.free_port(), harness.free_port())
+    hydrant = stage.hydrant(config(hec, None, ports, budget_mib, "journal: { type: disk, max_size: 40GB }\nshards: 2"), "journaled")
+    hec.stop()
+    stop, watch, seen, tries = threading.Event(), Watch(hydrant), {}, [0]
+    sender = in_thread(send_requests, ports[1], stop, rate, seen, tries)
+    begin = time.monotonic()
+    time.sleep(outage_s / 2)
+    deferred = [hydrant.total("hydrant_deferred_events_total", component_id="hec")]
+    watch.end()
+    peaks = [hydrant.peak_rss_mib()]
+    lag = max(watch.between(begin + 2, time.monotonic(), 3)) / rate
+    hydrant.kill()
+    hydrant.start()
+    time.sleep(outage_s / 2)
+    deferred.append(hydrant.total("hydrant_deferred_events_total", component_id="hec"))
+    hec.start()
+    back = time.monotonic()
+    # Old events must not stand in the way of those that arrive now.
+    time.sleep(1)
+    stop.set()
+    count = sender.result(900)
+    got = lambda: len(set(numbers_of(hec)))
+    eventually("the backlog to be delivered", lambda: got() >= count, 900)
+    caught_up_s = time.monotonic() - back
+    peaks.append(hydrant.peak_rss_mib())
+    hydrant.stop()
+    other = [number_of(row["message"]) for row in harness.rows(hydrant.folder / "out.ndjson")]
+    repeated = []
+    for what, numbers in (("the destination that was down", numbers_of(hec)), ("the other destination", other)):
+        lost = set(range(count)) - set(numbers)
+        check(not lost, f"{what} lacks {len(lost)} of {count} acknowledged events: {sorted(lost)[:5]}")
+        repeated.append(len(numbers) - len(set(numbers)))
+    # A request that was journaled and not answered is sent again; the file may have had what nobody knew of at the kill.
+    check(repeated[0] <= 200 * tries[0], f"{repeated[0]} events came to HEC twice, {tries[0]} requests were sent again")
+    check(set(seen) == {200}, f"senders were refused: {seen}")
+    check(min(deferred) > 0, f"nothing was left to the journal: {deferred}")
+    check(max(peaks) < budget_mib + BASE_MIB, f"{max(peaks):.0f} MiB resident of a budget of {budget_mib} MiB")
+    check(lag < 1.5, f"the other destination lagged {lag:.2f} s")
+    return (f"journal on disk: down {outage_s} s at {rate}/s with a kill -9 in the middle: {count} acknowledged events in both ({repeated[0]} and "
+            f"{repeated[1]} twice), {sum(deferred)} deferred, caught up {caught_up_s:.1f} s later, peak {max(peaks):.0f} MiB (budget {budget_mib}), "
+            f"the other's lag {lag:.2f} s")
+
+
 def send_until(port, stop):
     """TCP lines until the connection breaks; nothing promises that they arrive."""
     number = 90_000_000
@@ -253,7 +323,7 @@ def stopped_under_load(stage):
 
 
 def main(stage):
-    return "; ".join(part(stage) for part in (one_is_down, above_the_budget, stopped_under_load))
+    return "; ".join(part(stage) for part in (one_is_down, above_the_budget, stopped_under_load, kept_by_the_journal))
 
 
 harness.play(main)
