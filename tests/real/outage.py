@@ -243,9 +243,11 @@ def send_requests(port, stop, rate, seen, tries):
 
 
 def kept_by_the_journal(stage):
-    budget_mib, rate, outage_s = (512, 40_000, 600) if harness.FULL else (16, 4_000, 12)
+    budget_mib, rate, outage_s = (512, 40_000, 600) if harness.FULL else (8, 6_000, 14)
     hec, ports = HecReceiver(ack=True), (harness.free_port(), harness.free_port())
-    hydrant = stage.hydrant(config(hec, None, ports, budget_mib, "journal: { type: disk, max_size: 40GB }\nshards: 2"), "journaled")
+    # A start reads the last segment of a log whole.
+    journal = f"journal: {{ type: disk, max_size: 40GB, segment_size: {budget_mib // 4}MiB }}\nshards: 2"
+    hydrant = stage.hydrant(config(hec, None, ports, budget_mib, journal), "journaled")
     hec.stop()
     stop, watch, seen, tries = threading.Event(), Watch(hydrant), {}, [0]
     sender = in_thread(send_requests, ports[1], stop, rate, seen, tries)
