@@ -4,18 +4,19 @@
 //! * [`shard`]: one thread's work on a chunk, stage by stage.
 //! * [`intake`]: what sources give their bytes to: framing, budget, journal.
 //! * [`mesh`]: whole chunks from a busy shard to an idle one.
-//! * [`recover`]: what an earlier run left in the journal.
+//! * [`catch_up`]: what the journal keeps for destinations that are behind, and what an earlier run left there.
 //! * [`run`]: starts the shards, stops them, drains.
 //! * [`health`]: what is open, what has ended; [`tap`]: a sample of live events for those who watch.
 //! * [`reload`]: a changed configuration for a running pipeline.
 //! * [`offline`]: decoding and detection without a run; [`schema`]: the JSON schema of the configuration.
 
+pub mod catch_up;
+mod framed;
 pub mod health;
 pub mod intake;
 pub mod mesh;
 pub mod offline;
 pub mod plan;
-pub mod catch_up;
 pub mod reload;
 pub mod run;
 pub mod schema;

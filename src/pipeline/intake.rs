@@ -20,9 +20,10 @@ use crate::deliver::Destination;
 use crate::error::Error;
 use crate::event::{Acknowledgement, Chunk, Origin, Sender, Span};
 use crate::frame::{self, Framer, FramerKind};
-use crate::limits::{CHUNK_FRAMES_MAX, CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
+use crate::limits::{CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
 use crate::metrics::{self, Cell, Registry};
 use crate::net::http_server::ServerCounters;
+use crate::pipeline::framed::{Framed, moved, part, ranges};
 use crate::pipeline::health::Health;
 use crate::pipeline::mesh::{Handed, Port as MeshPort};
 use crate::pipeline::plan::{Acknowledge, SourcePlan};
@@ -36,6 +37,13 @@ const BUFFERS_KEPT_MAX: usize = 16;
 
 /// How long a sender's answer waits for a disk that fails when Hydrant is told to stop.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads that bring less than this are gathered with those of other connections: a chunk of one event costs what one
+/// of a hundred does.
+const GATHERED_BYTES_MAX: usize = 32 * 1024;
+
+/// How long a small read waits for others.
+const GATHER_INTERVAL: Duration = Duration::from_millis(4);
 
 /// How a chunk comes by its room in the budget.
 enum Room {
@@ -257,49 +265,6 @@ impl Gate {
     }
 }
 
-/// Frames of some bytes with what is known of them.
-#[derive(Default)]
-struct Framed {
-    bytes: Vec<u8>,
-    frames: Vec<Span>,
-    peers: Vec<(u32, IpAddr)>,
-    origins: Vec<(u32, Arc<Origin>)>,
-    times: Vec<(u32, Option<i64>)>,
-}
-
-/// The same runs, counted in what came of the messages: `first` says for each how much came before it.
-fn moved<T: Clone>(runs: &[(u32, T)], first: &[u32]) -> Vec<(u32, T)> {
-    let at = |message: u32| first.get(message as usize).copied();
-    runs.iter().filter_map(|(message, value)| Some((at(*message)?, value.clone()))).collect()
-}
-
-/// The part of runs that covers `frames`, counted from its beginning.
-fn part<T: Clone>(runs: &[(u32, T)], frames: &std::ops::Range<usize>) -> Vec<(u32, T)> {
-    let inside = runs.partition_point(|(first, _)| (*first as usize) <= frames.start);
-    let before = inside.checked_sub(1).map(|index| (0, runs[index].1.clone()));
-    let rest = runs[inside..].iter().take_while(|(first, _)| (*first as usize) < frames.end);
-    before.into_iter().chain(rest.map(|(first, value)| (first - frames.start as u32, value.clone()))).collect()
-}
-
-/// Ranges of frames that are about a chunk each; a little more stays one chunk, because cutting copies.
-fn ranges(framed: &Framed) -> Vec<std::ops::Range<usize>> {
-    let frames = &framed.frames;
-    if framed.bytes.len() <= 2 * CHUNK_TARGET_BYTES && frames.len() <= CHUNK_FRAMES_MAX {
-        return std::iter::once(0..frames.len()).collect();
-    }
-    let mut ranges = Vec::new();
-    let mut start = 0;
-    for (index, frame) in frames.iter().enumerate() {
-        let is_full = frame.end - frames[start].start > CHUNK_TARGET_BYTES as u32 || index - start == CHUNK_FRAMES_MAX;
-        if is_full && index > start {
-            ranges.push(start..index);
-            start = index;
-        }
-    }
-    ranges.push(start..frames.len());
-    ranges
-}
-
 /// One source's way in.
 pub struct SourcePort {
     gate: Rc<Gate>,
@@ -315,6 +280,17 @@ pub struct SourcePort {
     cut: Cell,
     kernel_drops: Cell,
     health: Arc<Health>,
+    gathered: RefCell<Gathered>,
+}
+
+/// Small reads that wait for others.
+#[derive(Default)]
+struct Gathered {
+    framed: Framed,
+    /// Counts what was taken, so that a timer knows whether it is still about the same.
+    generation: u64,
+    /// A stop waits for it.
+    at_work: Option<AtWork>,
 }
 
 impl SourcePort {
@@ -338,7 +314,52 @@ impl SourcePort {
             cut: registry.cell(&metrics::FRAMES_CUT, labels),
             kernel_drops: registry.cell(&metrics::KERNEL_DROPS, labels),
             health: common.health.clone(),
+            gathered: RefCell::default(),
         })
+    }
+
+    /// Admits what a connection brought, or lets a little of it wait for that of others.
+    async fn admit_or_gather(self: &Rc<Self>, framed: Framed) -> Result<(), Refused> {
+        let is_small = framed.bytes.len() < GATHERED_BYTES_MAX && self.acknowledge == Acknowledge::Receipt && framed.is_joinable();
+        if !is_small {
+            // What came before it goes before it.
+            self.admit_gathered().await?;
+            return self.admit(framed, Room::Waited).await;
+        }
+        let is_full = {
+            let mut gathered = self.gathered.borrow_mut();
+            if gathered.framed.frames.is_empty() {
+                gathered.framed = Framed { bytes: self.gate.buffer(), ..Framed::default() };
+                gathered.at_work = Some(AtWork::new(&self.gate));
+                self.admit_in_time(gathered.generation);
+            }
+            gathered.framed.join(&framed);
+            gathered.framed.bytes.len() >= GATHERED_BYTES_MAX
+        };
+        self.gate.give_back(framed.bytes);
+        if is_full { self.admit_gathered().await } else { Ok(()) }
+    }
+
+    fn admit_in_time(self: &Rc<Self>, generation: u64) {
+        let port = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(GATHER_INTERVAL).await;
+            if port.gathered.borrow().generation == generation {
+                // Refused only when Hydrant is made to end at once, and nobody was told anything.
+                let _ = port.admit_gathered().await;
+            }
+        });
+    }
+
+    async fn admit_gathered(&self) -> Result<(), Refused> {
+        let (framed, at_work) = {
+            let mut gathered = self.gathered.borrow_mut();
+            gathered.generation += 1;
+            (std::mem::take(&mut gathered.framed), gathered.at_work.take())
+        };
+        let result = self.admit(framed, Room::Waited).await;
+        drop(at_work);
+        result
     }
 
     /// Admits frames as one transaction; waits for their delivery too if the source asks for that.
@@ -536,7 +557,7 @@ impl FrameStream {
             bytes.truncate(split.used);
             self.seen = self.buffer.len();
             let (peers, origins) = (self.peers.clone(), self.origins.clone());
-            self.port.admit(Framed { bytes, frames, peers, origins, times: Vec::new() }, Room::Waited).await?;
+            self.port.admit_or_gather(Framed { bytes, frames, peers, origins, times: Vec::new() }).await?;
             if self.buffer.is_empty() || !end {
                 return Ok(());
             }
