@@ -167,7 +167,9 @@ impl Case {
 
     fn run(&mut self) {
         for round in 0..1 + self.random.below(4) {
-            self.disk.set_faults(Faults { rate: if self.random.one_in(2) { self.random.below(80) } else { 0 }, space: None });
+            let rate = if self.random.one_in(2) { self.random.below(80) } else { 0 };
+            let space = self.random.one_in(3).then(|| self.disk.used() + self.random.below(24 * 1024));
+            self.disk.set_faults(Faults { rate, space });
             let Some(mut run) = self.start() else {
                 self.crash(false);
                 continue;

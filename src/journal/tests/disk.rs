@@ -88,6 +88,11 @@ impl Disk {
         disk
     }
 
+    /// Bytes that files take.
+    pub(super) fn used(&self) -> u64 {
+        self.0.lock().unwrap().used()
+    }
+
     pub(super) fn set_faults(&self, faults: Faults) {
         self.0.lock().unwrap().faults = faults;
     }
@@ -206,7 +211,10 @@ impl Storage for Disk {
 impl SegmentFile for Open {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.disk.0.lock().unwrap();
-        let fails = inner.fails();
+        let length = inner.inodes[&self.inode].cache.len() as u64;
+        let growth = (offset + bytes.len() as u64).saturating_sub(length);
+        let is_full = growth > 0 && inner.faults.space.is_some_and(|space| inner.used() + growth > space);
+        let fails = inner.fails() || is_full;
         // A write that fails has written some of it.
         let written = if fails { inner.random.below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
         let end = offset as usize + written;
@@ -216,7 +224,11 @@ impl SegmentFile for Open {
         }
         file.cache[offset as usize..end].copy_from_slice(&bytes[..written]);
         file.dirty.extend(offset as usize / SECTOR..end.div_ceil(SECTOR));
-        if fails { Err(failure("write failed")) } else { Ok(()) }
+        match (is_full, fails) {
+            (true, _) => Err(io::ErrorKind::StorageFull.into()),
+            (_, true) => Err(failure("write failed")),
+            _ => Ok(()),
+        }
     }
 
     fn sync(&mut self) -> io::Result<()> {
