@@ -28,7 +28,7 @@ const HEAD: &str = r#"# A Hydrant configuration. Unknown keys are refused.
 # Values may hold ${VARIABLE} or ${VARIABLE:-default}; secrets: secret://env/NAME or secret://file/PATH.
 
 data_dir: ./data                # journal and dead letters; mode 0700
-# journal: { type: disk }       # acknowledged events outlive the process; default: memory
+# journal: { type: memory }     # less work, but what was acknowledged dies with the process; default: disk
 admin: "127.0.0.1:8686"         # health, metrics and API; loopback only
 # memory: 1GiB                  # budget for event bytes; default: a quarter of the memory, at most 1 GiB
 # shards: 2                     # threads; default: one for each CPU

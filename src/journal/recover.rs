@@ -241,6 +241,8 @@ impl Merge {
                     if header.flags & IN_TRANSACTION == 0 { self.place(chunk) } else { pending.push(chunk) }
                 }
                 Kind::Commit => {
+                    // All of its chunks are there, but for one that rotted, or that a power cut kept from the disk and not
+                    // the mark behind it. The two look alike, so what is there counts: it may have been acknowledged.
                     let sequences = state::read_commit(body).unwrap_or_default();
                     let epoch = header.position.epoch;
                     let is_in = |chunk: &(Position, Location, u16, u32)| chunk.0.epoch == epoch && sequences.contains(&chunk.0.sequence);

@@ -20,7 +20,7 @@ const SEGMENTS_MIN: usize = 3;
 #[derive(Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct JournalConfig {
-    /// `memory`: acknowledged on receipt, lost if the process dies. `disk`: acknowledged when it is durable.
+    /// `disk`: acknowledged when it is durable. `memory`: acknowledged on receipt, lost if the process dies.
     #[serde(default)]
     r#type: JournalType,
     /// How long a commit waits for more events; `disk` only, like everything below.
@@ -42,8 +42,8 @@ pub(super) struct JournalConfig {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum JournalType {
-    Disk,
     #[default]
+    Disk,
     Memory,
 }
 
