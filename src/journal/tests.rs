@@ -474,7 +474,8 @@ impl Case {
                 assert!(is_there, "{position} was acknowledged and is gone; rotted: {rotted:?}, lost: {lost:?}, {damage:?}, {files:?}");
             }
             // A power cut may leave the mark and not all of its chunks, which then look like rotten ones.
-            if !known.acknowledged && !is_rotten && !self.is_cut && known.transaction.iter().all(|other| !self.chunks[other].is_done(false)) {
+            if !known.acknowledged && !is_rotten && !self.is_cut && known.transaction.iter().all(|other| !self.chunks[other].is_done(false))
+            {
                 let others = known.transaction.iter().filter(|other| loaded.chunks.contains_key(other)).count();
                 assert!(others == 0 || others == known.transaction.len(), "a part of the transaction of {position}");
             }

@@ -37,9 +37,7 @@ pub(super) fn holds(expr: &Expr<SlotId>, event: Event<'_>) -> bool {
 
 fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
     match predicate {
-        Predicate::Text { op, text, cased } => {
-            scalar.text().is_some_and(|value| text_holds(*op, &lower(value, *cased), &lower(text.as_bytes(), *cased)))
-        }
+        Predicate::Text { op, text, cased } => scalar.text().is_some_and(|value| asks_text(*op, value, text.as_bytes(), *cased)),
         Predicate::Glob { pieces, cased } => scalar.text().is_some_and(|value| glob_holds(pieces, *cased, &units(value, *cased))),
         Predicate::Regex(regex) => scalar.text().is_some_and(|value| regex.is_match(value)),
         Predicate::Number { op, number } => match scalar {
@@ -63,6 +61,21 @@ fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
         Predicate::Null => scalar == Scalar::Null,
         Predicate::Time { part, op, number } => instant::part(scalar, *part)
             .is_some_and(|value| satisfies(*op, compare(Number::Integer(value.into()), Number::Integer((*number).into())))),
+    }
+}
+
+fn asks_text(op: TextOp, value: &[u8], wanted: &[u8], cased: bool) -> bool {
+    if cased || !value.is_ascii() || !wanted.is_ascii() {
+        return text_holds(op, &lower(value, cased), &lower(wanted, cased));
+    }
+    // Nearly all text, of which rules by the thousand ask by the million: nothing is copied.
+    let is_wanted = |part: &[u8]| part.eq_ignore_ascii_case(wanted);
+    let length = wanted.len();
+    match op {
+        TextOp::Contains => length == 0 || value.windows(length).any(|part| part[0].eq_ignore_ascii_case(&wanted[0]) && is_wanted(part)),
+        TextOp::EndsWith => value.len() >= length && is_wanted(&value[value.len() - length..]),
+        TextOp::Equals => is_wanted(value),
+        TextOp::StartsWith => value.len() >= length && is_wanted(&value[..length]),
     }
 }
 
@@ -103,10 +116,6 @@ fn units(text: &[u8], cased: bool) -> Vec<Unit> {
 
 /// The bytes of the characters of a text.
 fn lower(text: &[u8], cased: bool) -> Vec<u8> {
-    // Nearly all text, of which rules by the thousand ask by the million.
-    if text.is_ascii() {
-        return if cased { text.to_vec() } else { text.to_ascii_lowercase() };
-    }
     let mut bytes = Vec::new();
     for unit in units(text, cased) {
         match unit {

@@ -4,15 +4,16 @@
 //! it: without them these tests print so and do nothing. `HYDRANT_EVENTS` sets how many events the index is held
 //! against the full scan with; in full that is a million.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use hydrant::config::Node;
-use hydrant::decode::{Compiled, DECODERS, Schema};
+use hydrant::decode::{Compiled, DECODERS, Instance, Schema};
 use hydrant::detect::sigma::{LogSource, SigmaRule};
-use hydrant::detect::{Detector, Hit, Rules, Vocabulary};
+use hydrant::detect::{Detector, Hit, Rules, Scratch, Vocabulary};
 use hydrant::event::{Chunk, Events, Fields, Sender, Span};
 use hydrant::matcher::{Expr, Glob, Number, Predicate, TextOp};
 use regex_syntax::hir::{Class, Hir, HirKind};
@@ -110,9 +111,10 @@ fn texts(folder: &Path) -> Vec<String> {
 impl Hq {
     /// The rules that hold for each event, by the index and, if wanted, by the full scan.
     fn decide(&self, lines: &[String], with_scan: bool) -> [Vec<BTreeSet<u32>>; 2] {
+        thread_local!(static WORKING: RefCell<Option<(Instance, Scratch)>> = const { RefCell::new(None) });
         let mut decided = [Vec::new(), Vec::new()];
-        let mut scratch = self.detector.scratch();
-        let mut decoder = self.compiled.instance();
+        // Some thousand paths are compiled for it; explanations ask for one event at a time.
+        let (mut decoder, mut scratch) = WORKING.take().unwrap_or_else(|| (self.compiled.instance(), self.detector.scratch()));
         let sender = Arc::new(Sender { source: "test".into(), source_index: 0 });
         for lines in lines.chunks(CHUNK_EVENTS) {
             let mut frames = Vec::new();
@@ -139,6 +141,7 @@ impl Hq {
                 }
             }
         }
+        WORKING.set(Some((decoder, scratch)));
         decided
     }
 
