@@ -197,7 +197,7 @@ fn a_delivery_that_cannot_be_taken_is_never_answered_with_413() {
 fn without_room_whole_calls_fail_and_what_was_answered_well_arrives() {
     let hec = Hec::start();
     hec.state.lock().unwrap().faults = (0..100_000).map(|_| (503, r#"{"text":"Server is busy","code":9}"#.to_owned())).collect();
-    let (hydrant, port) = start(&hec, "memory: 4MiB", "");
+    let (hydrant, port) = start(&hec, "memory: 4MiB\njournal: { type: memory }", "");
     let lines = noise(200, 250);
     let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
     let body = batch(&lines);

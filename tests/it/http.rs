@@ -149,7 +149,7 @@ fn requests_that_cannot_be_taken_say_why() {
 fn without_room_requests_are_refused_and_what_was_accepted_arrives() {
     let hec = Hec::start();
     hec.state.lock().unwrap().faults = (0..100_000).map(|_| (503, r#"{"text":"Server is busy","code":9}"#.to_owned())).collect();
-    let (hydrant, port) = start(&hec, "memory: 4MiB", "");
+    let (hydrant, port) = start(&hec, "memory: 4MiB\njournal: { type: memory }", "");
     let body = noise(2000, 50).join("\n").into_bytes();
     let mut accepted = 0;
     let refused = loop {

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Destinations that are down, senders that are too fast, a stop in the middle: nothing acknowledged is lost.
 
+1 to 3 have the journal in memory, where the budget is all there is.
+
 1. One of two destinations is down for a while under a load that fits the budget meanwhile: memory stays in the budget,
    the other destination is not slowed, afterwards both have every event once.
 2. Both are down and the load is above the budget: TCP senders are held back, HTTP senders get 503 with Retry-After,
@@ -46,11 +48,12 @@ def numbers_of(hec):
         return [number_of(event["event"]) for event in hec.events]
 
 
-def config(hec, other, ports, budget_mib, more=""):
+def config(hec, other, ports, budget_mib, more="", journal="type: memory"):
     """Two HEC receivers, or one and a file."""
     second = f'type: splunk_hec, endpoint: "{other.url}", token: {TOKEN}, ack: true' if other else "type: file, path: out.ndjson"
     return f"""
 memory: {budget_mib}MiB
+journal: {{ {journal} }}
 {more}
 sources:
   tcp: {{ type: syslog, listen: "tcp://127.0.0.1:{ports[0]}", decoder: syslog }}
@@ -246,8 +249,8 @@ def kept_by_the_journal(stage):
     budget_mib, rate, outage_s = (512, 40_000, 600) if harness.FULL else (8, 6_000, 14)
     hec, ports = HecReceiver(ack=True), (harness.free_port(), harness.free_port())
     # A start reads the last segment of a log whole.
-    journal = f"journal: {{ type: disk, max_size: 40GB, segment_size: {budget_mib // 4}MiB }}\nshards: 2"
-    hydrant = stage.hydrant(config(hec, None, ports, budget_mib, journal), "journaled")
+    journal = f"type: disk, max_size: 40GB, segment_size: {budget_mib // 4}MiB"
+    hydrant = stage.hydrant(config(hec, None, ports, budget_mib, "shards: 2", journal), "journaled")
     hec.stop()
     stop, watch, seen, tries = threading.Event(), Watch(hydrant), {}, [0]
     sender = in_thread(send_requests, ports[1], stop, rate, seen, tries)
