@@ -12,7 +12,6 @@
 //! Never: I/O, waiting, dropping.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ use crate::budget::{Budget, Reservation};
 use crate::config::{ByteSize, Interval, Section};
 use crate::encode::compress::{Codec, Compressor, CompressorPool};
 use crate::error::{Diagnostics, Error};
-use crate::event::{Acknowledgement, AlertKey, Chunk, Events, Members};
+use crate::event::{Acknowledgement, AlertKey, Arrival, Chunk, Events, Members};
 
 /// Open partitions of one destination and shard: the quota of Amazon Data Firehose (Developer Guide, "Quota").
 pub const PARTITIONS_OPEN_MAX: usize = 500;
@@ -240,8 +239,8 @@ pub struct Sealed {
     pub oldest_ms: i64,
     /// Told when the batch is done with.
     pub acknowledgements: Vec<Acknowledgement>,
-    /// Peer of the first event, for dead letters.
-    pub peer: Option<IpAddr>,
+    /// For each of the members: how it arrived, for dead letters.
+    pub arrivals: Vec<Arrival>,
 }
 
 /// A sealed batch with the memory that it holds.
@@ -276,7 +275,7 @@ struct Open {
     member_bytes: usize,
     acknowledgements: Vec<Acknowledgement>,
     oldest_ms: i64,
-    peer: Option<IpAddr>,
+    arrivals: Vec<Arrival>,
     reservation: Reservation,
     since: Instant,
 }
@@ -286,8 +285,8 @@ struct Open {
 pub struct Added {
     /// Batches that became full.
     pub sealed: Vec<Held>,
-    /// Rows whose item is longer than the destination takes.
-    pub too_long: Vec<u32>,
+    /// Items that are longer than the destination takes, each alone. Their manifest is 0: none is made.
+    pub too_long: Vec<Held>,
     /// How many of the batches were sealed before their time, for another partition or for memory.
     pub sealed_early: u64,
 }
@@ -361,12 +360,15 @@ impl Batcher {
                 open.append(&self.batching, &mut self.pool, part, items, first)?;
                 first += count;
             } else if open.items.is_empty() {
-                added.too_long.push(run.rows[first]);
+                open.append(&self.batching, &mut self.pool, Run { rows: &run.rows[first..=first], ..run }, items, first)?;
+                let alone = self.seal(partition)?;
+                added.too_long.extend(alone.map(|held| Held { batch: Sealed { manifest: 0, ..held.batch }, ..held }));
                 first += 1;
+                continue;
             }
             let is_full = open.items.len() >= self.batching.items_max || open.plain_bytes >= self.batching.bytes_max;
-            let is_next_too_much = count == 0 && !open.items.is_empty();
-            if is_full || is_next_too_much || open.items.is_empty() {
+            let is_next_too_much = count == 0;
+            if is_full || is_next_too_much {
                 added.sealed.extend(self.seal(partition)?);
             }
         }
@@ -467,7 +469,7 @@ impl Batcher {
             members: open.members,
             oldest_ms: open.oldest_ms,
             acknowledgements: open.acknowledgements,
-            peer: open.peer,
+            arrivals: open.arrivals,
         };
         open.reservation.resize(batch.body.len() + batch.items.len() * size_of::<Item>() + open.member_bytes);
         Ok(Some(Held { batch, reservation: open.reservation }))
@@ -513,7 +515,7 @@ impl Open {
             member_bytes: 0,
             acknowledgements: Vec::new(),
             oldest_ms: chunk.received_ms,
-            peer: chunk.peer(0),
+            arrivals: Vec::new(),
             reservation,
             since: Instant::now(),
         };
@@ -564,8 +566,9 @@ impl Open {
         let base = self.plain_bytes;
         if self.members.last().is_none_or(|last| last.chunk != run.chunk.position) {
             let members = Members::none(run.chunk.position, run.chunk.frames().len());
-            self.member_bytes += size_of::<Members>() + size_of_val(&*members.bits);
+            self.member_bytes += size_of::<Members>() + size_of_val(&*members.bits) + size_of::<Arrival>();
             self.members.push(members);
+            self.arrivals.push(run.chunk.arrival());
             self.acknowledgements.extend(run.chunk.acknowledgement.clone());
         }
         let member = self.members.len() - 1;
@@ -658,7 +661,8 @@ mod tests {
         let long = "x".repeat(1001);
         let lines = ["a", "b", &long, "c", "d"].map(str::to_owned);
         let added = add(&mut batcher, &mut items, &lines, 0, |_| None);
-        assert_eq!(added.too_long, [2]);
+        let too_long: Vec<_> = added.too_long.iter().map(|held| (text(held), held.batch.members[0].bits[0], held.batch.manifest)).collect();
+        assert_eq!(too_long, [(format!("[{long}]"), 0b100, 0)]);
         let bodies: Vec<String> = added.sealed.iter().chain(&batcher.seal_all().unwrap()).map(text).collect();
         assert_eq!(bodies, ["[a,b]", "[c,d]"]);
     }

@@ -14,6 +14,7 @@ mod completion;
 mod decode;
 mod demo;
 mod detect;
+mod dlq;
 mod init;
 mod input;
 mod journal;
@@ -78,6 +79,8 @@ enum Command {
     Tap(tap::Arguments),
     /// Look at the journal on disk.
     Journal(journal::Arguments),
+    /// Look at what destinations refused, send it again, or remove it.
+    Dlq(dlq::Arguments),
     /// Print the JSON schema of the configuration.
     Schema(schema::Arguments),
     /// Print a completion script for a shell.
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
+        Command::Dlq(arguments) => dlq::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completion(arguments) => completion::run(&arguments),
     };

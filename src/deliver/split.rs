@@ -89,7 +89,7 @@ pub(super) fn subset(batch: &Sealed, indices: &[u32], batching: &Batching) -> Re
         members,
         oldest_ms: batch.oldest_ms,
         acknowledgements: batch.acknowledgements.clone(),
-        peer: batch.peer,
+        arrivals: batch.arrivals.clone(),
     })
 }
 

@@ -17,7 +17,8 @@ use crate::batch::{Again, Batcher, Items};
 use crate::budget::Budget;
 use crate::cursor::Journal;
 use crate::decode::{Auto, Instance};
-use crate::deliver::{DeadLetters, Destination, Options};
+use crate::deliver::dead_letter::DeadLetters;
+use crate::deliver::{Destination, Options};
 use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
 use crate::enrich::Bound;
@@ -187,7 +188,12 @@ impl Shard {
                 batching,
                 transport: sink.sink.transport()?,
                 journal: journal.clone(),
-                dead_letters: DeadLetters::new(&plan.settings.data_dir),
+                dead_letters: Rc::new(DeadLetters::new(
+                    &plan.settings.data_dir,
+                    (&sink.name, sink.kind),
+                    plan.settings.dead_letters,
+                    registry,
+                )),
                 registry: registry.clone(),
             };
             let labels: &[(&str, &str)] = &[("component_id", &sink.name)];
@@ -573,9 +579,7 @@ impl Shard {
                 sink.sealed_early.add(added.sealed_early);
                 added.sealed.into_iter().for_each(|held| sink.destination.send(held));
                 self.stages.end(6);
-                for row in added.too_long {
-                    sink.destination.give_up(chunk, events, row, "longer than the destination takes")?;
-                }
+                added.too_long.into_iter().for_each(|held| sink.destination.give_up(held));
             }
         }
         Ok(())
