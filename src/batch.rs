@@ -12,6 +12,7 @@
 //! Never: I/O, waiting, dropping.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use crate::config::{ByteSize, Interval, Section};
 use crate::encode::compress::{Codec, Compressor, CompressorPool};
 use crate::error::{Diagnostics, Error};
 use crate::event::{Acknowledgement, AlertKey, Arrival, Chunk, Events, Members};
+use crate::ledger::{DestinationCounts, Waiting};
 
 /// Open partitions of one destination and shard: the quota of Amazon Data Firehose (Developer Guide, "Quota").
 pub const PARTITIONS_OPEN_MAX: usize = 500;
@@ -241,6 +243,8 @@ pub struct Sealed {
     pub acknowledgements: Vec<Acknowledgement>,
     /// For each of the members: how it arrived, for dead letters.
     pub arrivals: Vec<Arrival>,
+    /// Its items, for the ledger.
+    pub waiting: Waiting,
 }
 
 /// A sealed batch with the memory that it holds.
@@ -261,6 +265,7 @@ pub struct Batcher {
     open: HashMap<Box<str>, Open, RandomState>,
     next_id: u128,
     plan: u64,
+    counts: Rc<DestinationCounts>,
     /// Items and rows of one partition of a chunk, kept for their memory.
     gathered: (Items, Vec<u32>),
 }
@@ -276,6 +281,7 @@ struct Open {
     acknowledgements: Vec<Acknowledgement>,
     oldest_ms: i64,
     arrivals: Vec<Arrival>,
+    waiting: Waiting,
     reservation: Reservation,
     since: Instant,
 }
@@ -298,7 +304,13 @@ impl Batcher {
     /// A compression level that does not exist.
     pub fn new(batching: Batching, budget: Arc<Budget>, seed: u128) -> Result<Self, Error> {
         let pool = CompressorPool::new(batching.codec)?;
-        Ok(Self { batching, budget, pool, open: HashMap::default(), next_id: seed, plan: 0, gathered: Default::default() })
+        let (open, counts, gathered) = Default::default();
+        Ok(Self { batching, budget, pool, open, next_id: seed, plan: 0, counts, gathered })
+    }
+
+    /// Says where the ledger of its destination is.
+    pub fn set_counts(&mut self, counts: Rc<DestinationCounts>) {
+        self.counts = counts;
     }
 
     /// Says the hash of the plan that is in force.
@@ -350,7 +362,7 @@ impl Batcher {
                 if self.open.len() >= PARTITIONS_OPEN_MAX {
                     self.seal_oldest(added)?;
                 }
-                let open = Open::new(&self.batching, &self.budget, &mut self.pool, (run.chunk, partition))?;
+                let open = Open::new(&self.batching, &self.budget, &mut self.pool, (run.chunk, partition), &self.counts)?;
                 self.open.insert(partition.into(), open);
             }
             let Some(open) = self.open.get_mut(partition) else { break };
@@ -432,7 +444,8 @@ impl Batcher {
     /// The compressor's.
     pub fn add_again(&mut self, again: &mut Again, chunk: &Chunk, events: &Events, rows: &[u32], items: &Items) -> Result<(), Error> {
         if again.open.is_none() {
-            again.open = Some(Open::new(&self.batching, &self.budget, &mut self.pool, (chunk, &again.partition))?);
+            // It counts when it is complete: until then the journal has its items.
+            again.open = Some(Open::new(&self.batching, &self.budget, &mut self.pool, (chunk, &again.partition), &Rc::default())?);
         }
         let Some(open) = again.open.as_mut().filter(|_| !rows.is_empty()) else { return Ok(()) };
         open.append(&self.batching, &mut self.pool, Run { chunk, events, rows }, items, 0)
@@ -470,6 +483,7 @@ impl Batcher {
             oldest_ms: open.oldest_ms,
             acknowledgements: open.acknowledgements,
             arrivals: open.arrivals,
+            waiting: open.waiting,
         };
         open.reservation.resize(batch.body.len() + batch.items.len() * size_of::<Item>() + open.member_bytes);
         Ok(Some(Held { batch, reservation: open.reservation }))
@@ -501,8 +515,13 @@ struct Run<'a> {
 }
 
 impl Open {
-    fn new(batching: &Batching, budget: &Arc<Budget>, pool: &mut CompressorPool, place: (&Chunk, &str)) -> Result<Self, Error> {
-        let (chunk, partition) = place;
+    fn new(
+        batching: &Batching,
+        budget: &Arc<Budget>,
+        pool: &mut CompressorPool,
+        (chunk, partition): (&Chunk, &str),
+        counts: &Rc<DestinationCounts>,
+    ) -> Result<Self, Error> {
         let starts_small = !partition.is_empty() && batching.codec != Codec::None;
         let compressor = if starts_small { None } else { Some(pool.take()?) };
         let reservation = budget.take(compressor.as_ref().map_or(0, Compressor::memory_bytes));
@@ -516,6 +535,7 @@ impl Open {
             acknowledgements: Vec::new(),
             oldest_ms: chunk.received_ms,
             arrivals: Vec::new(),
+            waiting: Waiting::new(counts.clone()),
             reservation,
             since: Instant::now(),
         };
@@ -572,10 +592,12 @@ impl Open {
             self.acknowledgements.extend(run.chunk.acknowledgement.clone());
         }
         let member = self.members.len() - 1;
+        let mut alerts = 0;
         let set = &mut self.members[member];
         for (row, end) in run.rows.iter().zip(&items.ends[first..]) {
             let event = run.events.event(run.chunk, *row as usize);
             let is_alert = event.alert.is_some();
+            alerts += u64::from(is_alert);
             match run.events.alert_key(*row as usize) {
                 Some(alert) => {
                     set.alerts.push(alert);
@@ -586,6 +608,7 @@ impl Open {
             let end = (base + (*end as usize - start)) as u32;
             self.items.push(Item { end, member: member as u32, frame: event.frame, is_alert });
         }
+        self.waiting.add(run.rows.len() as u64 - alerts, alerts);
         let stop = items.ends[first + run.rows.len() - 1] as usize;
         self.plain_bytes = base + (stop - start);
         self.oldest_ms = self.oldest_ms.min(run.chunk.received_ms);

@@ -25,6 +25,7 @@ use crate::batch::{Batching, Held, Sealed};
 use crate::cursor::{Journal, Manifest};
 use crate::deliver::dead_letter::{Letter, Letters, Reason};
 use crate::error::Error;
+use crate::ledger::DestinationCounts;
 use crate::metrics::{self, Cell, Registry};
 use crate::net::http_client::{Answer, HttpClient};
 use crate::sink::{Client, Http, Step, Transport};
@@ -60,6 +61,8 @@ pub struct Options {
     pub dead_letters: Rc<dyn Letters>,
     /// Where counts go.
     pub registry: Registry,
+    /// The ledger's counts.
+    pub counts: Rc<DestinationCounts>,
 }
 
 enum Way {
@@ -83,6 +86,7 @@ struct Shared {
     way: Way,
     journal: Rc<dyn Journal>,
     dead_letters: Rc<dyn Letters>,
+    counts: Rc<DestinationCounts>,
     counters: Counters,
     /// Batches, and items that are given up before they were sent.
     queue: RefCell<VecDeque<(Held, Option<Refusal>)>>,
@@ -105,11 +109,14 @@ struct Refusal {
 struct Part {
     batch: Sealed,
     refusal: Option<Refusal>,
+    /// Whether its items were sent before, in the batch that it is a part of.
+    is_again: bool,
 }
 
 impl Part {
+    /// A part of a batch that was sent.
     fn new(batch: Sealed) -> Self {
-        Self { batch, refusal: None }
+        Self { batch, refusal: None, is_again: true }
     }
 }
 
@@ -141,6 +148,7 @@ impl Destination {
             way,
             journal: options.journal,
             dead_letters: options.dead_letters,
+            counts: options.counts,
             counters,
             queue: RefCell::default(),
             queued: Notify::new(),
@@ -215,10 +223,10 @@ async fn deliver(shared: &Shared, held: Held, refusal: Option<Refusal>) {
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
     let Held { batch, reservation } = held;
-    let mut parts = vec![Part { batch, refusal }];
-    while let Some(Part { batch, refusal }) = parts.pop() {
+    let mut parts = vec![Part { batch, refusal, is_again: false }];
+    while let Some(Part { batch, refusal, is_again }) = parts.pop() {
         match refusal {
-            None => deliver_part(shared, batch, &mut parts).await,
+            None => deliver_part(shared, batch, is_again, &mut parts).await,
             Some(refusal) => bury(shared, &batch, &refusal).await,
         }
     }
@@ -231,11 +239,14 @@ async fn seal(shared: &Shared, batch: &Sealed) -> Result<(), Error> {
     shared.journal.seal(shared.index, manifest).await
 }
 
-async fn deliver_part(shared: &Shared, batch: Sealed, parts: &mut Vec<Part>) {
+async fn deliver_part(shared: &Shared, batch: Sealed, is_again: bool, parts: &mut Vec<Part>) {
     let mut backoff = BACKOFF_FIRST;
     let mut attempts = 0;
     loop {
         attempts += 1;
+        if is_again || attempts > 1 {
+            shared.counts.resent.add(batch.items.len() as u64);
+        }
         let (step, answer) = attempt(shared, &batch).await;
         let (why, wait) = match step {
             Step::Stored => {
@@ -244,7 +255,7 @@ async fn deliver_part(shared: &Shared, batch: Sealed, parts: &mut Vec<Part>) {
             }
             Step::Rejected(why) if batch.items.len() <= 1 => {
                 let reason = Reason::Refused(answer.map(|answer| answer.status.as_u16()));
-                parts.push(Part { batch, refusal: Some(Refusal { reason, why, attempts }) });
+                parts.push(Part { refusal: Some(Refusal { reason, why, attempts }), ..Part::new(batch) });
                 return recovered(shared);
             }
             Step::Rejected(why) => match halve(shared, &batch, parts) {
@@ -309,6 +320,8 @@ fn stored(shared: &Shared, batch: &Sealed) {
     let alerts = batch.items.iter().filter(|item| item.is_alert).count() as u64;
     shared.counters.sent.add(batch.items.len() as u64 - alerts);
     shared.counters.alerts.add(alerts);
+    shared.counts.events.delivered.add(batch.items.len() as u64 - alerts);
+    shared.counts.alerts.delivered.add(alerts);
     shared.counters.sent_bytes.add(batch.body.len() as u64);
     settle(shared, batch);
 }
@@ -338,7 +351,8 @@ fn partly(
     let mut refused = Vec::with_capacity(rejected.len());
     for (index, why) in rejected {
         let alone = split::subset(batch, &[index], &shared.batching)?;
-        refused.push(Part { batch: alone, refusal: Some(Refusal { reason: Reason::Refused(None), why, attempts }) });
+        let refusal = Some(Refusal { reason: Reason::Refused(None), why, attempts });
+        refused.push(Part { refusal, ..Part::new(alone) });
         left.push(index);
     }
     left.sort_unstable();
@@ -365,6 +379,8 @@ async fn bury(shared: &Shared, batch: &Sealed, refusal: &Refusal) {
     shared.counters.held.set(0);
     let is_alert = batch.items.first().is_some_and(|item| item.is_alert);
     shared.counters.dead.add(u64::from(!is_alert));
+    let flow = if is_alert { &shared.counts.alerts } else { &shared.counts.events };
+    flow.dead.add(1);
     settle(shared, batch);
 }
 

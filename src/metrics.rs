@@ -73,6 +73,12 @@ families! {
     ALERTS_SENT Counter "hydrant_component_sent_alerts_total";
     /// Events given up with a reason and written to the dead letters, per component.
     EVENTS_DEAD Counter "hydrant_dead_letter_events_total";
+    /// Events and alerts that wait for a destination, per component.
+    EVENTS_WAITING Gauge "hydrant_component_waiting_events";
+    /// Events and alerts in attempts behind the first one, per component.
+    EVENTS_RESENT Gauge "hydrant_component_resent_events";
+    /// Equations of the ledger that do not hold; anything but 0 means that events were lost or invented.
+    LEDGER_IMBALANCES Gauge "hydrant_ledger_imbalances";
     /// Bytes that the dead letters of a destination take on the disk, per component.
     DEAD_LETTER_BYTES Gauge "hydrant_dead_letter_used_bytes";
     /// Bytes that they may take, per component.

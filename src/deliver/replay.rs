@@ -21,6 +21,7 @@ use crate::deliver::{Destination, Options};
 use crate::encode::compress::Compressor;
 use crate::error::{Error, ErrorKind};
 use crate::event::{AlertKey, Arrival, Chunk, Members, Position, Sender};
+use crate::ledger::Waiting;
 use crate::metrics::Registry;
 use crate::sink::Transport;
 use crate::task::LocalFuture;
@@ -111,6 +112,7 @@ impl Replay {
             journal: notes.clone(),
             dead_letters: notes.clone(),
             registry: Registry::default(),
+            counts: Rc::default(),
         });
         Self { destination, batching, groups: BTreeMap::new(), waiting_bytes: 0, notes, budget: Budget::new(usize::MAX) }
     }
@@ -221,6 +223,7 @@ fn sealed(records: &[(usize, Record, Vec<u8>)], batching: &Batching) -> Result<S
         oldest_ms: records.iter().map(|(_, record, _)| record.arrival_timestamp).min().unwrap_or(0),
         acknowledgements: Vec::new(),
         arrivals,
+        waiting: Waiting::default(),
     })
 }
 

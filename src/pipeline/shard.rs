@@ -24,6 +24,7 @@ use crate::detect::{self, Hit};
 use crate::enrich::Bound;
 use crate::error::Error;
 use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members, OriginField, Slot};
+use crate::ledger::{DestinationCounts, Ledger, Page, Waiting};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::health::Health;
@@ -46,6 +47,8 @@ pub struct Common {
     pub health: Arc<Health>,
     /// Those who watch live events.
     pub taps: Arc<Taps>,
+    /// What became of every event.
+    pub ledger: Arc<Ledger>,
 }
 
 /// One shard's stages.
@@ -53,6 +56,7 @@ pub struct Shard {
     plan: Arc<Plan>,
     plans: watch::Receiver<Arc<Plan>>,
     taps: Arc<Taps>,
+    page: Rc<Page>,
     journal: Rc<dyn Journal>,
     lines: Vec<LineState>,
     sinks: Vec<SinkState>,
@@ -67,6 +71,9 @@ pub struct Shard {
     registry: Registry,
     /// For chunks of an earlier run.
     again: Option<Lines>,
+    /// A stage that loses events, which the ledger must show.
+    #[cfg(test)]
+    faulty: Option<fn(&mut Vec<Vec<u32>>)>,
 }
 
 /// What a pass over a chunk works with and counts into. That of [`Shard::again`] counts into nothing: those events
@@ -130,6 +137,7 @@ struct SinkState {
     routed: Cell,
     filtered: Cell,
     sealed_early: Cell,
+    counts: Rc<DestinationCounts>,
 }
 
 /// CPU time per stage, if it is measured.
@@ -179,6 +187,7 @@ impl Shard {
         let mut plans = common.plan.clone();
         let plan = plans.borrow_and_update().clone();
         let registry = &common.registry;
+        let page = common.ledger.page();
         let mut sinks = Vec::new();
         for (index, sink) in plan.sinks.iter().enumerate() {
             let batching = sink.sink.batching();
@@ -195,10 +204,12 @@ impl Shard {
                     registry,
                 )),
                 registry: registry.clone(),
+                counts: page.destination(index),
             };
             let labels: &[(&str, &str)] = &[("component_id", &sink.name)];
             let mut batcher = Batcher::new(batching, common.budget.clone(), seed + ((index as u128) << 64))?;
             batcher.set_plan(plan.hash);
+            batcher.set_counts(page.destination(index));
             sinks.push(SinkState {
                 batcher,
                 items: Items::default(),
@@ -206,6 +217,7 @@ impl Shard {
                 routed: registry.cell(&metrics::EVENTS_ROUTED, labels),
                 filtered: registry.cell(&metrics::EVENTS_FILTERED, labels),
                 sealed_early: registry.cell(&metrics::SEALED_EARLY, labels),
+                counts: page.destination(index),
             });
         }
         Ok(Self {
@@ -222,8 +234,11 @@ impl Shard {
             plan,
             plans,
             taps: common.taps.clone(),
+            page,
             journal,
             sinks,
+            #[cfg(test)]
+            faulty: None,
         })
     }
 
@@ -289,7 +304,15 @@ impl Shard {
     /// A compressor's.
     pub fn finish_again(&mut self, sink: usize, again: Again) -> Result<(), Error> {
         let Some(sink) = self.sinks.get_mut(sink) else { return Ok(()) };
-        sink.batcher.seal_again(again)?.into_iter().for_each(|held| sink.destination.send(held));
+        if let Some(mut held) = sink.batcher.seal_again(again)? {
+            let alerts = held.batch.items.iter().filter(|item| item.is_alert).count() as u64;
+            let events = held.batch.items.len() as u64 - alerts;
+            sink.counts.events.recovered.add(events);
+            sink.counts.alerts.recovered.add(alerts);
+            held.batch.waiting = Waiting::new(sink.counts.clone());
+            held.batch.waiting.add(events, alerts);
+            sink.destination.send(held);
+        }
         Ok(())
     }
 
@@ -319,11 +342,13 @@ impl Shard {
         self.detect(line, index, chunk);
         self.stages.end(3);
         match &pass {
-            Pass::Live => self.route(line, index, chunk, &[]),
-            Pass::Rest(had) => self.route(line, index, chunk, had),
+            Pass::Live => self.route(line, index, chunk, None),
+            Pass::Rest(had) => self.route(line, index, chunk, Some(had)),
             Pass::Owed(owed) => self.select(index, chunk, owed.iter().map(|(sink, members)| (*sink, members)), 0),
             Pass::Batch(sink, members, again) => self.select(index, chunk, std::iter::once((*sink, *members)), again.id),
         }
+        #[cfg(test)]
+        self.faulty.into_iter().for_each(|lose| lose(&mut self.rows));
         self.stages.end(4);
         if self.taps.is_watched() && matches!(pass, Pass::Live) {
             self.show(line, index, chunk);
@@ -347,7 +372,13 @@ impl Shard {
                 self.journal.settle(sink, batch, &[gone]);
             }
             if let Some(state) = self.sinks.get(sink) {
-                state.routed.add(rows.partition_point(|row| (*row as usize) < chunk.frames().len()) as u64);
+                let count = rows.partition_point(|row| (*row as usize) < chunk.frames().len());
+                state.routed.add(count as u64);
+                // A batch counts when it is complete.
+                if batch == 0 {
+                    state.counts.events.recovered.add(count as u64);
+                    state.counts.alerts.recovered.add((rows.len() - count) as u64);
+                }
             }
         }
     }
@@ -494,8 +525,8 @@ impl Shard {
         }
     }
 
-    /// Finds out who gets what, all but `had`, and tells the journal.
-    fn route(&mut self, line: &Line, index: usize, chunk: &Chunk, had: &[(usize, Members)]) {
+    /// Finds out who gets what, and tells the journal. Of a chunk of an earlier run all but `had`.
+    fn route(&mut self, line: &Line, index: usize, chunk: &Chunk, had: Option<&[(usize, Members)]>) {
         let state = &mut self.lines[index];
         let frames = chunk.frames().len();
         self.rows.iter_mut().for_each(Vec::clear);
@@ -523,7 +554,7 @@ impl Shard {
             counters.filtered.add((frames - dropped.len() - count(rows)) as u64);
             if self.journal.keeps_verdicts() {
                 let mut members = state.events.members(chunk, rows);
-                for (_, had) in had.iter().filter(|(to, _)| *to == sink) {
+                for (_, had) in had.into_iter().flatten().filter(|(to, _)| *to == sink) {
                     let mut left = members.clone();
                     left.remove(had);
                     rows.clear();
@@ -535,6 +566,24 @@ impl Shard {
                 }
             }
             counters.routed.add(count(rows) as u64);
+            let (events, alerts) = (count(rows) as u64, (rows.len() - count(rows)) as u64);
+            let DestinationCounts { offered, filtered, events: event_counts, alerts: alert_counts, .. } = &*counters.counts;
+            if had.is_some() {
+                event_counts.recovered.add(events);
+                alert_counts.recovered.add(alerts);
+                continue;
+            }
+            let lacking = self.masks.iter().take(frames).filter(|mask| **mask & 1 << sink == 0).count();
+            offered.add((frames - dropped.len()) as u64);
+            filtered.add((lacking - dropped.len()) as u64);
+            event_counts.routed.add(events);
+            alert_counts.routed.add(alerts);
+        }
+        if had.is_none()
+            && let Some(source) = self.page.source(index)
+        {
+            source.decided.add(frames as u64);
+            source.dropped.add(dropped.len() as u64);
         }
         if self.journal.keeps_verdicts() {
             self.journal.decide(chunk.position, self.plan.hash, expected);
@@ -605,6 +654,11 @@ impl Shard {
             sink.batcher.seal_all()?.into_iter().for_each(|held| sink.destination.send(held));
         }
         Ok(self.sinks.iter().map(|sink| sink.destination.clone()).collect())
+    }
+
+    /// What this shard counts for the ledger.
+    pub fn page(&self) -> &Rc<Page> {
+        &self.page
     }
 
     /// The metrics that this shard counts into.

@@ -23,6 +23,7 @@ mod firehose;
 mod hec;
 mod http;
 mod kill;
+mod ledger;
 mod mistakes;
 mod process;
 mod registry;
