@@ -369,14 +369,18 @@ fn partly(
 /// Writes the dead letter of a batch of one item; holds it until that is done.
 async fn bury(shared: &Shared, batch: &Sealed, refusal: &Refusal) {
     let mut backoff = BACKOFF_FIRST;
+    let mut is_held = false;
     while let Err(error) = keep(shared, batch, refusal).await {
+        is_held = true;
         shared.counters.held.set(1);
         tracing::error!(destination = shared.name, %error, "an event is given up, and its dead letter cannot be written; it is held");
         tokio::time::sleep(jittered(backoff)).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
     tracing::error!(destination = shared.name, why = refusal.why, "an event was refused and is in the dead letters");
-    shared.counters.held.set(0);
+    if is_held {
+        shared.counters.held.set(0);
+    }
     let is_alert = batch.items.first().is_some_and(|item| item.is_alert);
     shared.counters.dead.add(u64::from(!is_alert));
     let flow = if is_alert { &shared.counts.alerts } else { &shared.counts.events };

@@ -45,6 +45,7 @@ pub struct Ledger {
     names: Vec<Arc<Names>>,
     registry: Registry,
     store: Store,
+    written: Mutex<Option<Book>>,
 }
 
 impl Ledger {
@@ -64,7 +65,7 @@ impl Ledger {
             Arc::new(Names::new(senders.filter_map(|sender| sender.parse().ok()).collect::<HashSet<_>>()))
         };
         let names = sources.iter().map(known).collect();
-        Arc::new(Self { names, base, pages: Mutex::default(), sources, destinations, registry, store })
+        Arc::new(Self { names, base, pages: Mutex::default(), sources, destinations, registry, store, written: Mutex::default() })
     }
 
     /// A page for one more shard.
@@ -121,7 +122,7 @@ impl Ledger {
         period(self.book(), &self.store, at_ms)
     }
 
-    /// Writes it down.
+    /// Writes it down, if anything was counted since the last time.
     ///
     /// # Errors
     /// The disk does not take it.
@@ -129,7 +130,14 @@ impl Ledger {
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Storage, "write the ledger", error.to_string()).with("folder", self.store.folder().display())
         };
-        self.store.write(&self.book()).map_err(failed)
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let book = self.book();
+        if written.as_ref().is_some_and(|last| Book { at_ms: last.at_ms, ..book.clone() } == *last) {
+            return Ok(());
+        }
+        self.store.write(&book).map_err(failed)?;
+        *written = Some(book);
+        Ok(())
     }
 }
 

@@ -76,7 +76,7 @@ families! {
     /// Events and alerts that wait for a destination, per component.
     EVENTS_WAITING Gauge "hydrant_component_waiting_events";
     /// Events and alerts in attempts behind the first one, per component.
-    EVENTS_RESENT Gauge "hydrant_component_resent_events";
+    EVENTS_RESENT Counter "hydrant_component_resent_events_total";
     /// Equations of the ledger that do not hold; anything but 0 means that events were lost or invented.
     LEDGER_IMBALANCES Gauge "hydrant_ledger_imbalances";
     /// Bytes that the dead letters of a destination take on the disk, per component.
