@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let registry = Registry::default();
     let (stopper, stop) = task::pair();
     let running = run::start(Arc::new(plan), registry.clone(), &stop)?;
-    let mut screen = Screen::new(&arguments.folder, registry.clone());
+    let mut screen = Screen::new(&arguments.folder, registry);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start", "no runtime").because(error))?;
     runtime.block_on(screen.watch(arguments.duration.map(|interval| interval.0)))?;

@@ -258,7 +258,7 @@ mod tests {
     /// Takes batches that have nothing bad in them, and refuses others as a whole.
     #[derive(Default)]
     struct Fussy {
-        taken: RefCell<Vec<(String, String, u128)>>,
+        taken: RefCell<Vec<Batch>>,
     }
 
     impl Client for Fussy {
@@ -289,7 +289,10 @@ mod tests {
         Record::new(&letter, "siem", "http")
     }
 
-    fn replayed(records: &[Record]) -> (Vec<(String, String, u128)>, BTreeMap<u64, Outcome>) {
+    /// Partition, body and id of a batch.
+    type Batch = (String, String, u128);
+
+    fn replayed(records: &[Record]) -> (Vec<Batch>, BTreeMap<u64, Outcome>) {
         let fussy = Rc::new(Fussy::default());
         let client = fussy.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -111,7 +111,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             past => past?,
         };
-        let found = past.iter().rfind(|past| **past <= at_ms).or(past.first());
+        let found = past.iter().rfind(|past| **past <= at_ms).or_else(|| past.first());
         found.map_or(Ok(None), |found| self.read_file(&format!("{found}.json")))
     }
 }

@@ -23,7 +23,7 @@ impl DeadLettersConfig {
     pub(super) fn limits(self, root: &Section, diagnostics: &mut Diagnostics) -> Limits {
         let place = |key: &str| root.child("dead_letters").and_then(|section| section.child(key)).unwrap_or_else(|| root.clone());
         let max_bytes = self.max_size.map_or(1 << 30, |size| size.0);
-        let file_bytes = self.file_size.map_or((64 << 20).min(max_bytes), |size| size.0);
+        let file_bytes = self.file_size.map_or_else(|| (64 << 20).min(max_bytes), |size| size.0);
         if !FILE_BYTES.contains(&file_bytes) {
             let (least, most) = (ByteSize(*FILE_BYTES.start()), ByteSize(*FILE_BYTES.end()));
             diagnostics.push(
