@@ -6,6 +6,7 @@
 //! | `/readyz` | 200 if traffic should come here, else 503; JSON: `ready`, `reason`, `held` |
 //! | `/metrics` | Prometheus text format 0.0.4 |
 //! | `/api/v1/config` | JSON: settings, sources, sinks, routes, rules; no secret is in it |
+//! | `/api/v1/ledger?since=&sender=` | JSON: what became of every event ([`crate::ledger::Book`]), `balanced`, `imbalances` |
 //! | `/api/v1/tap?source=&sink=&limit=` | NDJSON, a sample of live events ([`crate::pipeline::tap`]), until the limit or until the client goes |
 //!
 //! Ready means: every listener of every shard is open, no source has failed, no stop is under way. A destination
@@ -36,7 +37,8 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::error::{Error, ErrorKind, nearest};
-use crate::metrics::{BUDGET_LIMIT, BUDGET_USED, HELD};
+use crate::ledger;
+use crate::metrics::{BUDGET_LIMIT, BUDGET_USED, EVENTS_RESENT, EVENTS_WAITING, HELD, LEDGER_IMBALANCES};
 use crate::net::http_server::{ServerOptions, serve};
 use crate::pipeline::health::Readiness;
 use crate::pipeline::plan::Plan;
@@ -124,8 +126,12 @@ fn answer(request: &Request<Incoming>, common: &Common) -> Response<Answer> {
         "/readyz" => readiness(common),
         "/metrics" => metrics(common),
         "/api/v1/config" => json_answer(StatusCode::OK, &summary(&common.plan.borrow())),
+        "/api/v1/ledger" => book(request.uri().query().unwrap_or_default(), common),
         "/api/v1/tap" => tap(request.uri().query().unwrap_or_default(), common),
-        _ => problem(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /metrics, /api/v1/config and /api/v1/tap".to_owned()),
+        _ => problem(
+            StatusCode::NOT_FOUND,
+            "there are /healthz, /readyz, /metrics, /api/v1/config, /api/v1/ledger and /api/v1/tap".to_owned(),
+        ),
     }
 }
 
@@ -167,7 +173,40 @@ fn metrics(common: &Common) -> Response<Answer> {
     // Gauges that somebody else keeps are read when they are asked for.
     common.registry.cell(&BUDGET_USED, &[]).set(common.budget.used_bytes() as u64);
     common.registry.cell(&BUDGET_LIMIT, &[]).set(common.budget.limit_bytes() as u64);
+    let book = common.ledger.book();
+    common.registry.cell(&LEDGER_IMBALANCES, &[]).set(book.imbalances().len() as u64);
+    for (name, destination) in &book.destinations {
+        let labels: &[(&str, &str)] = &[("component_id", name)];
+        common.registry.cell(&EVENTS_WAITING, labels).set(destination.events.waiting + destination.alerts.waiting);
+        common.registry.cell(&EVENTS_RESENT, labels).set(destination.resent);
+    }
     text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", common.registry.render())
+}
+
+fn book(query: &str, common: &Common) -> Response<Answer> {
+    let (mut since, mut sender) = (None, None);
+    for (key, value) in pairs(query) {
+        match key {
+            "since" => since = Some(value),
+            "sender" => sender = Some(value),
+            _ => return problem(StatusCode::BAD_REQUEST, format!("there is no parameter `{key}`; there are since and sender")),
+        }
+    }
+    let book = match since.map(|since| ledger::time(&since)) {
+        None => Ok(common.ledger.book()),
+        Some(Ok(at_ms)) => common.ledger.since(at_ms),
+        Some(Err(message)) => return problem(StatusCode::BAD_REQUEST, message),
+    };
+    match book {
+        Ok(book) => json_answer(StatusCode::OK, &book.report(sender.as_deref())),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+/// Names and values of a query; those without a value are left out.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, String)> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(key, value)| (key, decoded(value))).filter(|(_, value)| !value.is_empty())
 }
 
 /// What a plan is, without anything that a component was configured with beyond its type and addresses.
@@ -219,11 +258,8 @@ fn tap_query(query: &str, plan: &Plan) -> Result<(Filter, u64), (StatusCode, Str
     let mut limit = u64::MAX;
     let sources: Vec<&str> = plan.sources.iter().map(|source| &*source.name).collect();
     let sinks: Vec<&str> = plan.sinks.iter().map(|sink| &*sink.name).collect();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decoded(value);
+    for (key, value) in pairs(query) {
         match key {
-            _ if value.is_empty() => {}
             "source" => filter.source = Some(index_of("source", &sources, &value)? as u16),
             "sink" => filter.sink = Some(index_of("sink", &sinks, &value)?),
             "limit" => limit = value.parse().map_err(|_| (StatusCode::BAD_REQUEST, format!("`{value}` is not a number of events")))?,

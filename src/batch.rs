@@ -12,7 +12,7 @@
 //! Never: I/O, waiting, dropping.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,8 @@ use crate::budget::{Budget, Reservation};
 use crate::config::{ByteSize, Interval, Section};
 use crate::encode::compress::{Codec, Compressor, CompressorPool};
 use crate::error::{Diagnostics, Error};
-use crate::event::{Acknowledgement, AlertKey, Chunk, Events, Members};
+use crate::event::{Acknowledgement, AlertKey, Arrival, Chunk, Events, Members};
+use crate::ledger::{DestinationCounts, Waiting};
 
 /// Open partitions of one destination and shard: the quota of Amazon Data Firehose (Developer Guide, "Quota").
 pub const PARTITIONS_OPEN_MAX: usize = 500;
@@ -240,8 +241,10 @@ pub struct Sealed {
     pub oldest_ms: i64,
     /// Told when the batch is done with.
     pub acknowledgements: Vec<Acknowledgement>,
-    /// Peer of the first event, for dead letters.
-    pub peer: Option<IpAddr>,
+    /// For each of the members: how it arrived, for dead letters.
+    pub arrivals: Vec<Arrival>,
+    /// Its items, for the ledger.
+    pub waiting: Waiting,
 }
 
 /// A sealed batch with the memory that it holds.
@@ -262,6 +265,7 @@ pub struct Batcher {
     open: HashMap<Box<str>, Open, RandomState>,
     next_id: u128,
     plan: u64,
+    counts: Rc<DestinationCounts>,
     /// Items and rows of one partition of a chunk, kept for their memory.
     gathered: (Items, Vec<u32>),
 }
@@ -276,7 +280,8 @@ struct Open {
     member_bytes: usize,
     acknowledgements: Vec<Acknowledgement>,
     oldest_ms: i64,
-    peer: Option<IpAddr>,
+    arrivals: Vec<Arrival>,
+    waiting: Waiting,
     reservation: Reservation,
     since: Instant,
 }
@@ -286,8 +291,8 @@ struct Open {
 pub struct Added {
     /// Batches that became full.
     pub sealed: Vec<Held>,
-    /// Rows whose item is longer than the destination takes.
-    pub too_long: Vec<u32>,
+    /// Items that are longer than the destination takes, each alone. Their manifest is 0: none is made.
+    pub too_long: Vec<Held>,
     /// How many of the batches were sealed before their time, for another partition or for memory.
     pub sealed_early: u64,
 }
@@ -299,7 +304,13 @@ impl Batcher {
     /// A compression level that does not exist.
     pub fn new(batching: Batching, budget: Arc<Budget>, seed: u128) -> Result<Self, Error> {
         let pool = CompressorPool::new(batching.codec)?;
-        Ok(Self { batching, budget, pool, open: HashMap::default(), next_id: seed, plan: 0, gathered: Default::default() })
+        let (open, counts, gathered) = Default::default();
+        Ok(Self { batching, budget, pool, open, next_id: seed, plan: 0, counts, gathered })
+    }
+
+    /// Says where the ledger of its destination is.
+    pub fn set_counts(&mut self, counts: Rc<DestinationCounts>) {
+        self.counts = counts;
     }
 
     /// Says the hash of the plan that is in force.
@@ -351,7 +362,7 @@ impl Batcher {
                 if self.open.len() >= PARTITIONS_OPEN_MAX {
                     self.seal_oldest(added)?;
                 }
-                let open = Open::new(&self.batching, &self.budget, &mut self.pool, (run.chunk, partition))?;
+                let open = Open::new(&self.batching, &self.budget, &mut self.pool, (run.chunk, partition), &self.counts)?;
                 self.open.insert(partition.into(), open);
             }
             let Some(open) = self.open.get_mut(partition) else { break };
@@ -361,12 +372,15 @@ impl Batcher {
                 open.append(&self.batching, &mut self.pool, part, items, first)?;
                 first += count;
             } else if open.items.is_empty() {
-                added.too_long.push(run.rows[first]);
+                open.append(&self.batching, &mut self.pool, Run { rows: &run.rows[first..=first], ..run }, items, first)?;
+                let alone = self.seal(partition)?;
+                added.too_long.extend(alone.map(|held| Held { batch: Sealed { manifest: 0, ..held.batch }, ..held }));
                 first += 1;
+                continue;
             }
             let is_full = open.items.len() >= self.batching.items_max || open.plain_bytes >= self.batching.bytes_max;
-            let is_next_too_much = count == 0 && !open.items.is_empty();
-            if is_full || is_next_too_much || open.items.is_empty() {
+            let is_next_too_much = count == 0;
+            if is_full || is_next_too_much {
                 added.sealed.extend(self.seal(partition)?);
             }
         }
@@ -430,7 +444,8 @@ impl Batcher {
     /// The compressor's.
     pub fn add_again(&mut self, again: &mut Again, chunk: &Chunk, events: &Events, rows: &[u32], items: &Items) -> Result<(), Error> {
         if again.open.is_none() {
-            again.open = Some(Open::new(&self.batching, &self.budget, &mut self.pool, (chunk, &again.partition))?);
+            // It counts when it is complete: until then the journal has its items.
+            again.open = Some(Open::new(&self.batching, &self.budget, &mut self.pool, (chunk, &again.partition), &Rc::default())?);
         }
         let Some(open) = again.open.as_mut().filter(|_| !rows.is_empty()) else { return Ok(()) };
         open.append(&self.batching, &mut self.pool, Run { chunk, events, rows }, items, 0)
@@ -467,7 +482,8 @@ impl Batcher {
             members: open.members,
             oldest_ms: open.oldest_ms,
             acknowledgements: open.acknowledgements,
-            peer: open.peer,
+            arrivals: open.arrivals,
+            waiting: open.waiting,
         };
         open.reservation.resize(batch.body.len() + batch.items.len() * size_of::<Item>() + open.member_bytes);
         Ok(Some(Held { batch, reservation: open.reservation }))
@@ -499,8 +515,13 @@ struct Run<'a> {
 }
 
 impl Open {
-    fn new(batching: &Batching, budget: &Arc<Budget>, pool: &mut CompressorPool, place: (&Chunk, &str)) -> Result<Self, Error> {
-        let (chunk, partition) = place;
+    fn new(
+        batching: &Batching,
+        budget: &Arc<Budget>,
+        pool: &mut CompressorPool,
+        (chunk, partition): (&Chunk, &str),
+        counts: &Rc<DestinationCounts>,
+    ) -> Result<Self, Error> {
         let starts_small = !partition.is_empty() && batching.codec != Codec::None;
         let compressor = if starts_small { None } else { Some(pool.take()?) };
         let reservation = budget.take(compressor.as_ref().map_or(0, Compressor::memory_bytes));
@@ -513,7 +534,8 @@ impl Open {
             member_bytes: 0,
             acknowledgements: Vec::new(),
             oldest_ms: chunk.received_ms,
-            peer: chunk.peer(0),
+            arrivals: Vec::new(),
+            waiting: Waiting::new(counts.clone()),
             reservation,
             since: Instant::now(),
         };
@@ -564,15 +586,18 @@ impl Open {
         let base = self.plain_bytes;
         if self.members.last().is_none_or(|last| last.chunk != run.chunk.position) {
             let members = Members::none(run.chunk.position, run.chunk.frames().len());
-            self.member_bytes += size_of::<Members>() + size_of_val(&*members.bits);
+            self.member_bytes += size_of::<Members>() + size_of_val(&*members.bits) + size_of::<Arrival>();
             self.members.push(members);
+            self.arrivals.push(run.chunk.arrival());
             self.acknowledgements.extend(run.chunk.acknowledgement.clone());
         }
         let member = self.members.len() - 1;
+        let mut alerts = 0;
         let set = &mut self.members[member];
         for (row, end) in run.rows.iter().zip(&items.ends[first..]) {
             let event = run.events.event(run.chunk, *row as usize);
             let is_alert = event.alert.is_some();
+            alerts += u64::from(is_alert);
             match run.events.alert_key(*row as usize) {
                 Some(alert) => {
                     set.alerts.push(alert);
@@ -583,6 +608,7 @@ impl Open {
             let end = (base + (*end as usize - start)) as u32;
             self.items.push(Item { end, member: member as u32, frame: event.frame, is_alert });
         }
+        self.waiting.add(run.rows.len() as u64 - alerts, alerts);
         let stop = items.ends[first + run.rows.len() - 1] as usize;
         self.plain_bytes = base + (stop - start);
         self.oldest_ms = self.oldest_ms.min(run.chunk.received_ms);
@@ -658,7 +684,8 @@ mod tests {
         let long = "x".repeat(1001);
         let lines = ["a", "b", &long, "c", "d"].map(str::to_owned);
         let added = add(&mut batcher, &mut items, &lines, 0, |_| None);
-        assert_eq!(added.too_long, [2]);
+        let too_long: Vec<_> = added.too_long.iter().map(|held| (text(held), held.batch.members[0].bits[0], held.batch.manifest)).collect();
+        assert_eq!(too_long, [(format!("[{long}]"), 0b100, 0)]);
         let bodies: Vec<String> = added.sealed.iter().chain(&batcher.seal_all().unwrap()).map(text).collect();
         assert_eq!(bodies, ["[a,b]", "[c,d]"]);
     }

@@ -14,9 +14,12 @@ mod completion;
 mod decode;
 mod demo;
 mod detect;
+mod dlq;
 mod init;
 mod input;
+mod instance;
 mod journal;
+mod ledger;
 mod rules;
 mod run;
 mod schema;
@@ -78,6 +81,10 @@ enum Command {
     Tap(tap::Arguments),
     /// Look at the journal on disk.
     Journal(journal::Arguments),
+    /// Show what became of every event, and whether it adds up; exit code 1 if not.
+    Ledger(ledger::Arguments),
+    /// Look at what destinations refused, send it again, or remove it.
+    Dlq(dlq::Arguments),
     /// Print the JSON schema of the configuration.
     Schema(schema::Arguments),
     /// Print a completion script for a shell.
@@ -143,6 +150,8 @@ pub fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
+        Command::Ledger(arguments) => ledger::run(&arguments),
+        Command::Dlq(arguments) => dlq::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completion(arguments) => completion::run(&arguments),
     };

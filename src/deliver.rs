@@ -9,7 +9,8 @@
 //!
 //! Never: knows a format, drops, or slows another destination.
 
-mod dead_letter;
+pub mod dead_letter;
+pub mod replay;
 mod split;
 
 use std::cell::{Cell as StdCell, RefCell};
@@ -20,12 +21,11 @@ use std::time::Duration;
 use http_body_util::Full;
 use tokio::sync::Notify;
 
-pub use dead_letter::{DeadLetters, Letter};
-
 use crate::batch::{Batching, Held, Sealed};
 use crate::cursor::{Journal, Manifest};
+use crate::deliver::dead_letter::{Letter, Letters, Reason};
 use crate::error::Error;
-use crate::event::{Chunk, Events};
+use crate::ledger::DestinationCounts;
 use crate::metrics::{self, Cell, Registry};
 use crate::net::http_client::{Answer, HttpClient};
 use crate::sink::{Client, Http, Step, Transport};
@@ -58,9 +58,11 @@ pub struct Options {
     /// The journal of this shard.
     pub journal: Rc<dyn Journal>,
     /// Where refused items go.
-    pub dead_letters: DeadLetters,
+    pub dead_letters: Rc<dyn Letters>,
     /// Where counts go.
     pub registry: Registry,
+    /// The ledger's counts.
+    pub counts: Rc<DestinationCounts>,
 }
 
 enum Way {
@@ -83,9 +85,11 @@ struct Shared {
     batching: Batching,
     way: Way,
     journal: Rc<dyn Journal>,
-    dead_letters: DeadLetters,
+    dead_letters: Rc<dyn Letters>,
+    counts: Rc<DestinationCounts>,
     counters: Counters,
-    queue: RefCell<VecDeque<Held>>,
+    /// Batches, and items that are given up before they were sent.
+    queue: RefCell<VecDeque<(Held, Option<Refusal>)>>,
     /// Memory that the queue holds.
     queued_bytes: StdCell<usize>,
     queued: Notify,
@@ -94,6 +98,28 @@ struct Shared {
     recovered: Notify,
     under_way: StdCell<usize>,
     concurrency: StdCell<usize>,
+}
+
+/// Why a batch of one item is not sent again.
+struct Refusal {
+    reason: Reason,
+    why: String,
+    attempts: u32,
+}
+
+/// A batch or what it was split into; refused ones only wait for their dead letter.
+struct Part {
+    batch: Sealed,
+    refusal: Option<Refusal>,
+    /// Whether its items were sent before, in the batch that it is a part of.
+    is_again: bool,
+}
+
+impl Part {
+    /// A part of a batch that was sent.
+    fn new(batch: Sealed) -> Self {
+        Self { batch, refusal: None, is_again: true }
+    }
 }
 
 /// A destination of one shard. Clones are the same.
@@ -124,6 +150,7 @@ impl Destination {
             way,
             journal: options.journal,
             dead_letters: options.dead_letters,
+            counts: options.counts,
             counters,
             queue: RefCell::default(),
             queued_bytes: StdCell::new(0),
@@ -139,26 +166,19 @@ impl Destination {
 
     /// Takes a batch over.
     pub fn send(&self, held: Held) {
-        self.0.queued_bytes.set(self.0.queued_bytes.get() + held.reservation.bytes());
-        self.0.queue.borrow_mut().push_back(held);
-        self.0.queued.notify_one();
+        self.enqueue(held, None);
     }
 
-    /// Writes an event to the dead letters that cannot be made an item of a batch.
-    ///
-    /// # Errors
-    /// The dead letters cannot be written.
-    pub fn give_up(&self, chunk: &Chunk, events: &Events, row: u32, why: &str) -> Result<(), Error> {
-        let event = events.event(chunk, row as usize);
-        let frame = event.frame as usize;
-        let position = chunk.position.plus(frame);
-        let letter = Letter { position, arrival_ms: chunk.received_ms, peer: chunk.peer(frame), raw: event.raw(), why, attempts: 0 };
-        self.0.dead_letters.write(&self.0.name, &letter)?;
-        if event.alert.is_none() {
-            self.0.counters.dead.add(1);
-        }
-        self.0.journal.settle(self.0.index, 0, &[events.members(chunk, &[row])]);
-        Ok(())
+    /// Takes over an item, alone in its batch, that is longer than the destination takes: it goes to the dead letters.
+    pub fn give_up(&self, held: Held) {
+        let why = "longer than the destination takes".to_owned();
+        self.enqueue(held, Some(Refusal { reason: Reason::TooLong, why, attempts: 0 }));
+    }
+
+    fn enqueue(&self, held: Held, refusal: Option<Refusal>) {
+        self.0.queued_bytes.set(self.0.queued_bytes.get() + held.reservation.bytes());
+        self.0.queue.borrow_mut().push_back((held, refusal));
+        self.0.queued.notify_one();
     }
 
     /// Memory of the batches that nobody has begun to deliver: those that are more than it keeps up with.
@@ -185,7 +205,7 @@ async fn run(shared: Rc<Shared>) {
             shared.finished.notified().await;
             continue;
         }
-        let Some(held) = shared.queue.borrow_mut().pop_front() else {
+        let Some((held, refusal)) = shared.queue.borrow_mut().pop_front() else {
             shared.queued.notified().await;
             continue;
         };
@@ -193,7 +213,7 @@ async fn run(shared: Rc<Shared>) {
         shared.under_way.set(shared.under_way.get() + 1);
         let shared = shared.clone();
         tokio::task::spawn_local(async move {
-            deliver(&shared, held).await;
+            deliver(&shared, held, refusal).await;
             shared.under_way.set(shared.under_way.get() - 1);
             // Two waiters: the worker's loop and whoever drains.
             shared.finished.notify_waiters();
@@ -203,17 +223,22 @@ async fn run(shared: Rc<Shared>) {
 }
 
 /// Delivers a batch and whatever it is split into.
-async fn deliver(shared: &Shared, held: Held) {
+async fn deliver(shared: &Shared, held: Held, refusal: Option<Refusal>) {
     let mut backoff = BACKOFF_FIRST;
-    while let Err(error) = seal(shared, &held.batch).await {
+    while refusal.is_none()
+        && let Err(error) = seal(shared, &held.batch).await
+    {
         tracing::error!(destination = shared.name, %error, "the manifest cannot be made durable; trying again");
         tokio::time::sleep(jittered(backoff)).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
     let Held { batch, reservation } = held;
-    let mut parts = vec![batch];
-    while let Some(batch) = parts.pop() {
-        deliver_part(shared, batch, &mut parts).await;
+    let mut parts = vec![Part { batch, refusal, is_again: false }];
+    while let Some(Part { batch, refusal, is_again }) = parts.pop() {
+        match refusal {
+            None => deliver_part(shared, batch, is_again, &mut parts).await,
+            Some(refusal) => bury(shared, &batch, &refusal).await,
+        }
     }
     drop(reservation);
 }
@@ -224,22 +249,30 @@ async fn seal(shared: &Shared, batch: &Sealed) -> Result<(), Error> {
     shared.journal.seal(shared.index, manifest).await
 }
 
-async fn deliver_part(shared: &Shared, batch: Sealed, parts: &mut Vec<Sealed>) {
+async fn deliver_part(shared: &Shared, batch: Sealed, is_again: bool, parts: &mut Vec<Part>) {
     let mut backoff = BACKOFF_FIRST;
     let mut attempts = 0;
     loop {
         attempts += 1;
+        if is_again || attempts > 1 {
+            shared.counts.resent.add(batch.items.len() as u64);
+        }
         let (step, answer) = attempt(shared, &batch).await;
         let (why, wait) = match step {
             Step::Stored => {
                 recovered(shared);
                 return stored(shared, &batch);
             }
-            Step::Rejected(why) => match reject(shared, &batch, &why, attempts, parts) {
+            Step::Rejected(why) if batch.items.len() <= 1 => {
+                let reason = Reason::Refused(answer.map(|answer| answer.status.as_u16()));
+                parts.push(Part { refusal: Some(Refusal { reason, why, attempts }), ..Part::new(batch) });
+                return recovered(shared);
+            }
+            Step::Rejected(why) => match halve(shared, &batch, parts) {
                 Ok(()) => return recovered(shared),
-                Err(error) => (error.to_string(), None),
+                Err(error) => (format!("{why}; {error}"), None),
             },
-            Step::Partly { retry, rejected } => match partly(shared, &batch, &retry, &rejected, attempts, parts) {
+            Step::Partly { retry, rejected } => match partly(shared, &batch, &retry, rejected, attempts, parts) {
                 Ok(()) => return,
                 Err(error) => (error.to_string(), None),
             },
@@ -297,6 +330,8 @@ fn stored(shared: &Shared, batch: &Sealed) {
     let alerts = batch.items.iter().filter(|item| item.is_alert).count() as u64;
     shared.counters.sent.add(batch.items.len() as u64 - alerts);
     shared.counters.alerts.add(alerts);
+    shared.counts.events.delivered.add(batch.items.len() as u64 - alerts);
+    shared.counts.alerts.delivered.add(alerts);
     shared.counters.sent_bytes.add(batch.body.len() as u64);
     settle(shared, batch);
 }
@@ -305,24 +340,12 @@ fn settle(shared: &Shared, batch: &Sealed) {
     shared.journal.settle(shared.index, batch.manifest, &batch.members);
 }
 
-/// One item: to the dead letters. More: two halves, tried one after the other.
-fn reject(shared: &Shared, batch: &Sealed, why: &str, attempts: u32, parts: &mut Vec<Sealed>) -> Result<(), Error> {
+/// A batch that is refused: two halves, tried one after the other.
+fn halve(shared: &Shared, batch: &Sealed, parts: &mut Vec<Part>) -> Result<(), Error> {
     let count = batch.items.len() as u32;
-    if count > 1 {
-        let (low, high): (Vec<u32>, Vec<u32>) = (0..count).partition(|index| *index < count / 2);
-        parts.push(split::subset(batch, &high, &shared.batching)?);
-        parts.push(split::subset(batch, &low, &shared.batching)?);
-        return Ok(());
-    }
-    let plain = split::plain(batch)?;
-    let position = batch.items.first().and_then(|item| Some(batch.members.get(item.member as usize)?.chunk.plus(item.frame as usize)));
-    let raw = split::item(batch, 0, &plain, &shared.batching);
-    let letter = Letter { position: position.unwrap_or_default(), arrival_ms: batch.oldest_ms, peer: batch.peer, raw, why, attempts };
-    shared.dead_letters.write(&shared.name, &letter)?;
-    tracing::error!(destination = shared.name, why, "an event was refused and is in the dead letters");
-    let is_alert = batch.items.first().is_some_and(|item| item.is_alert);
-    shared.counters.dead.add(u64::from(!is_alert));
-    settle(shared, batch);
+    let (low, high): (Vec<u32>, Vec<u32>) = (0..count).partition(|index| *index < count / 2);
+    let (low, high) = (split::subset(batch, &low, &shared.batching)?, split::subset(batch, &high, &shared.batching)?);
+    parts.extend([high, low].map(Part::new));
     Ok(())
 }
 
@@ -330,23 +353,70 @@ fn partly(
     shared: &Shared,
     batch: &Sealed,
     retry: &[u32],
-    rejected: &[(u32, String)],
+    rejected: Vec<(u32, String)>,
     attempts: u32,
-    parts: &mut Vec<Sealed>,
+    parts: &mut Vec<Part>,
 ) -> Result<(), Error> {
     let mut left: Vec<u32> = retry.to_vec();
+    let mut refused = Vec::with_capacity(rejected.len());
     for (index, why) in rejected {
-        let alone = split::subset(batch, &[*index], &shared.batching)?;
-        reject(shared, &alone, why, attempts, parts)?;
-        left.push(*index);
+        let alone = split::subset(batch, &[index], &shared.batching)?;
+        let refusal = Some(Refusal { reason: Reason::Refused(None), why, attempts });
+        refused.push(Part { refusal, ..Part::new(alone) });
+        left.push(index);
     }
     left.sort_unstable();
     let arrived: Vec<u32> = (0..batch.items.len() as u32).filter(|index| left.binary_search(index).is_err()).collect();
-    stored(shared, &split::subset(batch, &arrived, &shared.batching)?);
+    let arrived = split::subset(batch, &arrived, &shared.batching)?;
     if !retry.is_empty() {
-        parts.push(split::subset(batch, retry, &shared.batching)?);
+        parts.push(Part::new(split::subset(batch, retry, &shared.batching)?));
     }
+    parts.append(&mut refused);
+    stored(shared, &arrived);
     Ok(())
+}
+
+/// Writes the dead letter of a batch of one item; holds it until that is done.
+async fn bury(shared: &Shared, batch: &Sealed, refusal: &Refusal) {
+    let mut backoff = BACKOFF_FIRST;
+    let mut is_held = false;
+    while let Err(error) = keep(shared, batch, refusal).await {
+        is_held = true;
+        shared.counters.held.set(1);
+        tracing::error!(destination = shared.name, %error, "an event is given up, and its dead letter cannot be written; it is held");
+        tokio::time::sleep(jittered(backoff)).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+    tracing::error!(destination = shared.name, why = refusal.why, "an event was refused and is in the dead letters");
+    if is_held {
+        shared.counters.held.set(0);
+    }
+    let is_alert = batch.items.first().is_some_and(|item| item.is_alert);
+    shared.counters.dead.add(u64::from(!is_alert));
+    let flow = if is_alert { &shared.counts.alerts } else { &shared.counts.events };
+    flow.dead.add(1);
+    settle(shared, batch);
+}
+
+async fn keep(shared: &Shared, batch: &Sealed, refusal: &Refusal) -> Result<(), Error> {
+    let plain = split::plain(batch)?;
+    let Some(item) = batch.items.first() else { return Ok(()) };
+    let arrival = batch.arrivals.get(item.member as usize);
+    let chunk = batch.members.get(item.member as usize).map(|members| members.chunk).unwrap_or_default();
+    let letter = Letter {
+        position: chunk.plus(item.frame as usize),
+        arrival_ms: arrival.map_or(batch.oldest_ms, |arrival| arrival.received_ms),
+        source: arrival.map_or_else(|| "".into(), |arrival| arrival.sender.source.clone()),
+        peer: arrival.and_then(|arrival| arrival.peer(item.frame)),
+        plan: batch.plan,
+        partition: batch.partition.clone(),
+        raw: split::item(batch, 0, &plain, &shared.batching).to_vec(),
+        is_alert: item.is_alert,
+        reason: refusal.reason,
+        why: refusal.why.clone(),
+        attempts: refusal.attempts,
+    };
+    shared.dead_letters.keep(letter).await
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3); the date form is not used by destinations we know.

@@ -76,7 +76,8 @@ pub struct Chunk {
     bytes: Vec<u8>,
     frames: Vec<Span>,
     /// Addresses of the senders: each holds from this frame on. Empty if the source has none.
-    peers: Vec<(u32, IpAddr)>,
+    /// Shared with the batches that its events go to.
+    peers: Arc<Vec<(u32, IpAddr)>>,
     /// What is known beside the bytes: each holds from this frame on.
     origins: Vec<(u32, Arc<Origin>)>,
     /// Times that an envelope gives, ms since 1970 UTC: each holds from this frame on, `None` for no time.
@@ -99,7 +100,7 @@ impl Chunk {
         Self {
             bytes,
             frames,
-            peers: Vec::new(),
+            peers: Arc::default(),
             origins: Vec::new(),
             times: Vec::new(),
             sender,
@@ -112,7 +113,7 @@ impl Chunk {
     /// The same chunk with the addresses that sent it, each with the first frame that is from it.
     #[must_use]
     pub fn with_peers(self, peers: Vec<(u32, IpAddr)>) -> Self {
-        Self { peers, ..self }
+        Self { peers: Arc::new(peers), ..self }
     }
 
     /// The same chunk with what is known of its frames beside their bytes.
@@ -148,8 +149,12 @@ impl Chunk {
 
     /// Who sent frame `index`, if the source knows.
     pub fn peer(&self, index: usize) -> Option<IpAddr> {
-        let after = self.peers.partition_point(|(first, _)| *first as usize <= index);
-        after.checked_sub(1).map(|at| self.peers[at].1)
+        peer_of(&self.peers, index)
+    }
+
+    /// What outlives the chunk of how its frames arrived.
+    pub fn arrival(&self) -> Arrival {
+        Arrival { received_ms: self.received_ms, sender: self.sender.clone(), peers: self.peers.clone() }
     }
 
     /// Addresses and the first frame of each run.
@@ -175,6 +180,29 @@ impl Chunk {
     /// Gives the buffers back for reuse.
     pub fn into_buffers(self) -> (Vec<u8>, Vec<Span>) {
         (self.bytes, self.frames)
+    }
+}
+
+fn peer_of(peers: &[(u32, IpAddr)], frame: usize) -> Option<IpAddr> {
+    let after = peers.partition_point(|(first, _)| *first as usize <= frame);
+    after.checked_sub(1).map(|at| peers[at].1)
+}
+
+/// When and from whom the frames of a chunk came.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// When the chunk's last byte arrived, ms since 1970 UTC.
+    pub received_ms: i64,
+    /// Which source it came through.
+    pub sender: Arc<Sender>,
+    /// Addresses of the senders: each holds from this frame on.
+    pub peers: Arc<Vec<(u32, IpAddr)>>,
+}
+
+impl Arrival {
+    /// Who sent a frame, if the source knows.
+    pub fn peer(&self, frame: u32) -> Option<IpAddr> {
+        peer_of(&self.peers, frame as usize)
     }
 }
 

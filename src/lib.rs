@@ -21,6 +21,7 @@
 //! * [`matcher`] decides predicates for rules and routes alike; [`detect`] knows rules, [`route`] destinations.
 //! * [`deliver`] does the I/O of every sink: retry, backoff, splitting a refused batch, dead letters. A sink only
 //!   encodes and reads answers.
+//! * [`ledger`] counts what becomes of every event, term by term, so that it shows when one is lost.
 //! * [`cursor`] is what a journal promises; [`journal`] has the kinds.
 //!
 //! # What is deliberately absent
@@ -44,6 +45,7 @@ pub mod task;
 
 pub mod cursor;
 pub mod json;
+pub mod ledger;
 
 pub mod net;
 pub mod envelope;

@@ -73,6 +73,18 @@ families! {
     ALERTS_SENT Counter "hydrant_component_sent_alerts_total";
     /// Events given up with a reason and written to the dead letters, per component.
     EVENTS_DEAD Counter "hydrant_dead_letter_events_total";
+    /// Events and alerts that wait for a destination, per component.
+    EVENTS_WAITING Gauge "hydrant_component_waiting_events";
+    /// Events and alerts in attempts behind the first one, per component.
+    EVENTS_RESENT Counter "hydrant_component_resent_events_total";
+    /// Equations of the ledger that do not hold; anything but 0 means that events were lost or invented.
+    LEDGER_IMBALANCES Gauge "hydrant_ledger_imbalances";
+    /// Bytes that the dead letters of a destination take on the disk, per component.
+    DEAD_LETTER_BYTES Gauge "hydrant_dead_letter_used_bytes";
+    /// Bytes that they may take, per component.
+    DEAD_LETTER_LIMIT Gauge "hydrant_dead_letter_limit_bytes";
+    /// 1 while a dead letter cannot be written, because of the limit or the disk, and its event is held, per component.
+    DEAD_LETTERS_FULL Gauge "hydrant_dead_letters_held";
     /// Events dropped by a written policy, per component and reason.
     EVENTS_DROPPED Counter "hydrant_component_discarded_events_total";
     /// Batches sealed before their time, for another partition or for memory, per component.

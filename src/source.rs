@@ -125,6 +125,8 @@ pub trait Intake {
     fn server_counters(&self) -> ServerCounters;
     /// Counts something refused, by reason.
     fn count_refused(&self, reason: &'static str);
+    /// The same, of a sender that is known.
+    fn count_refused_from(&self, reason: &'static str, peer: IpAddr);
     /// Counts datagrams that the kernel dropped.
     fn count_kernel_drops(&self, count: u64);
 }

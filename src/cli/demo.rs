@@ -2,7 +2,7 @@
 //!
 //! The `demo` source, the built-in rules and two `file` sinks run as `hydrant run` would run them; alerts are
 //! printed as the file of alerts grows, and a line of counts is kept current on a terminal. At the end the
-//! counts of every destination must balance: generated = delivered + filtered + dead + dropped.
+//! ledger is printed, and it must balance.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Failure, message};
+use crate::cli::{Failure, ledger, message};
 use crate::config::Interval;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{self, Registry};
@@ -32,8 +32,6 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "hydrant-demo")]
     folder: PathBuf,
 }
-
-const SINKS: [&str; 2] = ["lake", "alerts"];
 
 /// Time between two looks at the alerts.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -69,14 +67,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let registry = Registry::default();
     let (stopper, stop) = task::pair();
     let running = run::start(Arc::new(plan), registry.clone(), &stop)?;
-    let mut screen = Screen::new(&arguments.folder, registry.clone());
+    let mut screen = Screen::new(&arguments.folder, registry);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "start", "no runtime").because(error))?;
     runtime.block_on(screen.watch(arguments.duration.map(|interval| interval.0)))?;
     stopper.stop();
+    let counted = running.common().ledger.clone();
     let undelivered = running.join()?;
     screen.look()?;
-    summary(&registry, undelivered)
+    message("");
+    message(&ledger::tables(&counted.book()));
+    if undelivered > 0 {
+        let text = format!("{undelivered} batches are undelivered");
+        return Err(Error::new(ErrorKind::Unexpected, "demo", text).into());
+    }
+    ledger::verdict(&counted.book().imbalances())
 }
 
 /// Makes the folder and the configuration; the files of an earlier demo go.
@@ -179,28 +184,4 @@ fn alert(line: &str) -> String {
     let techniques = if techniques.is_empty() { String::new() } else { format!("  T{}", techniques.join(" T")) };
     let (level, title) = (text("/hydrant/rule/level"), text("/hydrant/rule/title"));
     format!("{time}  {level:<13} {title}  {} -> {}{techniques}", text("/source/ip"), text("/destination/ip"))
-}
-
-/// Prints the counts of every destination and holds them against what was generated.
-fn summary(registry: &Registry, undelivered: usize) -> Result<(), Failure> {
-    let generated = registry.sum(&metrics::EVENTS_RECEIVED, "component_id", "perimeter");
-    message("");
-    let mut unbalanced = false;
-    for sink in SINKS {
-        let sum = |family| registry.sum(family, "component_id", sink);
-        let (delivered, filtered) = (sum(&metrics::EVENTS_SENT), sum(&metrics::EVENTS_FILTERED));
-        let (dead, dropped) = (sum(&metrics::EVENTS_DEAD), sum(&metrics::EVENTS_DROPPED));
-        let balances = generated == delivered + filtered + dead + dropped;
-        unbalanced |= !balances;
-        message(&format!(
-            "{sink:>7}: {generated} generated = {delivered} delivered + {filtered} filtered + {dead} dead + {dropped} dropped{}; {} alerts delivered",
-            if balances { "" } else { "  (does NOT balance)" },
-            sum(&metrics::ALERTS_SENT),
-        ));
-    }
-    if unbalanced || undelivered > 0 {
-        let text = format!("the counts do not balance, {undelivered} batches are undelivered");
-        return Err(Error::new(ErrorKind::Unexpected, "demo", text).into());
-    }
-    Ok(())
 }

@@ -77,6 +77,7 @@ pub(super) fn subset(batch: &Sealed, indices: &[u32], batching: &Batching) -> Re
     }
     compressor.write(batching.tail, &mut body)?;
     compressor.finish(&mut body)?;
+    let alerts_in = items.iter().filter(|item| item.is_alert).count() as u64;
     Ok(Sealed {
         id: derived(batch.id, indices),
         manifest: batch.manifest,
@@ -89,7 +90,8 @@ pub(super) fn subset(batch: &Sealed, indices: &[u32], batching: &Batching) -> Re
         members,
         oldest_ms: batch.oldest_ms,
         acknowledgements: batch.acknowledgements.clone(),
-        peer: batch.peer,
+        arrivals: batch.arrivals.clone(),
+        waiting: batch.waiting.part(indices.len() as u64 - alerts_in, alerts_in),
     })
 }
 

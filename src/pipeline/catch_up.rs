@@ -22,7 +22,7 @@ use crate::journal::{ChunkReader, Disk, Piece, Place, Work};
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::intake::Gate;
 use crate::pipeline::plan::Plan;
-use crate::pipeline::shard::Common;
+use crate::pipeline::shard::{Came, Common};
 use crate::source::Refused;
 
 /// Wait before a file that could not be read is read again.
@@ -176,10 +176,7 @@ impl CatchUp {
                 self.gate.wait_for_memory(chunk.cost_bytes()).await?;
             }
             self.note_recovered(&chunk, u64::from(members.count));
-            self.gate.with_shard(|shard| {
-                shard.note_routed(destination, u64::from(members.count));
-                shard.process_member(&chunk, destination, &members, &mut again)
-            })?;
+            self.gate.with_shard(|shard| shard.process_member(&chunk, destination, &members, &mut again))?;
         }
         Ok(self.gate.with_shard(|shard| shard.finish_again(destination, again))?)
     }
@@ -189,12 +186,12 @@ impl CatchUp {
         let Some(chunk) = self.chunk(place).await? else { return Ok(()) };
         self.gate.wait_for_memory(chunk.cost_bytes()).await?;
         let count = u64::from(members.count);
+        let came = if is_earlier { Came::Earlier } else { Came::Deferred };
         if is_earlier {
             self.note_recovered(&chunk, count);
-            self.gate.with_shard(|shard| shard.note_routed(destination, count));
         }
         lane.resumed.add(count);
-        Ok(self.gate.with_shard(|shard| shard.process_owed(&chunk, destination, &members))?)
+        Ok(self.gate.with_shard(|shard| shard.process_owed(&chunk, destination, &members, came))?)
     }
 
     /// The chunk at a place. One that is damaged is given up, by name.

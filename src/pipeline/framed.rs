@@ -22,6 +22,10 @@ pub(super) struct Framed {
     pub(super) origins: Vec<(u32, Arc<Origin>)>,
     /// When they happened, ms since 1970 UTC, where the envelope says so.
     pub(super) times: Vec<(u32, Option<i64>)>,
+    /// Messages that they came in.
+    pub(super) messages: usize,
+    /// Frames that were cut.
+    pub(super) cut: u64,
 }
 
 impl Framed {
@@ -34,6 +38,8 @@ impl Framed {
     /// Appends frames; both are joinable.
     pub(super) fn join(&mut self, other: &Self) {
         let (base, first) = (self.bytes.len() as u32, self.frames.len() as u32);
+        self.messages += other.messages;
+        self.cut += other.cut;
         self.bytes.extend_from_slice(&other.bytes);
         self.frames.extend(other.frames.iter().map(|span| Span { start: span.start + base, end: span.end + base }));
         for (frame, peer) in &other.peers {

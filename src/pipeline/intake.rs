@@ -20,6 +20,7 @@ use crate::deliver::Destination;
 use crate::error::Error;
 use crate::event::{Acknowledgement, Chunk, Origin, Sender, Span};
 use crate::frame::{self, Framer, FramerKind};
+use crate::ledger::{InWork, Page, SourceCounts};
 use crate::limits::{CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
 use crate::metrics::{self, Cell, Registry};
 use crate::net::http_server::ServerCounters;
@@ -57,6 +58,7 @@ enum Room {
 pub struct Gate {
     budget: Arc<Budget>,
     journal: Rc<dyn Journal>,
+    page: Rc<Page>,
     shard: RefCell<Shard>,
     mesh: RefCell<MeshPort>,
     buffers: RefCell<Vec<Vec<u8>>>,
@@ -100,6 +102,7 @@ impl Gate {
         Rc::new(Self {
             budget,
             journal,
+            page: shard.page().clone(),
             shard: RefCell::new(shard),
             mesh: RefCell::new(mesh),
             buffers: RefCell::default(),
@@ -143,7 +146,7 @@ impl Gate {
         loop {
             let handed = self.mesh.borrow_mut().take();
             let Some(handed) = handed else { break };
-            self.process(handed);
+            self.take(handed);
         }
         self.shard.borrow_mut().finish()
     }
@@ -159,7 +162,7 @@ impl Gate {
             loop {
                 let handed = self.mesh.borrow_mut().take();
                 let Some(handed) = handed else { break };
-                self.process(handed);
+                self.take(handed);
                 tokio::task::yield_now().await;
             }
         }
@@ -180,14 +183,19 @@ impl Gate {
         }
         let reservations: Vec<Reservation> = chunks.iter().map(|chunk| self.budget.take(chunk.cost_bytes())).collect();
         let commit = self.journal.append(&mut chunks);
-        for (chunk, reservation) in chunks.into_iter().zip(reservations) {
+        let in_work: Vec<Option<InWork>> = chunks.iter().map(|chunk| self.page.received(chunk)).collect();
+        for ((chunk, reservation), in_work) in chunks.into_iter().zip(reservations).zip(in_work) {
             let handed = Handed { chunk, reservation };
             let offered = if self.keeps_all.get() { Err(handed) } else { self.mesh.borrow_mut().offer(handed) };
             match offered {
-                Ok(()) => self.handed_over.add(1),
+                Ok(()) => {
+                    self.handed_over.add(1);
+                    in_work.into_iter().for_each(InWork::handed_over);
+                }
                 Err(handed) => {
                     self.mesh.borrow().note_own();
                     self.process(handed);
+                    drop(in_work);
                     // A busy connection or a large request must not hold the shard while others, timers and
                     // deliveries wait: a task that always finds bytes would only yield after megabytes.
                     tokio::task::yield_now().await;
@@ -242,6 +250,18 @@ impl Gate {
         &self.journal
     }
 
+    /// Works on what another shard has handed over.
+    fn take(&self, handed: Handed) {
+        let in_work = self.page.taken(&handed.chunk);
+        self.process(handed);
+        drop(in_work);
+    }
+
+    /// What this shard counts for the ledger.
+    pub fn page(&self) -> &Rc<Page> {
+        &self.page
+    }
+
     fn process(&self, handed: Handed) {
         let Handed { chunk, reservation } = handed;
         match self.shard.borrow_mut().process(chunk) {
@@ -279,6 +299,7 @@ pub struct SourcePort {
     bytes: Cell,
     cut: Cell,
     kernel_drops: Cell,
+    counts: Option<Rc<SourceCounts>>,
     health: Arc<Health>,
     gathered: RefCell<Gathered>,
 }
@@ -301,6 +322,7 @@ impl SourcePort {
         let registry = &common.registry;
         let labels: &[(&str, &str)] = &[("component_id", &plan.name)];
         Rc::new(Self {
+            counts: gate.page.source(index).cloned(),
             gate,
             sender: Arc::new(Sender { source: plan.name.clone(), source_index: index as u16 }),
             unwrap: plan.unwrap,
@@ -368,11 +390,13 @@ impl SourcePort {
             self.gate.give_back(framed.bytes);
             return Ok(());
         }
+        let (messages, cut) = (framed.messages as u64, framed.cut);
         let mut chunks = self.chunks(framed);
         // Who only reads on has nothing to wait for: the journal is told in the right order.
         let is_answered = matches!(room, Room::Held(_));
         if self.acknowledge == Acknowledge::Receipt {
             let commit = self.gate.admit(chunks, room).await?;
+            self.count_messages(messages, cut);
             return if is_answered { self.gate.durable(commit, &self.health).await } else { Ok(()) };
         }
         let mut receipts = Vec::with_capacity(chunks.len());
@@ -382,6 +406,7 @@ impl SourcePort {
             receipts.push(receipt);
         }
         self.gate.admit(chunks, room).await?;
+        self.count_messages(messages, cut);
         for receipt in receipts {
             if !receipt.await {
                 return Err(Refused::NotStored);
@@ -390,11 +415,18 @@ impl SourcePort {
         Ok(())
     }
 
+    fn count_messages(&self, messages: u64, cut: u64) {
+        if let Some(counts) = &self.counts {
+            counts.messages.add(messages);
+            counts.cut.add(cut);
+        }
+    }
+
     fn chunks(&self, framed: Framed) -> Vec<Chunk> {
         let now_ms = clock::now_ms();
         let mut ranges = ranges(&framed);
         if ranges.len() == 1 {
-            let Framed { bytes, frames, peers, origins, times } = framed;
+            let Framed { bytes, frames, peers, origins, times, .. } = framed;
             let chunk = Chunk::new(bytes, frames, self.sender.clone(), now_ms);
             return vec![chunk.with_peers(peers).with_origins(origins).with_times(times)];
         }
@@ -416,24 +448,25 @@ impl SourcePort {
     fn framed(&self, messages: Messages) -> Framed {
         self.bytes.add(messages.spans.iter().map(|span| span.len() as u64).sum());
         let kind = messages.framing.filter(|_| !self.framer_is_configured).and_then(frame::find).unwrap_or(self.framer);
+        let count = messages.spans.len();
         let Some(plain) = unwrap::unwrap(self.unwrap, &messages.bytes, &messages.spans, &messages.origins) else {
-            let (frames, first) = self.split(kind, &messages.bytes, &messages.spans, &[]);
-            let peers = moved(&messages.peers, &first);
-            return Framed { frames, peers, origins: moved(&messages.origins, &first), times: Vec::new(), bytes: messages.bytes };
+            let (frames, first, cut) = self.split(kind, &messages.bytes, &messages.spans, &[]);
+            let (peers, origins) = (moved(&messages.peers, &first), moved(&messages.origins, &first));
+            return Framed { frames, peers, origins, times: Vec::new(), bytes: messages.bytes, messages: count, cut };
         };
         self.gate.give_back(messages.bytes);
         for (reason, count) in plain.counts.named() {
             self.registry.cell(&metrics::UNWRAP, &[("component_id", &self.sender.source), ("reason", reason)]).add(count);
         }
         let Unwrapped { bytes, spans, whole, origins, times, first: unwrapped, .. } = plain;
-        let (frames, first) = self.split(kind, &bytes, &spans, &whole);
+        let (frames, first, cut) = self.split(kind, &bytes, &spans, &whole);
         let peers = moved(&moved(&messages.peers, &unwrapped), &first);
-        Framed { frames, peers, origins: moved(&origins, &first), times: moved(&times, &first), bytes }
+        Framed { frames, peers, origins: moved(&origins, &first), times: moved(&times, &first), bytes, messages: count, cut }
     }
 
-    /// The frames of messages, and for each message the number of frames before it. `whole` says from which
+    /// The frames of messages, for each message the number of frames before it, and how many were cut. `whole` says from which
     /// message on messages are one frame, whatever the framer would say.
-    fn split(&self, kind: &dyn FramerKind, bytes: &[u8], spans: &[Span], whole: &[(u32, bool)]) -> (Vec<Span>, Vec<u32>) {
+    fn split(&self, kind: &dyn FramerKind, bytes: &[u8], spans: &[Span], whole: &[(u32, bool)]) -> (Vec<Span>, Vec<u32>, u64) {
         let mut frames = Vec::with_capacity(spans.len());
         let mut first = Vec::with_capacity(spans.len());
         let mut framer = kind.build(self.frame_bytes_max);
@@ -441,6 +474,7 @@ impl SourcePort {
         let mut whole = whole.iter().peekable();
         let mut is_whole = false;
         let mut found = Vec::new();
+        let mut cut = 0;
         for (index, message) in spans.iter().enumerate() {
             while let Some((_, next)) = whole.next_if(|(first, _)| *first as usize <= index) {
                 is_whole = *next;
@@ -451,7 +485,7 @@ impl SourcePort {
             while at < message.end as usize {
                 found.clear();
                 let split = framer.split(&bytes[at..message.end as usize], true, &mut found);
-                self.cut.add(u64::from(split.cut));
+                cut += u64::from(split.cut);
                 frames.extend(found.iter().map(|span| Span::new(span.start as usize + at, span.end as usize + at)));
                 if split.used == 0 {
                     break;
@@ -459,7 +493,8 @@ impl SourcePort {
                 at += split.used;
             }
         }
-        (frames, first)
+        self.cut.add(cut);
+        (frames, first, cut)
     }
 }
 
@@ -522,8 +557,14 @@ impl Intake for Rc<SourcePort> {
         self.registry.cell(&metrics::REFUSED, &[("component_id", &self.sender.source), ("reason", reason)]).add(1);
     }
 
+    fn count_refused_from(&self, reason: &'static str, peer: IpAddr) {
+        self.count_refused(reason);
+        self.counts.iter().for_each(|counts| counts.refused(peer));
+    }
+
     fn count_kernel_drops(&self, count: u64) {
         self.kernel_drops.add(count);
+        self.counts.iter().for_each(|counts| counts.kernel_drops.add(count));
     }
 }
 
@@ -556,8 +597,9 @@ impl FrameStream {
             let mut bytes = std::mem::replace(&mut self.buffer, rest);
             bytes.truncate(split.used);
             self.seen = self.buffer.len();
-            let (peers, origins) = (self.peers.clone(), self.origins.clone());
-            self.port.admit_or_gather(Framed { bytes, frames, peers, origins, times: Vec::new() }).await?;
+            let (peers, origins, messages) = (self.peers.clone(), self.origins.clone(), frames.len());
+            let framed = Framed { bytes, frames, peers, origins, times: Vec::new(), messages, cut: u64::from(split.cut) };
+            self.port.admit_or_gather(framed).await?;
             if self.buffer.is_empty() || !end {
                 return Ok(());
             }

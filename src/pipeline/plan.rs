@@ -4,6 +4,7 @@
 //! run exactly what `run` runs. All mistakes are named at once. A plan is immutable and shared by all shards.
 
 pub(super) mod additions;
+mod dead_letters;
 mod journal;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use serde::de::IgnoredAny;
 use crate::budget;
 use crate::config::{ByteSize, Content, Interval, Section};
 use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Options, Schema};
+use crate::deliver::dead_letter::Limits;
 use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
@@ -35,6 +37,7 @@ use crate::unwrap::{Layer, Layers};
 use crate::vrl::Condition;
 
 use additions::Additions;
+use dead_letters::DeadLettersConfig;
 use journal::JournalConfig;
 
 /// Everything that a start needs to know.
@@ -66,6 +69,8 @@ pub struct Settings {
     pub memory_bytes: usize,
     /// What keeps events until they are delivered.
     pub journal: JournalPlan,
+    /// How much is kept of what a destination refuses.
+    pub dead_letters: Limits,
     /// Number of shards; by default one for each CPU that this process may use.
     pub shards: usize,
     /// How long a stop waits for destinations.
@@ -218,6 +223,9 @@ pub(super) struct Top {
     /// The journal.
     #[serde(default)]
     journal: JournalConfig,
+    /// What destinations refuse.
+    #[serde(default)]
+    dead_letters: DeadLettersConfig,
     /// Number of shards.
     shards: Option<usize>,
     /// Budget for event bytes.
@@ -340,6 +348,7 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
     let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let shards = top.shards.unwrap_or(available).max(1);
     let journal = top.journal.plan(root, shards, diagnostics);
+    let dead_letters = top.dead_letters.limits(root, diagnostics);
     let admin = match top.admin.as_deref().map(str::parse::<Address>) {
         None => None,
         Some(Ok(Address::Ip { socket, transport: Transport::Any | Transport::Tcp })) if socket.ip().to_canonical().is_loopback() => {
@@ -364,6 +373,7 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
         memory_bytes: top.memory.map_or_else(budget::default_limit_bytes, |size| size.0),
         shards,
         journal,
+        dead_letters,
         drain_timeout: top.drain_timeout,
         admin,
         profile: top.profile,

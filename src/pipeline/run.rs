@@ -19,6 +19,7 @@ use crate::cursor::Journal;
 use crate::enrich::{POLL_INTERVAL, Refresh};
 use crate::error::{Error, ErrorKind};
 use crate::journal::{self, ChunkReader, Closer, Disk, Memory, Opened, Work};
+use crate::ledger::{Ledger, PUBLISH_INTERVAL, Page, Writer};
 use crate::metrics::{self, Registry};
 use crate::net::listen::{self, Address};
 use crate::pipeline::catch_up::CatchUp;
@@ -44,6 +45,7 @@ pub struct Running {
     plans: watch::Sender<Arc<Plan>>,
     common: Common,
     closer: Option<Closer>,
+    ledger: Writer,
 }
 
 /// The journals of all shards, each with what an earlier run left for it.
@@ -108,7 +110,8 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let (health, taps) = (Health::new(sources, shards, stop.clone()), Arc::default());
     let budget = Budget::new(plan.settings.memory_bytes);
     let (plans, plan) = watch::channel(plan);
-    let common = Common { budget, plan, registry, health, taps };
+    let ledger = open_ledger(&plan.borrow(), &registry);
+    let common = Common { budget, plan, registry, health, taps, ledger };
     let Journals { shards: journals, closer } = open_journals(&common.plan.borrow(), &common.registry)?;
     let seed = batch_seed();
     let mut threads = Vec::new();
@@ -127,7 +130,15 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
         let thread = std::thread::Builder::new().name(format!("hydrant-{index}")).spawn(run);
         threads.push(thread.map_err(|error| Error::new(ErrorKind::Unexpected, "start a shard", "no thread").because(error))?);
     }
-    Ok(Running { threads, plans, common, closer })
+    let ledger = Writer::start(common.ledger.clone())?;
+    Ok(Running { threads, plans, common, closer, ledger })
+}
+
+fn open_ledger(plan: &Plan, registry: &Registry) -> Arc<Ledger> {
+    let sources = plan.sources.iter().map(|source| source.name.to_string()).collect();
+    let sinks = plan.sinks.iter().map(|sink| sink.name.to_string()).collect();
+    let is_durable = matches!(plan.settings.journal, JournalPlan::Disk(_));
+    Ledger::open(&plan.settings.data_dir, (sources, sinks), is_durable, registry.clone())
 }
 
 impl Running {
@@ -149,6 +160,7 @@ impl Running {
                 }
             }
         }
+        self.ledger.close().unwrap_or_else(|error| tracing::error!(%error, "the last counts are not written down"));
         let Some(closer) = self.closer else { return failed.map_or(Ok(undelivered), Err) };
         if !closer.close() {
             failed.get_or_insert_with(|| Error::new(ErrorKind::Storage, "close the journal", "the disk does not take it"));
@@ -187,7 +199,8 @@ struct Ends {
 
 /// Runs one shard to its end. The first one runs the sources that are not sharded.
 async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port: Port, ends: Ends, seed: u128) -> Result<usize, Error> {
-    let is_first = port.index() == 0;
+    let index = port.index();
+    let is_first = index == 0;
     let (stopper, stop_now) = task::pair();
     let (journal, log): (Rc<dyn Journal>, _) = match journal {
         ShardJournal::Memory(memory) => (Rc::new(memory), None),
@@ -202,6 +215,7 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
     let catching_up = catch_up.clone().map(|catch_up| tokio::task::spawn_local(catch_up.run(work)));
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
+    let counts = tokio::task::spawn_local(publish(common.ledger.clone(), index, gate.page().clone()));
     // A reload may bring enrichments where there were none.
     let files = is_first.then(|| tokio::task::spawn_local(refresh_files(common.clone())));
     let mut sources = JoinSet::new();
@@ -223,11 +237,21 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
         }
     }
     let undelivered = drain(&gate, ends, plan.settings.drain_timeout.0, catch_up.zip(catching_up)).await?;
+    counts.abort();
+    common.ledger.publish(index, gate.page().data());
     stopper.stop();
     timer.abort();
     mesh.abort();
     files.iter().for_each(JoinHandle::abort);
     failed.map_or(Ok(undelivered), Err)
+}
+
+/// Gives away what a shard has counted, between two pieces of its work.
+async fn publish(ledger: Arc<Ledger>, shard: usize, page: Rc<Page>) {
+    loop {
+        ledger.publish(shard, page.data());
+        tokio::time::sleep(PUBLISH_INTERVAL).await;
+    }
 }
 
 /// Returns what is undelivered: batches, and whatever has not even become one.

@@ -17,12 +17,14 @@ use crate::batch::{Again, Batcher, Items};
 use crate::budget::Budget;
 use crate::cursor::{Journal, Verdict};
 use crate::decode::{Auto, Instance};
-use crate::deliver::{DeadLetters, Destination, Options};
+use crate::deliver::dead_letter::DeadLetters;
+use crate::deliver::{Destination, Options};
 use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
 use crate::enrich::Bound;
 use crate::error::Error;
 use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members, OriginField, Slot};
+use crate::ledger::{DestinationCounts, Ledger, Page, Waiting};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::health::Health;
@@ -45,6 +47,8 @@ pub struct Common {
     pub health: Arc<Health>,
     /// Those who watch live events.
     pub taps: Arc<Taps>,
+    /// What became of every event.
+    pub ledger: Arc<Ledger>,
 }
 
 /// One shard's stages.
@@ -52,6 +56,7 @@ pub struct Shard {
     plan: Arc<Plan>,
     plans: watch::Receiver<Arc<Plan>>,
     taps: Arc<Taps>,
+    page: Rc<Page>,
     journal: Rc<dyn Journal>,
     lines: Vec<LineState>,
     sinks: Vec<SinkState>,
@@ -68,6 +73,9 @@ pub struct Shard {
     registry: Registry,
     /// For chunks of an earlier run.
     again: Option<Lines>,
+    /// A stage that loses events, which the ledger must show.
+    #[cfg(test)]
+    faulty: Option<fn(&mut Vec<Vec<u32>>)>,
 }
 
 /// What a pass over a chunk works with and counts into. That of [`Shard::again`] counts into nothing: those events
@@ -85,9 +93,40 @@ enum Pass<'a> {
     /// Everything but this, by destination.
     Rest(&'a [(usize, Members)]),
     /// Only this, for this destination, whatever the routes say now.
-    Owed(usize, &'a Members),
+    Owed(usize, &'a Members, Came),
     /// The same, for a batch.
     Batch(usize, &'a Members, &'a mut Again),
+}
+
+/// How what is taken up came to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// An earlier run left it.
+    Earlier,
+    /// This run deferred it.
+    Deferred,
+    /// An earlier run had it in this batch, which counts when it is complete.
+    InBatch(u128),
+}
+
+impl SinkState {
+    /// Counts what is taken up, and what of it cannot be any more.
+    fn note_taken_up(&self, came: Came, members: &Members, gone: &Members) {
+        let DestinationCounts { events, alerts, .. } = &*self.counts;
+        if came != Came::Deferred {
+            self.routed.add(u64::from(members.count - gone.count));
+        }
+        for (counts, all, gone) in
+            [(events, u64::from(members.count), u64::from(gone.count)), (alerts, members.alerts.len() as u64, gone.alerts.len() as u64)]
+        {
+            match came {
+                Came::InBatch(_) => continue,
+                Came::Earlier => counts.recovered.add(all),
+                Came::Deferred => counts.resumed.add(all),
+            }
+            counts.gone.add(gone);
+        }
+    }
 }
 
 struct LineState {
@@ -132,6 +171,7 @@ struct SinkState {
     filtered: Cell,
     deferred: Cell,
     sealed_early: Cell,
+    counts: Rc<DestinationCounts>,
 }
 
 /// The share of the budget that batches which wait for destinations may take; the rest is for those on their way, for
@@ -185,6 +225,7 @@ impl Shard {
         let mut plans = common.plan.clone();
         let plan = plans.borrow_and_update().clone();
         let registry = &common.registry;
+        let page = common.ledger.page();
         let mut sinks = Vec::new();
         for (index, sink) in plan.sinks.iter().enumerate() {
             let batching = sink.sink.batching();
@@ -194,12 +235,19 @@ impl Shard {
                 batching,
                 transport: sink.sink.transport()?,
                 journal: journal.clone(),
-                dead_letters: DeadLetters::new(&plan.settings.data_dir),
+                dead_letters: Rc::new(DeadLetters::new(
+                    &plan.settings.data_dir,
+                    (&sink.name, sink.kind),
+                    plan.settings.dead_letters,
+                    registry,
+                )),
                 registry: registry.clone(),
+                counts: page.destination(index),
             };
             let labels: &[(&str, &str)] = &[("component_id", &sink.name)];
             let mut batcher = Batcher::new(batching, common.budget.clone(), seed + ((index as u128) << 64))?;
             batcher.set_plan(plan.hash);
+            batcher.set_counts(page.destination(index));
             sinks.push(SinkState {
                 batcher,
                 items: Items::default(),
@@ -208,6 +256,7 @@ impl Shard {
                 filtered: registry.cell(&metrics::EVENTS_FILTERED, labels),
                 deferred: registry.cell(&metrics::EVENTS_DEFERRED, labels),
                 sealed_early: registry.cell(&metrics::SEALED_EARLY, labels),
+                counts: page.destination(index),
             });
         }
         Ok(Self {
@@ -225,8 +274,11 @@ impl Shard {
             plan,
             plans,
             taps: common.taps.clone(),
+            page,
             journal,
             sinks,
+            #[cfg(test)]
+            faulty: None,
         })
     }
 
@@ -253,18 +305,13 @@ impl Shard {
     ///
     /// # Errors
     /// A compressor's.
-    pub fn process_owed(&mut self, chunk: &Chunk, sink: usize, owed: &Members) -> Result<(), Error> {
-        self.process_again(chunk, Pass::Owed(sink, owed))
+    pub fn process_owed(&mut self, chunk: &Chunk, sink: usize, owed: &Members, came: Came) -> Result<(), Error> {
+        self.process_again(chunk, Pass::Owed(sink, owed, came))
     }
 
     /// Whether a destination keeps up so well that it can have more than what comes in.
     pub fn keeps_up(&self, sink: usize) -> bool {
         self.sinks.get(sink).is_some_and(|sink| sink.destination.queued_bytes() < self.queue_bytes_max / 2)
-    }
-
-    /// Notes that a destination gets events of an earlier run, which have not been routed in this one.
-    pub fn note_routed(&self, sink: usize, events: u64) {
-        self.sinks.get(sink).into_iter().for_each(|sink| sink.routed.add(events));
     }
 
     /// Adds members of a chunk of an earlier run to a batch that is built again.
@@ -302,7 +349,15 @@ impl Shard {
     /// A compressor's.
     pub fn finish_again(&mut self, sink: usize, again: Again) -> Result<(), Error> {
         let Some(sink) = self.sinks.get_mut(sink) else { return Ok(()) };
-        sink.batcher.seal_again(again)?.into_iter().for_each(|held| sink.destination.send(held));
+        if let Some(mut held) = sink.batcher.seal_again(again)? {
+            let alerts = held.batch.items.iter().filter(|item| item.is_alert).count() as u64;
+            let events = held.batch.items.len() as u64 - alerts;
+            sink.counts.events.recovered.add(events);
+            sink.counts.alerts.recovered.add(alerts);
+            held.batch.waiting = Waiting::new(sink.counts.clone());
+            held.batch.waiting.add(events, alerts);
+            sink.destination.send(held);
+        }
         Ok(())
     }
 
@@ -332,11 +387,13 @@ impl Shard {
         self.detect(line, index, chunk);
         self.stages.end(3);
         match &pass {
-            Pass::Live => self.route(line, index, chunk, &[]),
-            Pass::Rest(had) => self.route(line, index, chunk, had),
-            Pass::Owed(sink, members) => self.select(index, chunk, (*sink, members), 0),
-            Pass::Batch(sink, members, again) => self.select(index, chunk, (*sink, members), again.id),
+            Pass::Live => self.route(line, index, chunk, None),
+            Pass::Rest(had) => self.route(line, index, chunk, Some(had)),
+            Pass::Owed(sink, members, came) => self.select(index, chunk, (*sink, members), *came),
+            Pass::Batch(sink, members, again) => self.select(index, chunk, (*sink, members), Came::InBatch(again.id)),
         }
+        #[cfg(test)]
+        self.faulty.into_iter().for_each(|lose| lose(&mut self.rows));
         self.stages.end(4);
         if self.taps.is_watched() && matches!(pass, Pass::Live) {
             self.show(line, index, chunk);
@@ -347,15 +404,19 @@ impl Shard {
 
     /// Selects the rows of a set instead of routing. What is not there any more, which an alert is whose rule is
     /// gone, is settled: it cannot be delivered.
-    fn select(&mut self, index: usize, chunk: &Chunk, (sink, members): (usize, &Members), batch: u128) {
+    fn select(&mut self, index: usize, chunk: &Chunk, (sink, members): (usize, &Members), came: Came) {
         self.rows.iter_mut().for_each(Vec::clear);
         let events = &self.lines[index].events;
         let Some(rows) = self.rows.get_mut(sink) else { return };
         rows.extend(events.rows_of(members));
         let mut gone = members.clone();
         gone.remove(&events.members(chunk, rows));
+        if let Some(state) = self.sinks.get(sink) {
+            state.note_taken_up(came, members, &gone);
+        }
         if !gone.is_empty() {
             tracing::warn!(chunk = %chunk.position, alerts = gone.alerts.len(), "alerts of rules that are gone are given up");
+            let batch = if let Came::InBatch(id) = came { id } else { 0 };
             self.journal.settle(sink, batch, &[gone]);
         }
     }
@@ -502,8 +563,8 @@ impl Shard {
         }
     }
 
-    /// Finds out who gets what, all but `had`, and tells the journal.
-    fn route(&mut self, line: &Line, index: usize, chunk: &Chunk, had: &[(usize, Members)]) {
+    /// Finds out who gets what, and tells the journal. Of a chunk of an earlier run all but `had`.
+    fn route(&mut self, line: &Line, index: usize, chunk: &Chunk, had: Option<&[(usize, Members)]>) {
         let state = &mut self.lines[index];
         let frames = chunk.frames().len();
         self.rows.iter_mut().for_each(Vec::clear);
@@ -531,7 +592,7 @@ impl Shard {
             counters.filtered.add((frames - dropped.len() - count(rows)) as u64);
             if self.journal.keeps_verdicts() {
                 let mut members = state.events.members(chunk, rows);
-                for (_, had) in had.iter().filter(|(to, _)| *to == sink) {
+                for (_, had) in had.into_iter().flatten().filter(|(to, _)| *to == sink) {
                     let mut left = members.clone();
                     left.remove(had);
                     rows.clear();
@@ -543,13 +604,33 @@ impl Shard {
                 }
             }
             counters.routed.add(count(rows) as u64);
+            let (events, alerts) = (count(rows) as u64, (rows.len() - count(rows)) as u64);
             // Who waits for the delivery has to wait: the log does not know whom to tell.
             let is_behind = counters.destination.queued_bytes() >= self.queue_bytes_max;
             if is_behind && self.journal.keeps_verdicts() && chunk.acknowledgement.is_none() && !rows.is_empty() {
                 verdict.deferred |= 1 << sink;
-                counters.deferred.add(count(rows) as u64);
+                counters.deferred.add(events);
+                counters.counts.events.deferred.add(events);
+                counters.counts.alerts.deferred.add(alerts);
                 rows.clear();
             }
+            let DestinationCounts { offered, filtered, events: event_counts, alerts: alert_counts, .. } = &*counters.counts;
+            if had.is_some() {
+                event_counts.recovered.add(events);
+                alert_counts.recovered.add(alerts);
+                continue;
+            }
+            let lacking = self.masks.iter().take(frames).filter(|mask| **mask & 1 << sink == 0).count();
+            offered.add((frames - dropped.len()) as u64);
+            filtered.add((lacking - dropped.len()) as u64);
+            event_counts.routed.add(events);
+            alert_counts.routed.add(alerts);
+        }
+        if had.is_none()
+            && let Some(source) = self.page.source(index)
+        {
+            source.decided.add(frames as u64);
+            source.dropped.add(dropped.len() as u64);
         }
         if self.journal.keeps_verdicts() {
             self.journal.decide(chunk.position, verdict);
@@ -594,9 +675,7 @@ impl Shard {
                 sink.sealed_early.add(added.sealed_early);
                 added.sealed.into_iter().for_each(|held| sink.destination.send(held));
                 self.stages.end(6);
-                for row in added.too_long {
-                    sink.destination.give_up(chunk, events, row, "longer than the destination takes")?;
-                }
+                added.too_long.into_iter().for_each(|held| sink.destination.give_up(held));
             }
         }
         Ok(())
@@ -622,6 +701,11 @@ impl Shard {
             sink.batcher.seal_all()?.into_iter().for_each(|held| sink.destination.send(held));
         }
         Ok(self.sinks.iter().map(|sink| sink.destination.clone()).collect())
+    }
+
+    /// What this shard counts for the ledger.
+    pub fn page(&self) -> &Rc<Page> {
+        &self.page
     }
 
     /// The metrics that this shard counts into.

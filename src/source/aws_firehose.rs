@@ -228,7 +228,7 @@ impl Configured {
         if request.headers().contains_key(DELIVERY_ID) {
             return delivery::answer(&self, request, peer, intake).await;
         }
-        intake.count_refused("protocol");
+        intake.count_refused_from("protocol", peer);
         let text = r#"{"message":"neither X-Amz-Target (Direct PUT) nor X-Amz-Firehose-Request-Id (HTTP endpoint delivery)"}"#;
         json_response(StatusCode::BAD_REQUEST, "application/json", text.as_bytes().to_vec())
     }

@@ -154,10 +154,11 @@ impl Config {
         let handler = move |request: Request<Incoming>, info: Rc<ConnectionInfo>| {
             let (source, intake) = (self.clone(), events.clone());
             async move {
-                match source.take(request, info.peer.ip().to_canonical(), &*intake).await {
+                let peer = info.peer.ip().to_canonical();
+                match source.take(request, peer, &*intake).await {
                     Ok(()) => Response::new(Full::default()),
                     Err(rejection) => {
-                        intake.count_refused(rejection.reason);
+                        intake.count_refused_from(rejection.reason, peer);
                         source.refusal(rejection)
                     }
                 }

@@ -261,7 +261,7 @@ impl Configured {
             let end = messages.peers.get(index + 1).map_or(messages.spans.len(), |(next, _)| *next as usize);
             let spans = &messages.spans[*first as usize..end];
             if !self.is_allowed(*peer) {
-                spans.iter().for_each(|_| intake.count_refused("not_allowed"));
+                spans.iter().for_each(|_| intake.count_refused_from("not_allowed", *peer));
                 continue;
             }
             kept.peers.push((kept.spans.len() as u32, *peer));
@@ -269,7 +269,7 @@ impl Configured {
                 if self.rates.as_ref().is_none_or(|rates| rates.admits(*peer, span.len(), now)) {
                     kept.spans.push(*span);
                 } else {
-                    intake.count_refused("sender_rate");
+                    intake.count_refused_from("sender_rate", *peer);
                 }
             }
         }
@@ -404,7 +404,7 @@ async fn accept(listener: TcpListener, context: Rc<Context>) -> Result<(), Error
             }
         };
         let Ok(permit) = context.connections.clone().try_acquire_owned() else {
-            context.intake.count_refused("too_many_connections");
+            context.intake.count_refused_from("too_many_connections", peer.ip().to_canonical());
             continue;
         };
         let context = context.clone();
@@ -422,24 +422,24 @@ async fn connection(mut stream: tokio::net::TcpStream, peer: IpAddr, context: &C
         match proxied(&mut stream, &mut before).await {
             Ok(Some(source)) => peer = source,
             Ok(None) => {}
-            Err(reason) => return context.intake.count_refused(reason),
+            Err(reason) => return context.intake.count_refused_from(reason, peer),
         }
     }
     if !context.configured.is_allowed(peer) {
-        return context.intake.count_refused("not_allowed");
+        return context.intake.count_refused_from("not_allowed", peer);
     }
     match &context.tls {
         None => read(stream, Some(peer), before, context).await,
-        Some(_) if !before.is_empty() => context.intake.count_refused("proxy_header"),
+        Some(_) if !before.is_empty() => context.intake.count_refused_from("proxy_header", peer),
         Some(tls) => {
             let acceptor = tokio_rustls::TlsAcceptor::from(tls.config());
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => read(stream, Some(peer), before, context).await,
                 Ok(Err(error)) => {
                     tracing::debug!(%peer, %error, "TLS handshake failed");
-                    context.intake.count_refused("tls");
+                    context.intake.count_refused_from("tls", peer);
                 }
-                Err(_) => context.intake.count_refused("tls_timeout"),
+                Err(_) => context.intake.count_refused_from("tls_timeout", peer),
             }
         }
     }

@@ -264,6 +264,9 @@ fn what_was_acknowledged_before_a_kill_is_delivered_after_it() {
     let said = said.lock().unwrap();
     let wrong: Vec<&String> = said.iter().filter(|line| line.contains("panicked") || line.contains("damage")).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let mut ledger = Command::new(env!("CARGO_BIN_EXE_hydrant"));
+    let ledger = ledger.args(["ledger", "--data-dir", "data"]).current_dir(setup.folder.path()).output().unwrap();
+    assert!(ledger.status.success(), "{}", String::from_utf8_lossy(&ledger.stderr));
     let lost = setup.missing(&acknowledged);
     assert!(lost.is_empty(), "{} of {} acknowledged are missing: {:?}", lost.len(), acknowledged.len(), &lost[..lost.len().min(20)]);
     judge(&setup, &sent, kills);

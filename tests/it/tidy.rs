@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(usize, &[&str])] = &[
     (0, &["clock", "error", "limits"]),
     (1, &["budget", "config", "event", "metrics", "scan", "task"]),
-    (2, &["cursor", "json"]),
+    (2, &["cursor", "json", "ledger"]),
     (3, &["encode", "envelope", "matcher", "net", "traffic"]),
     (4, &["vrl"]),
     (5, &["batch"]),

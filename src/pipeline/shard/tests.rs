@@ -16,6 +16,7 @@ struct Bench {
     folder: tempfile::TempDir,
     shard: Shard,
     chunk: Chunk,
+    ledger: Arc<Ledger>,
 }
 
 const SINK: &str = "sinks: { out: { type: splunk_hec, endpoint: \"http://127.0.0.1:9\", token: x, form: json } }\n";
@@ -56,19 +57,30 @@ impl Bench {
         let (_stopper, stop) = task::pair();
         let (_plans, plan) = watch::channel(plan);
         let (health, taps) = (Health::new(1, 1, stop), Arc::default());
-        let common = Common { budget: Budget::new(1 << 30), plan, registry: Registry::default(), health, taps };
+        let registry = Registry::default();
+        let names = (vec!["fw".to_owned()], vec!["out".to_owned()]);
+        let ledger = Ledger::open(folder.path(), names, false, registry.clone());
+        let common = Common { budget: Budget::new(1 << 30), plan, registry, health, taps, ledger };
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let shard = LocalSet::new().block_on(&runtime, async {
             let journal = Rc::new(Memory::new(1, Arc::new(AtomicU64::new(0))));
             Shard::new(&common, journal, 1).unwrap()
         });
-        let mut bench = Self { folder, shard, chunk };
+        let mut bench = Self { folder, shard, chunk, ledger: common.ledger };
         bench.work();
         bench
     }
 
     fn work(&mut self) {
+        let in_work = self.shard.page().received(&self.chunk);
         self.shard.work(0, &self.chunk, Pass::Live).unwrap();
+        drop(in_work);
+    }
+
+    /// What the ledger finds.
+    fn imbalances(&self) -> Vec<String> {
+        self.ledger.publish(0, self.shard.page().data());
+        self.ledger.book().imbalances()
     }
 
     /// A field of every row, `-` for a missing one.
@@ -120,6 +132,24 @@ const SOURCES_OF: &[&str] = &["10.1.2.3", "10.9.9.9", "192.0.2.1", "10.1.2.4"];
 
 fn lines() -> Vec<String> {
     SOURCES_OF.iter().map(|src| line(src, "allow")).collect()
+}
+
+#[test]
+fn an_event_that_a_stage_loses_unbalances_the_ledger() {
+    let rule = "title: All\nid: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f\nlevel: high\nlogsource: { product: paloalto }\n\
+                detection: { s: { source.ip: 10.1.2.4 }, condition: s }\n";
+    let mut bench = Bench::new(&format!("{SINK}{SOURCE}rules: [rule.yml]\n"), &[("rule.yml", rule)], &lines());
+    assert_eq!(bench.imbalances(), Vec::<String>::new());
+    bench.shard.faulty = Some(|rows| rows[0].retain(|row| *row != 1));
+    bench.work();
+    let lost_on_the_way = "destination `out`: 8 came, 7 are accounted for: 1 missing";
+    assert_eq!(bench.imbalances(), [lost_on_the_way]);
+    bench.shard.faulty = Some(|rows| rows[0].retain(|row| *row != 4));
+    bench.work();
+    let lost_alert = "alerts to `out`: 3 came, 2 are accounted for: 1 missing";
+    assert_eq!(bench.imbalances(), [lost_on_the_way.replace("8 came, 7", "12 came, 11").as_str(), lost_alert]);
+    drop(bench.shard.page().received(&bench.chunk));
+    assert_eq!(bench.imbalances()[0], "source `fw`: 16 came, 12 are accounted for: 4 missing");
 }
 
 #[test]

@@ -89,7 +89,7 @@ pub(super) async fn answer(
             json_response(StatusCode::OK, "application/json", body.to_string().into_bytes())
         }
         Err(rejection) => {
-            intake.count_refused(rejection.reason);
+            intake.count_refused_from(rejection.reason, peer);
             let body = json!({ "requestId": id, "timestamp": timestamp, "errorMessage": rejection.message });
             let mut response = json_response(rejection.status, "application/json", body.to_string().into_bytes());
             if rejection.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -133,7 +133,7 @@ async fn take(
     let claim = match source.seen.claim(id, clock::now_ms()) {
         Claimed::New => Claim { source: source.clone(), id: id.to_owned(), is_taken: false },
         Claimed::Taken => {
-            intake.count_refused("duplicate");
+            intake.count_refused_from("duplicate", peer);
             return Ok(());
         }
         Claimed::InProgress => {

@@ -107,7 +107,7 @@ pub(super) async fn answer(source: &Configured, request: Request<Incoming>, peer
     let mut response = match run(source, request, peer, intake, &request_id).await {
         Ok(body) => json_response(StatusCode::OK, CONTENT_TYPE, body),
         Err(error) => {
-            intake.count_refused(error.name);
+            intake.count_refused_from(error.name, peer);
             let body = json!({ "__type": error.name, "message": error.message });
             json_response(error.status, CONTENT_TYPE, body.to_string().into_bytes())
         }
