@@ -2,14 +2,15 @@
 //!
 //! The first of [`DECODERS`] that recognises the frame takes it. A sender keeps to its format as a rule, so the
 //! specific format that it used last is asked before the others; the general ones (`json`, `key_value`, `syslog`)
-//! only take what nobody else does; `syslog` takes anything.
+//! only take what nobody else does; `syslog` takes anything. Where the header line of a file is known, that is looked
+//! at instead of the frame.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
 use super::DECODERS;
-use crate::event::Chunk;
+use crate::event::{Chunk, OriginField};
 
 /// Senders whose last format is remembered; beyond that all are forgotten, which costs a few looks.
 const SENDERS_MAX: usize = 4096;
@@ -48,8 +49,10 @@ impl Auto {
         let sender = (chunk.sender.source_index, peer);
         let last = self.last.get(&sender).copied();
         let mut guess = last;
+        let has_header = chunk.origins().iter().any(|(_, origin)| origin.value(OriginField::Header).is_some());
         for index in frames {
-            let (kind, _) = choose(chunk.frame(index), guess);
+            let header = if has_header { chunk.origin(index).and_then(|origin| origin.value(OriginField::Header)) } else { None };
+            let (kind, _) = choose(header.map_or_else(|| chunk.frame(index), str::as_bytes), guess);
             match out.last_mut() {
                 Some((run, last)) if *last == kind => run.end = index + 1,
                 _ => out.push((index..index + 1, kind)),

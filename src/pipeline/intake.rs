@@ -18,7 +18,7 @@ use crate::clock;
 use crate::cursor::{Commit, Journal};
 use crate::deliver::Destination;
 use crate::error::Error;
-use crate::event::{Acknowledgement, Chunk, Origin, Sender, Span};
+use crate::event::{Acknowledgement, Chunk, Origin, Receipt, Sender, Span};
 use crate::frame::{self, Framer, FramerKind};
 use crate::limits::{CHUNK_FRAMES_MAX, CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
 use crate::metrics::{self, Cell, Registry};
@@ -343,16 +343,24 @@ impl SourcePort {
 
     /// Admits frames as one transaction; waits for their delivery too if the source asks for that.
     async fn admit(&self, framed: Framed, room: Room) -> Result<(), Refused> {
+        delivered(self.give(framed, room).await?).await
+    }
+
+    /// Admits frames as one transaction; what is returned tells of their delivery if the source asks for that.
+    async fn give(&self, framed: Framed, room: Room) -> Result<Vec<Receipt>, Refused> {
         if framed.frames.is_empty() {
             self.gate.give_back(framed.bytes);
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut chunks = self.chunks(framed);
         // Who only reads on has nothing to wait for: the journal is told in the right order.
         let is_answered = matches!(room, Room::Held(_));
         if self.acknowledge == Acknowledge::Receipt {
             let commit = self.gate.admit(chunks, room).await?;
-            return if is_answered { self.gate.durable(commit, &self.health).await } else { Ok(()) };
+            if is_answered {
+                self.gate.durable(commit, &self.health).await?;
+            }
+            return Ok(Vec::new());
         }
         let mut receipts = Vec::with_capacity(chunks.len());
         for chunk in &mut chunks {
@@ -361,12 +369,20 @@ impl SourcePort {
             receipts.push(receipt);
         }
         self.gate.admit(chunks, room).await?;
-        for receipt in receipts {
-            if !receipt.await {
-                return Err(Refused::NotStored);
-            }
+        Ok(receipts)
+    }
+
+    fn frames(self: &Rc<Self>, kind: &dyn FramerKind, peer: Option<IpAddr>, origin: Option<Arc<Origin>>) -> FrameStream {
+        FrameStream {
+            port: self.clone(),
+            framer: kind.build(self.frame_bytes_max),
+            peers: peer.map(|peer| (0, peer)).into_iter().collect(),
+            origins: origin.map(|origin| (0, origin)).into_iter().collect(),
+            buffer: self.gate.buffer(),
+            seen: 0,
+            receipts: None,
+            at_work: AtWork::new(&self.gate),
         }
-        Ok(())
     }
 
     fn chunks(&self, framed: Framed) -> Vec<Chunk> {
@@ -448,15 +464,12 @@ impl Intake for Rc<SourcePort> {
     }
 
     fn stream_from(&self, peer: Option<IpAddr>, origin: Option<Arc<Origin>>) -> Box<dyn Stream> {
-        Box::new(FrameStream {
-            port: self.clone(),
-            framer: self.framer.build(self.frame_bytes_max),
-            peers: peer.map(|peer| (0, peer)).into_iter().collect(),
-            origins: origin.map(|origin| (0, origin)).into_iter().collect(),
-            buffer: self.gate.buffer(),
-            seen: 0,
-            _at_work: AtWork::new(&self.gate),
-        })
+        Box::new(self.frames(self.framer, peer, origin))
+    }
+
+    fn object(&self, origin: Arc<Origin>, framing: &'static str) -> Box<dyn Stream> {
+        let kind = Some(framing).filter(|_| !self.framer_is_configured).and_then(frame::find).unwrap_or(self.framer);
+        Box::new(FrameStream { receipts: Some(Vec::new()), ..self.frames(kind, None, Some(origin)) })
     }
 
     fn submit(&self, messages: Messages) -> LocalFuture<'_, Result<(), Refused>> {
@@ -506,6 +519,16 @@ impl Intake for Rc<SourcePort> {
     }
 }
 
+/// Waits until everything is delivered.
+async fn delivered(receipts: Vec<Receipt>) -> Result<(), Refused> {
+    for receipt in receipts {
+        if !receipt.await {
+            return Err(Refused::NotStored);
+        }
+    }
+    Ok(())
+}
+
 struct FrameStream {
     port: Rc<SourcePort>,
     framer: Box<dyn Framer>,
@@ -514,7 +537,9 @@ struct FrameStream {
     buffer: Vec<u8>,
     /// Bytes at the start of the buffer that were counted before.
     seen: usize,
-    _at_work: AtWork,
+    /// What tells of the delivery of all that was given, if that is waited for only at the end.
+    receipts: Option<Vec<Receipt>>,
+    at_work: AtWork,
 }
 
 impl FrameStream {
@@ -536,7 +561,11 @@ impl FrameStream {
             bytes.truncate(split.used);
             self.seen = self.buffer.len();
             let (peers, origins) = (self.peers.clone(), self.origins.clone());
-            self.port.admit(Framed { bytes, frames, peers, origins, times: Vec::new() }, Room::Waited).await?;
+            let given = self.port.give(Framed { bytes, frames, peers, origins, times: Vec::new() }, Room::Waited).await?;
+            match &mut self.receipts {
+                Some(receipts) => receipts.extend(given),
+                None => delivered(given).await?,
+            }
             if self.buffer.is_empty() || !end {
                 return Ok(());
             }
@@ -557,6 +586,12 @@ impl Stream for FrameStream {
     }
 
     fn finish(mut self: Box<Self>) -> LocalFuture<'static, Result<(), Refused>> {
-        Box::pin(async move { self.cut(true).await })
+        Box::pin(async move {
+            self.cut(true).await?;
+            let Self { receipts, at_work, .. } = *self;
+            // Nothing more comes of this stream: a stop, which seals the batches that are waited for, need not wait for it.
+            drop(at_work);
+            delivered(receipts.unwrap_or_default()).await
+        })
     }
 }
