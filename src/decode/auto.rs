@@ -86,8 +86,11 @@ fn choose(frame: &[u8], guess: Option<usize>) -> (usize, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Auto, DECODERS, SENDERS_MAX, choose, explain};
     use crate::decode::trial::chunk;
+    use crate::event::{Origin, OriginField};
     use crate::traffic::{Kind, Traffic};
 
     fn name(index: usize) -> &'static str {
@@ -172,6 +175,17 @@ mod tests {
             let expected = [(0..1, "json"), (1..3, "palo_alto"), (3..4, "json"), (4..5, "palo_alto"), (5..6, "json")];
             assert_eq!(runs, expected, "{peers:?}");
         }
+    }
+
+    #[test]
+    fn the_header_line_of_a_file_says_what_its_lines_are() {
+        let header = Arc::new(Origin::default().with(OriginField::Header, "srcaddr dstaddr bytes"));
+        let frames: Vec<&[u8]> = vec![b"10.0.0.1 10.0.0.2 7"; 4];
+        let mut runs = Vec::new();
+        let chunk = chunk(&frames, 1).with_origins(vec![(1, header), (3, Arc::new(Origin::default()))]);
+        Auto::default().split(&chunk, &mut runs);
+        let runs: Vec<_> = runs.iter().map(|(range, kind)| (range.clone(), name(*kind))).collect();
+        assert_eq!(runs, [(0..1, "syslog"), (1..3, "aws_vpc_flow"), (3..4, "syslog")]);
     }
 
     #[test]

@@ -309,7 +309,7 @@ fn seconds_to_ms(value: Value<'_>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::trial::{RECEIVED_MS, check, decode, decode_all, never_filled, torture};
+    use crate::decode::trial::{RECEIVED_MS, check, chunk, decode, decode_all, decode_chunk, never_filled, torture};
     use crate::traffic::{Kind as Product, Traffic};
 
     const NODATA: &str = "2 111122223333 eni-06daa2181541306b3 - - - - - - - 1795247940 1795248000 - NODATA";
@@ -395,6 +395,23 @@ mod tests {
         let fields: Vec<_> = decoded[2].fields.iter().map(|(_, value)| value.as_str()).collect();
         assert_eq!(fields, ["10.0.0.62", "AMAZON", "egress", "c-1"]);
         assert_eq!(decoded[3].field("source.ip"), "10.20.30.40");
+    }
+
+    #[test]
+    fn the_header_line_of_a_file_holds_for_that_file_alone() {
+        let lines = [b"10.0.0.1 22 7".as_slice(), b"10.0.0.1 22 7", b"443 7 10.0.0.2", b"443 7 10.0.0.2", b"10.0.0.1 22 7"];
+        let beside = |header: &str| Arc::new(Origin::default().with(OriginField::Header, header));
+        let origins = vec![
+            (0, Arc::new(Origin::default())),
+            (1, beside("srcaddr srcport bytes")),
+            (2, beside("srcport bytes srcaddr")),
+            (4, beside("this is no header")),
+        ];
+        let chunk = chunk(&lines, 1).with_origins(origins);
+        let decoded = decode_chunk(&AwsVpcFlow, Options::default(), &["source.ip", "source.port"], &chunk);
+        let found: Vec<_> = decoded.iter().map(|row| (row.field("source.ip"), row.field("source.port"), row.flaw)).collect();
+        let (none, second) = (("", "", Some(Flaw::Malformed)), ("10.0.0.2", "443", None));
+        assert_eq!(found, [none, ("10.0.0.1", "22", None), second, second, none]);
     }
 
     #[test]

@@ -508,3 +508,56 @@ async fn take(slots: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
 fn holds_no_events(key: &str, size_bytes: Option<u64>) -> bool {
     size_bytes == Some(0) || key.ends_with('/') || key.contains("/CloudTrail-Digest/") || key.ends_with("/ELBAccessLogTestFile")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Arc<dyn Source>, String> {
+        let section = Section::parse(Path::new("t.yaml"), text).map_err(|error| error.to_string())?;
+        AwsS3.read(&section.without(&["type"])).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let queue = "queue: 'https://sqs.eu-central-1.amazonaws.com/123456789012/q'";
+        for (text, part) in [
+            ("{}", "neither `queue` nor `backfill`"),
+            ("queue: 'arn:aws:sqs:eu-central-1:123456789012:q'", "not its ARN"),
+            ("queue: my-queue", "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"),
+            ("queue: 'https://me:secret@sqs.x/1/q'", "a name and password"),
+            ("{ QUEUE, concurrency: 0 }", "concurrency: 1 to 128"),
+            ("{ QUEUE, concurrency: 129 }", "1 to 128"),
+            ("{ QUEUE, visibility_timeout: 1s }", "2s to 12h"),
+            ("{ QUEUE, visibility_timeout: 13h }", "2s to 12h"),
+            ("{ QUEUE, buckets: [a, 's3://b'] }", "buckets[1]: expected the name of a bucket"),
+            ("{ QUEUE, object_bytes_max: 0B }", "at least 1 byte"),
+            ("{ QUEUE, backfill: { prefix: x } }", "`bucket`"),
+            ("{ QUEUE, backfill: { bucket: a/b } }", "backfill.bucket: expected the name of a bucket"),
+            ("{ QUEUE, endpoint: 'minio:9000' }", "https://host:port"),
+            ("{ QUEUE, visibility: 1s }", "visibility_timeout"),
+            ("{ backfill: { bucket: b }, credentials: { access_key_id: a, secret_access_key: b } }", "`region` is missing"),
+        ] {
+            let error = read(&text.replace("QUEUE", queue)).err().unwrap_or_default();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        for text in ["QUEUE", "backfill: { bucket: b }", "{ QUEUE, credentials: { access_key_id: a, secret_access_key: b } }"] {
+            assert!(read(&text.replace("QUEUE", queue)).is_ok_and(|source| !source.is_sharded()), "{text}");
+        }
+    }
+
+    #[test]
+    fn objects_that_services_put_between_their_logs_are_known() {
+        for (key, size_bytes) in [
+            ("a/", None),
+            ("a", Some(0)),
+            ("AWSLogs/1/CloudTrail-Digest/eu-central-1/x.json.gz", Some(9)),
+            ("AWSLogs/1/ELBAccessLogTestFile", Some(9)),
+        ] {
+            assert!(holds_no_events(key, size_bytes), "{key}");
+        }
+        assert!(!holds_no_events("AWSLogs/1/CloudTrail/eu-central-1/x.json.gz", None) && !holds_no_events("a", Some(1)));
+    }
+}
