@@ -392,7 +392,7 @@ impl Reader {
             Err(error) => {
                 self.intake.count_refused("notification");
                 tracing::warn!(
-                    message = message.id,
+                    message_id = message.id,
                     receives = message.count,
                     error,
                     "a message of the queue is none of S3's; it stays there"

@@ -80,7 +80,7 @@ impl Queue {
             // Two more chances before it comes back.
             tokio::time::sleep(self.visibility / 3).await;
             if let Err(error) = self.change_visibility(message, self.visibility).await {
-                tracing::warn!(message = message.id, error, "a message cannot be kept invisible; it may be read twice");
+                tracing::warn!(message_id = message.id, error, "a message cannot be kept invisible; it may be read twice");
             }
         }
     }
@@ -88,7 +88,7 @@ impl Queue {
     /// Lets others have a message at once.
     pub(super) async fn release(&self, message: &Message) {
         if let Err(error) = self.change_visibility(message, Duration::ZERO).await {
-            tracing::info!(message = message.id, error, "a message comes back only after its visibility timeout");
+            tracing::info!(message_id = message.id, error, "a message comes back only after its visibility timeout");
         }
     }
 
@@ -106,7 +106,7 @@ impl Queue {
             let Err(error) = Box::pin(request.send()).await else { return true };
             let error = aws::explain(&error);
             if attempt == DELETE_TRIES {
-                tracing::warn!(message = message.id, error, "a message that is done cannot be deleted; it will come again");
+                tracing::warn!(message_id = message.id, error, "a message that is done cannot be deleted; it will come again");
             } else {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
