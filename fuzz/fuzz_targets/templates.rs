@@ -72,12 +72,13 @@ fn check(template: &KeyTemplate, role: Role, partition: &str, context: &KeyConte
     Some(key.to_owned())
 }
 
-/// How far a path leads up at its beginning, and how many names it has; a name that leads up later is an escape.
-fn levels(key: &str) -> (usize, usize) {
+/// How far a path leads up at its beginning, how many names it has, and how many of them are `.`, which a template may
+/// say anywhere and a value nowhere; a name that leads up later is an escape.
+fn levels(key: &str) -> (usize, usize, usize) {
     let up = Path::new(key).components().take_while(|part| matches!(part, Component::ParentDir | Component::CurDir)).count();
     let names: Vec<&str> = key.split('/').skip_while(|name| matches!(*name, "." | "..")).collect();
-    assert!(!names.iter().any(|name| matches!(*name, "." | "..")), "{key}");
-    (up, names.len())
+    assert!(!names.contains(&".."), "{key}");
+    (up, names.len(), names.iter().filter(|name| **name == ".").count())
 }
 
 /// Values that lead out of a folder, under every template and role.
