@@ -123,6 +123,10 @@ fn read(text: &str) -> Result<Body, String> {
     if text.len() > BODY_BYTES_MAX {
         return Err(format!("{} bytes; SQS has at most {BODY_BYTES_MAX}", text.len()));
     }
+    // A list is taken for the fields of a struct otherwise, one after the other.
+    if !text.trim_start().starts_with('{') {
+        return Err("not an event of S3: no JSON object".to_owned());
+    }
     serde_json::from_str(text).map_err(|error| format!("not an event of S3: {error}"))
 }
 
@@ -306,7 +310,7 @@ mod tests {
             (&sns("hello"), "not an event of S3"),
             (&sns(&sns("{}")), "neither `Records`"),
             (&"x".repeat(BODY_BYTES_MAX + 1), "SQS has at most"),
-            (&"[".repeat(100_000), "recursion limit"),
+            (&"{\"x\":".repeat(100_000), "recursion limit"),
         ] {
             let error = parse(body).unwrap_err();
             assert!(error.contains(part), "{error}");
