@@ -134,8 +134,15 @@ fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// The first `len` bytes, fewer if there are no more.
 fn beginning(input: &mut impl Read, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    input.take(len as u64).read_to_end(&mut bytes)?;
+    let mut bytes = vec![0; len];
+    let mut count = 0;
+    while let Some(rest) = bytes.get_mut(count..).filter(|rest| !rest.is_empty()) {
+        match read_some(input, rest)? {
+            0 => break,
+            more => count += more,
+        }
+    }
+    bytes.truncate(count);
     Ok(bytes)
 }
 
@@ -148,7 +155,7 @@ fn plain(mut input: Bytes, bytes_max: u64) -> io::Result<Box<dyn Read + Send>> {
         let encoding = Encoding::detect(&head);
         let whole = Cursor::new(head).chain(input);
         let layer: Box<dyn Read + Send> = match encoding {
-            Encoding::Gzip => Box::new(Members { state: Member::Inside(GzDecoder::new(Box::new(whole) as Bytes)) }),
+            Encoding::Gzip => Box::new(Members { member: Some(GzDecoder::new(Box::new(whole) as Bytes)) }),
             Encoding::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
@@ -190,28 +197,22 @@ impl<R: Read> Read for Capped<R> {
 
 /// gzip members one after the other. The crate's own reader of many members fails at the zeros with which tools fill up.
 struct Members {
-    state: Member,
-}
-
-enum Member {
-    Inside(GzDecoder<Bytes>),
-    /// The input is at its end, or failed.
-    Over,
+    /// None when the input is at its end, or failed.
+    member: Option<GzDecoder<Bytes>>,
 }
 
 impl Read for Members {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let Member::Inside(decoder) = &mut self.state else { return Ok(0) };
+            let Some(decoder) = &mut self.member else { return Ok(0) };
             let count = decoder.read(buffer)?;
             if count > 0 || buffer.is_empty() {
                 return Ok(count);
             }
-            let Member::Inside(decoder) = std::mem::replace(&mut self.state, Member::Over) else { return Ok(0) };
-            let mut input = decoder.into_inner();
+            let Some(mut input) = self.member.take().map(GzDecoder::into_inner) else { return Ok(0) };
             match skip_zeros(&mut input)? {
                 None => return Ok(0),
-                Some(0x1f) => self.state = Member::Inside(GzDecoder::new(input)),
+                Some(0x1f) => self.member = Some(GzDecoder::new(input)),
                 Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "something else follows the gzip data")),
             }
         }
