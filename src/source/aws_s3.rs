@@ -6,7 +6,7 @@
 //! `decoder:` if all objects are of one format; `auto` finds WAF, Network Firewall and VPC flow logs by themselves.
 //!
 //! * A message is deleted when the journal has all events of its objects (`acknowledge: delivery`: when they are
-//!   delivered), and kept invisible until then. An object that fails is logged and counted
+//!   delivered, which is what a journal in memory needs to lose nothing), and kept invisible until then. An object that fails is logged and counted
 //!   (`hydrant_component_refused_total`: `no_such_key`, `access_denied`, `corrupt`, `too_large`, `format`, `bucket`,
 //!   `store`) and its message stays: it comes again after `visibility_timeout`, and the queue's redrive policy moves it
 //!   to its dead-letter queue. A queue without one brings it until its retention is over. The same for a message that
@@ -246,6 +246,9 @@ impl Source for Config {
             let polling = (0..pollers).map(|_| tokio::task::spawn_local(reader.clone().poll(slots.clone(), stop.clone())));
             let polling: Vec<_> = polling.collect();
             let filled = backfill::run(reader.clone(), &stop).await;
+            if let Err(error) = &filled {
+                tracing::error!(%error, "the backfill ended");
+            }
             for poller in polling {
                 // A poller only ends when it is told to; its panic is a bug, and told by the runtime.
                 let _ = poller.await;

@@ -4,7 +4,7 @@
 The store announces nothing, so that this writes the messages, in the forms that AWS documents: from S3, through SNS,
 from EventBridge, the test event, several records in one, keys that need encoding, messages twice. Then: objects that
 cannot be read end in the dead-letter queue and lose nothing else; a message whose events wait for a destination stays
-invisible; an object of many times the memory is read; a prefix is filled in across `kill -9`; and under `kill -9` at
+invisible; connections that break in the middle; an object of many times the memory is read; a prefix is filled in across `kill -9`; and under `kill -9` at
 random moments every event of every object arrives (those that come twice are counted), and the queue is empty.
 """
 import gzip
@@ -13,6 +13,8 @@ import os
 import random
 import re
 import signal
+import socket
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -315,6 +317,54 @@ sinks: {{ out: {{ type: blackhole }} }}
     return peak
 
 
+def cutter(port, sizes):
+    """A port before the store's, whose connections are cut behind so many bytes of answers, while there are sizes left."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def copy(source, target, left):
+        try:
+            while left > 0 and (piece := source.recv(min(65536, left))):
+                target.sendall(piece)
+                left -= len(piece)
+        except OSError:
+            pass
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def serve():
+        while True:
+            near, _ = listener.accept()
+            far = socket.create_connection(("127.0.0.1", port))
+            left = sizes.pop() if sizes else 1 << 60
+            threading.Thread(target=copy, args=(near, far, 1 << 60), daemon=True).start()
+            threading.Thread(target=copy, args=(far, near, left), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def broken(stage, endpoint, sqs, store, chance):
+    """Connections that break in the middle of an object: it is read on where it was cut, once."""
+    sizes = [chance.randrange(0, 400_000) for _ in range(6)]
+    port = cutter(int(endpoint.rpartition(":")[2]), sizes)
+    queue, lines = Queue(sqs, "broken", 2), 5000
+    text = "".join(f"{chance.randbytes(500).hex()} id=broken-{number}.\n" for number in range(lines))
+    queue.send(direct(store.put("broken.gz", gzip.compress(text.encode(), 1))))
+    hydrant = stage.hydrant(f"""
+sources: {{ in: {{ {source(f'http://127.0.0.1:{port}', queue)} }} }}
+sinks: {{ out: {{ type: file, path: out.ndjson, buffer: {{ interval: 100ms }} }} }}
+""", "broken")
+    eventually("the object", lambda: hydrant.sent() == lines)
+    eventually("the queue to be empty", queue.is_empty)
+    same("connections that were not cut", sizes, [])
+    each_once("events over broken connections", ids(hydrant.folder / "out.ndjson"), [f"broken-{number}" for number in range(lines)])
+    same("attempts that failed", hydrant.total("hydrant_component_refused_total", component_id="in"), 0)
+    hydrant.stop()
+
+
 def kill(hydrant):
     hydrant.process.send_signal(signal.SIGKILL)
     hydrant.process.wait()
@@ -420,11 +470,12 @@ def main(stage):
     hydrant, queue, count = forms(stage, endpoint, sqs, store)
     part = poison(hydrant, queue, store)
     patience(stage, endpoint, sqs, store)
+    broken(stage, endpoint, sqs, store, chance)
     peak = large(stage, endpoint, sqs, store)
     events, again = killed(stage, endpoint, sqs, store, chance)
     filled_again = filled(stage, endpoint, store, chance)
     return (f"{count} events of 9 kinds of objects once; 5 poisoned messages in the dead-letter queue, {part} events before the damage once; "
-            f"{LARGE_MIB} MiB object in {peak:.0f} MiB; {KILLS} kills: {events} events, {again} twice; backfill of {events} with 5 kills: "
+            f"6 cut connections; {LARGE_MIB} MiB object in {peak:.0f} MiB; {KILLS} kills: {events} events, {again} twice; backfill of {events} with 5 kills: "
             f"{filled_again} twice")
 
 
