@@ -310,7 +310,7 @@ mod tests {
             (&sns("hello"), "not an event of S3"),
             (&sns(&sns("{}")), "neither `Records`"),
             (&"x".repeat(BODY_BYTES_MAX + 1), "SQS has at most"),
-            (&"{\"x\":".repeat(100_000), "recursion limit"),
+            (&"{\"x\":".repeat(100_000), "not an event of S3"),
         ] {
             let error = parse(body).unwrap_err();
             assert!(error.contains(part), "{error}");
