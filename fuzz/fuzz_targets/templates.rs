@@ -76,7 +76,7 @@ fn check(template: &KeyTemplate, role: Role, partition: &str, context: &KeyConte
 /// say anywhere and a value nowhere; a name that leads up later is an escape.
 fn levels(key: &str) -> (usize, usize, usize) {
     let up = Path::new(key).components().take_while(|part| matches!(part, Component::ParentDir | Component::CurDir)).count();
-    let names: Vec<&str> = key.split('/').skip_while(|name| matches!(*name, "." | "..")).collect();
+    let names: Vec<&str> = key.split('/').skip_while(|name| matches!(*name, "" | "." | "..")).collect();
     assert!(!names.contains(&".."), "{key}");
     (up, names.len(), names.iter().filter(|name| **name == ".").count())
 }
