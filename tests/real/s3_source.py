@@ -403,7 +403,7 @@ def killed(stage, endpoint, sqs, store, chance):
     queue = Queue(sqs, "killed", 1000)
     names = [f"k{number}" for number in range(KILL_OBJECTS)]
     hydrant = stage.hydrant(f"""
-journal: {{ type: disk }}
+journal: {{ type: disk, segment_size: 8MiB }}
 sources: {{ in: {{ {source(endpoint, queue, ', concurrency: 4')} }} }}
 sinks: {{ out: {{ type: file, path: out.ndjson, buffer: {{ interval: 100ms }} }} }}
 """, "killed")
@@ -433,7 +433,7 @@ def filled(stage, endpoint, store, chance):
     store.put("other/x.gz", gzip.compress(b"id=other-1.\n"))
     expected = [line for name in names for line in lines_of(name)]
     config = f"""
-journal: {{ type: disk }}
+journal: {{ type: disk, segment_size: 8MiB }}
 sources:
   in: {{ type: aws_s3, endpoint: "{endpoint}", concurrency: 4, credentials: {{ access_key_id: {KEY}, secret_access_key: {SECRET} }},
         backfill: {{ bucket: {BUCKET}, prefix: "fill/", start_after: "fill/a-before.gz" }} }}
@@ -453,6 +453,8 @@ sinks: {{ out: {{ type: file, path: out.ndjson, buffer: {{ interval: 100ms }} }}
     same("failed objects", json.loads(checkpoint.read_text())["failed"], [])
     end(hydrant)
     again = once_or_more("backfill under kill -9", ids(out), expected)
+    # What four readers had open, and what they had done since the checkpoint.
+    check(again <= 5 * 2 * 4 * KILL_LINES, f"{again} events of the backfill came twice")
     before = len(ids(out))
     restart(hydrant)
     time.sleep(1)
