@@ -2,7 +2,8 @@
 """The source `aws_s3`: a queue of moto, objects in a real store (SeaweedFS), put there by boto3.
 
 The store announces nothing, so that this writes the messages, in the forms that AWS documents: from S3, through SNS,
-from EventBridge, the test event, several records in one, keys that need encoding, messages twice. Then: objects that
+from EventBridge, the test event, several records in one, keys that need encoding, messages twice. Moto's own store
+announces what is put there. Then: objects that
 cannot be read end in the dead-letter queue and lose nothing else; a message whose events wait for a destination stays
 invisible; connections that break in the middle; an object of many times the memory is read; a prefix is filled in across `kill -9`; and under `kill -9` at
 random moments every event of every object arrives (those that come twice are counted), and the queue is empty.
@@ -233,6 +234,30 @@ routes:
     check(all(row["source.ip"].startswith("10.0.0.") and row["cloud.account.id"].startswith("id=flow-") for row in flows),
           "the header line of a flow log does not name the columns of all its lines")
     return hydrant, queue, len(expected)
+
+
+def announced(stage, sqs):
+    """Messages that this did not write: moto's own store announces its objects, the test event first."""
+    endpoint, queue = sqs.meta.endpoint_url, Queue(sqs, "announced", 5)
+    s3 = client(endpoint)
+    s3.create_bucket(Bucket=BUCKET)
+    arn = sqs.get_queue_attributes(QueueUrl=queue.url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={
+        "QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}]})
+    expected = []
+    for number, key in enumerate(["plain.log", "a folder/ü +%25&=é.log", "a+b c.gz"]):
+        body = f"id=moto-{number}.\n".encode()
+        s3.put_object(Bucket=BUCKET, Key=key, Body=gzip.compress(body) if key.endswith("gz") else body)
+        expected.append(f"moto-{number}")
+    same("messages (visible, invisible)", queue.counts(), (4, 0))
+    hydrant = stage.hydrant(f"""
+sources: {{ in: {{ {source(endpoint, queue)} }} }}
+sinks: {{ out: {{ type: file, path: out.ndjson, buffer: {{ interval: 100ms }} }} }}
+""", "announced")
+    eventually("the events", lambda: hydrant.sent() >= len(expected))
+    eventually("the queue to be empty", queue.is_empty)
+    each_once("events", ids(hydrant.folder / "out.ndjson"), expected)
+    hydrant.stop()
 
 
 def poison(hydrant, queue, store):
@@ -471,6 +496,7 @@ def main(stage):
     store = Store(endpoint)
     hydrant, queue, count = forms(stage, endpoint, sqs, store)
     part = poison(hydrant, queue, store)
+    announced(stage, sqs)
     patience(stage, endpoint, sqs, store)
     broken(stage, endpoint, sqs, store, chance)
     peak = large(stage, endpoint, sqs, store)
