@@ -162,6 +162,12 @@ impl Chunk {
         &self.peers
     }
 
+    /// What is known of frame `index` beside its bytes.
+    pub fn origin(&self, index: usize) -> Option<&Arc<Origin>> {
+        let after = self.origins.partition_point(|(first, _)| *first as usize <= index);
+        after.checked_sub(1).map(|at| &self.origins[at].1)
+    }
+
     /// What is known beside the bytes, and the first frame of each run.
     pub fn origins(&self) -> &[(u32, Arc<Origin>)] {
         &self.origins

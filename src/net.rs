@@ -11,6 +11,8 @@
 //! - Text from a peer is data. The parsers ([`listen::proxy_header`], [`sigv4`], [`certificate`]) are pure functions.
 //! - A mistake in a certificate, key or address is named with its file or its text.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod certificate;
 pub mod http_auth;
 pub mod http_client;

@@ -11,6 +11,8 @@
 //! lines in [`SOURCES`].
 
 mod aws_firehose;
+#[cfg(feature = "aws")]
+mod aws_s3;
 mod demo;
 mod file;
 mod http;
@@ -30,7 +32,15 @@ use crate::net::listen::Address;
 use crate::task::{LocalFuture, Stop};
 
 /// Every source.
-pub static SOURCES: &[&dyn SourceKind] = &[&aws_firehose::AwsFirehose, &demo::Demo, &file::File, &http::Http, &syslog::Syslog];
+pub static SOURCES: &[&dyn SourceKind] = &[
+    &aws_firehose::AwsFirehose,
+    #[cfg(feature = "aws")]
+    &aws_s3::AwsS3,
+    &demo::Demo,
+    &file::File,
+    &http::Http,
+    &syslog::Syslog,
+];
 
 /// A kind of source.
 pub trait SourceKind: Sync {
@@ -108,6 +118,9 @@ pub trait Intake {
     }
     /// A byte stream of which something is known beside its bytes.
     fn stream_from(&self, peer: Option<IpAddr>, origin: Option<Arc<Origin>>) -> Box<dyn Stream>;
+    /// A byte stream that has an end, such as an object, framed by `framing` unless the configuration says otherwise.
+    /// Where the source waits for delivery, [`Stream::finish`] does so for all of it.
+    fn object(&self, origin: Arc<Origin>, framing: &'static str) -> Box<dyn Stream>;
     /// Takes messages as one transaction: all of them are given to the journal when it resolves, or none. Waits for
     /// room.
     fn submit(&self, messages: Messages) -> LocalFuture<'_, Result<(), Refused>>;

@@ -2,14 +2,15 @@
 //!
 //! The first of [`DECODERS`] that recognises the frame takes it. A sender keeps to its format as a rule, so the
 //! specific format that it used last is asked before the others; the general ones (`json`, `key_value`, `syslog`)
-//! only take what nobody else does; `syslog` takes anything.
+//! only take what nobody else does; `syslog` takes anything. Where the header line of a file is known, that is looked
+//! at instead of the frame.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
 use super::DECODERS;
-use crate::event::Chunk;
+use crate::event::{Chunk, OriginField};
 
 /// Senders whose last format is remembered; beyond that all are forgotten, which costs a few looks.
 const SENDERS_MAX: usize = 4096;
@@ -48,8 +49,10 @@ impl Auto {
         let sender = (chunk.sender.source_index, peer);
         let last = self.last.get(&sender).copied();
         let mut guess = last;
+        let has_header = chunk.origins().iter().any(|(_, origin)| origin.value(OriginField::Header).is_some());
         for index in frames {
-            let (kind, _) = choose(chunk.frame(index), guess);
+            let header = if has_header { chunk.origin(index).and_then(|origin| origin.value(OriginField::Header)) } else { None };
+            let (kind, _) = choose(header.map_or_else(|| chunk.frame(index), str::as_bytes), guess);
             match out.last_mut() {
                 Some((run, last)) if *last == kind => run.end = index + 1,
                 _ => out.push((index..index + 1, kind)),
@@ -83,8 +86,11 @@ fn choose(frame: &[u8], guess: Option<usize>) -> (usize, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Auto, DECODERS, SENDERS_MAX, choose, explain};
     use crate::decode::trial::chunk;
+    use crate::event::{Origin, OriginField};
     use crate::traffic::{Kind, Traffic};
 
     fn name(index: usize) -> &'static str {
@@ -169,6 +175,17 @@ mod tests {
             let expected = [(0..1, "json"), (1..3, "palo_alto"), (3..4, "json"), (4..5, "palo_alto"), (5..6, "json")];
             assert_eq!(runs, expected, "{peers:?}");
         }
+    }
+
+    #[test]
+    fn the_header_line_of_a_file_says_what_its_lines_are() {
+        let header = Arc::new(Origin::default().with(OriginField::Header, "srcaddr dstaddr bytes"));
+        let frames: Vec<&[u8]> = vec![b"10.0.0.1 10.0.0.2 7"; 4];
+        let mut runs = Vec::new();
+        let chunk = chunk(&frames, 1).with_origins(vec![(1, header), (3, Arc::new(Origin::default()))]);
+        Auto::default().split(&chunk, &mut runs);
+        let runs: Vec<_> = runs.iter().map(|(range, kind)| (range.clone(), name(*kind))).collect();
+        assert_eq!(runs, [(0..1, "syslog"), (1..3, "aws_vpc_flow"), (3..4, "syslog")]);
     }
 
     #[test]

@@ -6,10 +6,11 @@
 //! records.
 //!
 //! The order of the columns is, the first that fits the number of columns of the record:
-//! 1. that of the last header line of the same sender (files in S3 begin with one; a stream does not);
-//! 2. the source's `vpc_flow_format`, as in the flow log's definition (`${version} ${srcaddr} ...`) or as a
+//! 1. that of the header line of its own file, where the source has taken that off (`%hydrant.header`);
+//! 2. that of the last header line of the same sender (files in S3 begin with one; a stream does not);
+//! 3. the source's `vpc_flow_format`, as in the flow log's definition (`${version} ${srcaddr} ...`) or as a
 //!    header line; `-` in it skips a column;
-//! 3. the default format, if the record begins with its version, `2`.
+//! 4. the default format, if the record begins with its version, `2`.
 //!
 //! If none fits: a record with fewer columns is `Truncated`, and its last column, which may be cut, is left out;
 //! more columns than known are ignored; a record of a custom format that nothing is known of is `Malformed`. A
@@ -17,11 +18,12 @@
 //! should be configured. Transit gateway flow logs and Parquet are not supported.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Decoder, DecoderKind, MessageDecoder, Options, Wanted, with_envelope};
 use crate::clock;
 use crate::error::nearest;
-use crate::event::{Chunk, Flaw, Kind, Row, SlotId, Span, Value};
+use crate::event::{Chunk, Flaw, Kind, Origin, OriginField, Row, SlotId, Span, Value};
 
 pub(super) struct AwsVpcFlow;
 
@@ -161,7 +163,17 @@ impl DecoderKind for AwsVpcFlow {
         let default = Layout::new(FIELDS[..DEFAULT_FIELDS].join(" ").as_bytes(), &wanted);
         let made = MADE.into_iter().filter_map(|(made, from)| Some((wanted.slot(made)?, wanted.slot(from)?))).collect();
         let end = wanted.slot("end");
-        let decoder = Records { headers: Vec::new(), sender: (0, None), configured, default, made, end, wanted: wanted.clone() };
+        let decoder = Records {
+            origin: None,
+            given: None,
+            headers: Vec::new(),
+            sender: (0, None),
+            configured,
+            default,
+            made,
+            end,
+            wanted: wanted.clone(),
+        };
         with_envelope(&wanted, decoder)
     }
 }
@@ -202,6 +214,9 @@ impl Layout {
 type Sender = (u16, Option<IpAddr>);
 
 struct Records {
+    /// What the last record came with, and the columns that this names.
+    origin: Option<Arc<Origin>>,
+    given: Option<Layout>,
     headers: Vec<(Sender, Layout)>,
     sender: Sender,
     configured: Option<Layout>,
@@ -213,6 +228,19 @@ struct Records {
 }
 
 impl Records {
+    /// Takes up the header line that came beside the record.
+    fn take_up(&mut self, origin: Option<&Arc<Origin>>) {
+        if self.origin.as_ref().map(Arc::as_ptr) == origin.map(Arc::as_ptr) {
+            return;
+        }
+        let line = origin.and_then(|origin| origin.value(OriginField::Header)).map(str::as_bytes);
+        let line = line.filter(|line| is_header(line));
+        if self.given.as_ref().map(|layout| &*layout.line) != line {
+            self.given = line.map(|line| Layout::new(line, &self.wanted));
+        }
+        self.origin = origin.cloned();
+    }
+
     fn learn(&mut self, header: &[u8]) {
         let known = self.headers.iter().position(|(sender, _)| *sender == self.sender);
         if known.is_some_and(|index| *self.headers[index].1.line == *header) {
@@ -228,16 +256,17 @@ impl Records {
     fn layout(&self, record: &[u8], count: usize) -> Option<&Layout> {
         let header = self.headers.iter().find(|(sender, _)| *sender == self.sender).map(|(_, layout)| layout);
         let default = Some(&self.default).filter(|_| record.starts_with(b"2 "));
-        let candidates = [header, self.configured.as_ref(), default];
+        let candidates = [self.given.as_ref(), header, self.configured.as_ref(), default];
         let fits = candidates.into_iter().flatten().find(|layout| layout.slots.len() == count);
         // A header of another file says nothing of a record with another number of columns.
-        fits.or(self.configured.as_ref()).or(default)
+        fits.or(self.given.as_ref()).or(self.configured.as_ref()).or(default)
     }
 }
 
 impl MessageDecoder for Records {
     fn begin(&mut self, chunk: &Chunk, index: usize) {
         self.sender = (chunk.sender.source_index, chunk.peer(index));
+        self.take_up(chunk.origin(index));
     }
 
     fn message(&mut self, message: Span, row: &mut Row<'_>) -> Result<(), Flaw> {
@@ -280,7 +309,7 @@ fn seconds_to_ms(value: Value<'_>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::trial::{RECEIVED_MS, check, decode, decode_all, never_filled, torture};
+    use crate::decode::trial::{RECEIVED_MS, check, chunk, decode, decode_all, decode_chunk, never_filled, torture};
     use crate::traffic::{Kind as Product, Traffic};
 
     const NODATA: &str = "2 111122223333 eni-06daa2181541306b3 - - - - - - - 1795247940 1795248000 - NODATA";
@@ -369,11 +398,37 @@ mod tests {
     }
 
     #[test]
+    fn the_header_line_of_a_file_holds_for_that_file_alone() {
+        let lines = [b"10.0.0.1 22 7".as_slice(), b"10.0.0.1 22 7", b"443 7 10.0.0.2", b"443 7 10.0.0.2", b"10.0.0.1 22 7"];
+        let beside = |header: &str| Arc::new(Origin::default().with(OriginField::Header, header));
+        let origins = vec![
+            (0, Arc::new(Origin::default())),
+            (1, beside("srcaddr srcport bytes")),
+            (2, beside("srcport bytes srcaddr")),
+            (4, beside("this is no header")),
+        ];
+        let chunk = chunk(&lines, 1).with_origins(origins);
+        let decoded = decode_chunk(&AwsVpcFlow, Options::default(), &["source.ip", "source.port"], &chunk);
+        let found: Vec<_> = decoded.iter().map(|row| (row.field("source.ip"), row.field("source.port"), row.flaw)).collect();
+        let (none, second) = (("", "", Some(Flaw::Malformed)), ("10.0.0.2", "443", None));
+        assert_eq!(found, [none, ("10.0.0.1", "22", None), second, second, none]);
+    }
+
+    #[test]
     fn headers_are_kept_per_sender_and_up_to_a_bound() {
         let wanted = Wanted::default();
         let default = Layout::new(b"version", &wanted);
-        let mut records =
-            Records { headers: Vec::new(), sender: (0, None), configured: None, default, made: Vec::new(), end: None, wanted };
+        let mut records = Records {
+            origin: None,
+            given: None,
+            headers: Vec::new(),
+            sender: (0, None),
+            configured: None,
+            default,
+            made: Vec::new(),
+            end: None,
+            wanted,
+        };
         for number in 0..SENDERS_MAX as u16 * 2 {
             records.sender = (number, None);
             records.learn(b"version srcaddr dstaddr");

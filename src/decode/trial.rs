@@ -48,19 +48,24 @@ pub(crate) fn schema(kind: &'static dyn DecoderKind) -> Schema {
 
 /// Decodes lines of one sender.
 pub(crate) fn decode_all(kind: &'static dyn DecoderKind, options: Options, wanted: &[&str], lines: &[&[u8]]) -> Vec<Decoded> {
+    decode_chunk(kind, options, wanted, &chunk(lines, 1))
+}
+
+/// The fields of every frame of a chunk.
+pub(crate) fn decode_chunk(kind: &'static dyn DecoderKind, options: Options, wanted: &[&str], chunk: &Chunk) -> Vec<Decoded> {
     let mut fields = Fields::default();
     let slots: Vec<_> = wanted.iter().map(|name| (*name, fields.slot(name))).collect();
     let compiled = Compiled::new(kind, &schema(kind), &mut fields, 0).unwrap().with_options(options);
-    let chunk = chunk(lines, 1);
+    let count = chunk.frames().len();
     let mut events = Events::default();
-    events.reset(&chunk, fields.width());
-    compiled.instance().decode(&chunk, 0..lines.len(), &mut events);
+    events.reset(chunk, fields.width());
+    compiled.instance().decode(chunk, 0..count, &mut events);
     let decoded = |index| {
-        let event = events.event(&chunk, index);
+        let event = events.event(chunk, index);
         let fields = slots.iter().filter_map(|(name, slot)| Some(((*name).to_owned(), text(event.value(*slot))?))).collect();
         Decoded { fields, flaw: event.flaw, time_ms: event.time_ms, is_strict_object: event.is_strict_object }
     };
-    (0..lines.len()).map(decoded).collect()
+    (0..count).map(decoded).collect()
 }
 
 /// Decodes a line.

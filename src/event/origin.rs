@@ -9,6 +9,12 @@ pub enum OriginField {
     Account,
     /// What a delivery carries as common attributes: a JSON object of texts.
     Attributes,
+    /// Bucket of an object.
+    Bucket,
+    /// First line of an object, which names the columns of the others and is no event itself.
+    Header,
+    /// Key of an object.
+    Key,
     /// CloudWatch log group.
     LogGroup,
     /// CloudWatch log stream.
@@ -21,13 +27,17 @@ pub enum OriginField {
 
 impl OriginField {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 6] = [Self::Account, Self::Attributes, Self::LogGroup, Self::LogStream, Self::Path, Self::Stream];
+    pub const ALL: [Self; 9] =
+        [Self::Account, Self::Attributes, Self::Bucket, Self::Header, Self::Key, Self::LogGroup, Self::LogStream, Self::Path, Self::Stream];
 
     /// The field that it fills.
     pub fn name(self) -> &'static str {
         match self {
             Self::Account => "%hydrant.account",
             Self::Attributes => "%hydrant.attributes",
+            Self::Bucket => "%hydrant.bucket",
+            Self::Header => "%hydrant.header",
+            Self::Key => "%hydrant.key",
             Self::LogGroup => "%hydrant.log_group",
             Self::LogStream => "%hydrant.log_stream",
             Self::Path => "%hydrant.path",

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::cursor::{Commit, Journal};
 use crate::deliver::Destination;
 use crate::error::Error;
-use crate::event::{Acknowledgement, Chunk, Origin, Sender, Span};
+use crate::event::{Acknowledgement, Chunk, Origin, Receipt, Sender, Span};
 use crate::frame::{self, Framer, FramerKind};
 use crate::ledger::{InWork, Page, SourceCounts};
 use crate::limits::{CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
@@ -376,6 +376,9 @@ impl SourcePort {
     async fn admit_gathered(&self) -> Result<(), Refused> {
         let (framed, at_work) = {
             let mut gathered = self.gathered.borrow_mut();
+            if gathered.framed.frames.is_empty() {
+                return Ok(());
+            }
             gathered.generation += 1;
             (std::mem::take(&mut gathered.framed), gathered.at_work.take())
         };
@@ -386,9 +389,14 @@ impl SourcePort {
 
     /// Admits frames as one transaction; waits for their delivery too if the source asks for that.
     async fn admit(&self, framed: Framed, room: Room) -> Result<(), Refused> {
+        delivered(self.give(framed, room).await?).await
+    }
+
+    /// Admits frames as one transaction; what is returned tells of their delivery if the source asks for that.
+    async fn give(&self, framed: Framed, room: Room) -> Result<Vec<Receipt>, Refused> {
         if framed.frames.is_empty() {
             self.gate.give_back(framed.bytes);
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (messages, cut) = (framed.messages as u64, framed.cut);
         let mut chunks = self.chunks(framed);
@@ -397,7 +405,10 @@ impl SourcePort {
         if self.acknowledge == Acknowledge::Receipt {
             let commit = self.gate.admit(chunks, room).await?;
             self.count_messages(messages, cut);
-            return if is_answered { self.gate.durable(commit, &self.health).await } else { Ok(()) };
+            if is_answered {
+                self.gate.durable(commit, &self.health).await?;
+            }
+            return Ok(Vec::new());
         }
         let mut receipts = Vec::with_capacity(chunks.len());
         for chunk in &mut chunks {
@@ -407,12 +418,20 @@ impl SourcePort {
         }
         self.gate.admit(chunks, room).await?;
         self.count_messages(messages, cut);
-        for receipt in receipts {
-            if !receipt.await {
-                return Err(Refused::NotStored);
-            }
+        Ok(receipts)
+    }
+
+    fn frames(self: &Rc<Self>, kind: &dyn FramerKind, peer: Option<IpAddr>, origin: Option<Arc<Origin>>) -> FrameStream {
+        FrameStream {
+            port: self.clone(),
+            framer: kind.build(self.frame_bytes_max),
+            peers: peer.map(|peer| (0, peer)).into_iter().collect(),
+            origins: origin.map(|origin| (0, origin)).into_iter().collect(),
+            buffer: self.gate.buffer(),
+            seen: 0,
+            receipts: None,
+            at_work: AtWork::new(&self.gate),
         }
-        Ok(())
     }
 
     fn count_messages(&self, messages: u64, cut: u64) {
@@ -504,15 +523,12 @@ impl Intake for Rc<SourcePort> {
     }
 
     fn stream_from(&self, peer: Option<IpAddr>, origin: Option<Arc<Origin>>) -> Box<dyn Stream> {
-        Box::new(FrameStream {
-            port: self.clone(),
-            framer: self.framer.build(self.frame_bytes_max),
-            peers: peer.map(|peer| (0, peer)).into_iter().collect(),
-            origins: origin.map(|origin| (0, origin)).into_iter().collect(),
-            buffer: self.gate.buffer(),
-            seen: 0,
-            _at_work: AtWork::new(&self.gate),
-        })
+        Box::new(self.frames(self.framer, peer, origin))
+    }
+
+    fn object(&self, origin: Arc<Origin>, framing: &'static str) -> Box<dyn Stream> {
+        let kind = Some(framing).filter(|_| !self.framer_is_configured).and_then(frame::find).unwrap_or(self.framer);
+        Box::new(FrameStream { receipts: Some(Vec::new()), ..self.frames(kind, None, Some(origin)) })
     }
 
     fn submit(&self, messages: Messages) -> LocalFuture<'_, Result<(), Refused>> {
@@ -568,6 +584,16 @@ impl Intake for Rc<SourcePort> {
     }
 }
 
+/// Waits until everything is delivered.
+async fn delivered(receipts: Vec<Receipt>) -> Result<(), Refused> {
+    for receipt in receipts {
+        if !receipt.await {
+            return Err(Refused::NotStored);
+        }
+    }
+    Ok(())
+}
+
 struct FrameStream {
     port: Rc<SourcePort>,
     framer: Box<dyn Framer>,
@@ -576,7 +602,9 @@ struct FrameStream {
     buffer: Vec<u8>,
     /// Bytes at the start of the buffer that were counted before.
     seen: usize,
-    _at_work: AtWork,
+    /// What tells of the delivery of all that was given, if that is waited for only at the end.
+    receipts: Option<Vec<Receipt>>,
+    at_work: AtWork,
 }
 
 impl FrameStream {
@@ -599,7 +627,10 @@ impl FrameStream {
             self.seen = self.buffer.len();
             let (peers, origins, messages) = (self.peers.clone(), self.origins.clone(), frames.len());
             let framed = Framed { bytes, frames, peers, origins, times: Vec::new(), messages, cut: u64::from(split.cut) };
-            self.port.admit_or_gather(framed).await?;
+            match &mut self.receipts {
+                Some(receipts) => receipts.extend(self.port.give(framed, Room::Waited).await?),
+                None => self.port.admit_or_gather(framed).await?,
+            }
             if self.buffer.is_empty() || !end {
                 return Ok(());
             }
@@ -620,6 +651,12 @@ impl Stream for FrameStream {
     }
 
     fn finish(mut self: Box<Self>) -> LocalFuture<'static, Result<(), Refused>> {
-        Box::pin(async move { self.cut(true).await })
+        Box::pin(async move {
+            self.cut(true).await?;
+            let Self { receipts, at_work, .. } = *self;
+            // Nothing more comes of this stream: a stop, which seals the batches that are waited for, need not wait for it.
+            drop(at_work);
+            delivered(receipts.unwrap_or_default()).await
+        })
     }
 }

@@ -28,9 +28,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client as S3;
+use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, ServerSideEncryption, StorageClass};
@@ -40,12 +40,13 @@ use tokio::sync::OnceCell;
 
 use super::{Client, Encoder, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
-use crate::config::{ByteSize, Secret, Section, schema_of};
+use crate::config::{ByteSize, Section, schema_of};
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::{Codec, Compression};
 use crate::encode::key_template::{KeyContext, KeyTemplate, ObjectSuffix, Role, check_file_extension, time_zone};
 use crate::encode::rows::{self, Format, Partitioner, Rows, UNREADABLE_PARTITION};
 use crate::error::{Diagnostics, Error};
+use crate::net::aws::{self, Keys, status};
 use crate::net::http_client::parse_address;
 use crate::task::LocalFuture;
 
@@ -205,17 +206,6 @@ enum Lines {
     #[default]
     Ndjson,
     Text,
-}
-
-#[derive(Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Keys {
-    /// Id of the key.
-    access_key_id: String,
-    /// The key.
-    secret_access_key: Secret,
-    /// Token of a temporary key.
-    session_token: Option<Secret>,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -382,18 +372,8 @@ impl Client for Uploader {
 }
 
 async fn connect(config: &Config) -> S3 {
-    let region = config.region.clone().or_else(|| config.endpoint.as_ref().map(|_| "us-east-1".to_owned())).map(Region::new);
-    let mut builder = match &config.credentials {
-        Some(keys) => {
-            let token = keys.session_token.as_ref().map(|token| token.reveal().to_owned());
-            let credentials = Credentials::new(&keys.access_key_id, keys.secret_access_key.reveal(), token, None, "hydrant");
-            Builder::new().behavior_version(BehaviorVersion::latest()).credentials_provider(credentials)
-        }
-        None => Builder::from(&aws_config::defaults(BehaviorVersion::latest()).load().await),
-    };
-    if region.is_some() {
-        builder = builder.region(region);
-    }
+    let region = config.region.clone().or_else(|| config.endpoint.as_ref().map(|_| "us-east-1".to_owned()));
+    let mut builder = Builder::from(&aws::base(config.credentials.as_ref(), region).await);
     if let Some(endpoint) = &config.endpoint {
         builder = builder.endpoint_url(endpoint);
     }
@@ -517,10 +497,6 @@ impl Upload<'_> {
             Err(error) => Step::Retry(format!("an object of this name was there, now: {}", DisplayErrorContext(&error)), None),
         }
     }
-}
-
-fn status<E>(error: &SdkError<E>) -> Option<u16> {
-    error.raw_response().map(|response| response.status().as_u16())
 }
 
 fn failure<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> Failure {
