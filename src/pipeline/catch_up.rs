@@ -41,7 +41,7 @@ pub struct CatchUp {
     reader: ChunkReader,
     plan: Arc<Plan>,
     registry: Registry,
-    undecided: RefCell<VecDeque<(Place, Vec<(usize, Members)>)>>,
+    undecided: RefCell<VecDeque<Undecided>>,
     /// By destination.
     lanes: Vec<Lane>,
     looked: Notify,
@@ -52,6 +52,12 @@ struct Lane {
     batches: RefCell<VecDeque<SealedWork>>,
     pieces: RefCell<VecDeque<Piece>>,
     resumed: Cell,
+}
+
+/// A chunk that nobody has decided about, and what destinations have of it or get in batches.
+struct Undecided {
+    place: Place,
+    had: Vec<(usize, Members)>,
 }
 
 struct SealedWork {
@@ -80,7 +86,7 @@ impl CatchUp {
         }
         for piece in work {
             match piece {
-                Work::Undecided(place, had) => self.undecided.borrow_mut().push_back((place, had)),
+                Work::Undecided(place, had) => self.undecided.borrow_mut().push_back(Undecided { place, had }),
                 Work::Batch { destination, id, partition, oldest_ms, members } => {
                     let Some(lane) = self.lanes.get(destination) else { continue };
                     lane.batches.borrow_mut().push_back(SealedWork { again: Again::new(id, partition, oldest_ms), members });
@@ -120,7 +126,7 @@ impl CatchUp {
     async fn round(&self) -> Result<bool, Refused> {
         let mut has_worked = false;
         let undecided = self.undecided.borrow_mut().pop_front();
-        if let Some((place, had)) = undecided {
+        if let Some(Undecided { place, had }) = undecided {
             has_worked = true;
             told(self.take_undecided(place, &had).await)?;
             self.turn().await;
