@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     ledger::verdict(&counted.book().imbalances())
 }
 
-/// Makes the folder and the configuration; the files of an earlier demo go.
+/// Makes the folder and the configuration; the files and the counts of an earlier demo go.
 fn prepare(arguments: &Arguments) -> Result<String, Error> {
     let folder = &arguments.folder;
     let failed =
@@ -95,6 +95,10 @@ fn prepare(arguments: &Arguments) -> Result<String, Error> {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
+    }
+    match std::fs::remove_dir_all(folder.join("data/ledger")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
     }
     let text = configuration(folder, arguments.rate);
     std::fs::write(folder.join("hydrant.yaml"), &text).map_err(failed)?;
