@@ -29,8 +29,8 @@ from harness import check, each_once, rows, same
 from object_store import BUCKET, KEY, SECRET, client, seaweed
 
 KILLS = 50 if harness.FULL else 10
-KILL_OBJECTS, KILL_LINES = (400, 2000) if harness.FULL else (60, 1000)
-LARGE_MIB = 4096 if harness.FULL else 128
+KILL_OBJECTS, KILL_LINES = (400, 2000) if harness.FULL else (40, 1000)
+LARGE_MIB = 4096 if harness.FULL else 192
 VISIBILITY_S = 2
 
 
@@ -337,7 +337,7 @@ sinks: {{ out: {{ type: blackhole }} }}
     eventually("the large object", lambda: hydrant.received() == 1024 * LARGE_MIB, 900)
     eventually("the queue to be empty", queue.is_empty)
     peak = hydrant.peak_rss_mib()
-    check(peak < 192, f"peak memory {peak:.0f} MiB for an object of {LARGE_MIB} MiB")
+    check(peak < 128, f"peak memory {peak:.0f} MiB for an object of {LARGE_MIB} MiB")
     hydrant.stop()
     return peak
 
