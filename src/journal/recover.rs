@@ -52,7 +52,8 @@ pub(super) struct Loaded {
     pub(super) torn_bytes: u64,
     /// Epochs that anything speaks of, whether there are files of them or not.
     pub(super) epochs: BTreeSet<u64>,
-    /// Where the zeros begin that end the segments that were read.
+    /// Where segments end: where the zeros begin in those that were read; where a later segment says so, whatever stands
+    /// behind that.
     pub(super) ends: BTreeMap<(u64, u32), u64>,
 }
 
@@ -77,6 +78,8 @@ struct Log {
     segments: Vec<Segment>,
     /// How many of them recovery needs; the rest is only looked at.
     needed: usize,
+    /// The ends of segments that others name as the one before them.
+    named_ends: Vec<(u32, u64)>,
 }
 
 struct Segment {
@@ -103,13 +106,15 @@ impl Segment {
 
 impl Log {
     fn read(storage: &dyn Storage, epoch: u64, files: &BTreeMap<(u64, u32), u64>, every_segment: bool) -> io::Result<Self> {
-        let mut log = Self { segments: Vec::new(), needed: 0 };
+        let mut log = Self { segments: Vec::new(), needed: 0, named_ends: Vec::new() };
         let numbers: Vec<u32> = files.range((epoch, 0)..=(epoch, u32::MAX)).map(|((_, segment), _)| *segment).collect();
         let mut headers = HashMap::new();
         for number in &numbers {
             let head = storage.read(&super::segment::file_name(epoch, *number), 0, RECORDS_START as u64)?;
             headers.insert(*number, SegmentHeader::read(&head, epoch, *number)?);
         }
+        let named = headers.values().filter_map(|header: &Option<SegmentHeader>| header.as_ref()?.previous);
+        log.named_ends = named.filter(|(number, _)| numbers.contains(number)).collect();
         // A log without one readable header has nothing that can be told from noise.
         let secret = headers.values().flatten().next().map(|header| header.key.secret);
         for number in numbers.into_iter().rev() {
@@ -153,6 +158,11 @@ impl Log {
             let written = written.map(|found| extent(&found, segment.bytes.len() as u64).1).max();
             merge.loaded.ends.insert((segment.key.epoch, segment.key.segment), written.unwrap_or(RECORDS_START as u64));
             merge.take(segment, end, &numbers, index < self.needed);
+        }
+        // What was never durable must not come back when the segment is gone that says so.
+        let epoch = self.segments.first().map(|segment| segment.key.epoch);
+        for (number, end) in epoch.into_iter().flat_map(|epoch| self.named_ends.iter().map(move |(number, end)| ((epoch, *number), *end))) {
+            merge.loaded.ends.insert(number, end);
         }
     }
 }
