@@ -25,12 +25,12 @@ pub(super) fn holds(expr: &Expr<SlotId>, event: Event<'_>) -> bool {
         Expr::Fields { left, op, right, cased } => {
             let (left, right) = (texts(event.value(*left)), texts(event.value(*right)));
             let pairs = left.iter().flat_map(|left| right.iter().map(move |right| (left, right)));
-            pairs.take(FIELD_PAIRS_MAX).any(|(left, right)| text_holds(*op, &lower(left, *cased), &lower(right, *cased)))
+            pairs.take(FIELD_PAIRS_MAX).any(|(left, right)| asks_text(*op, left, right, *cased))
         }
         Expr::Keyword(predicate) => {
-            let mut values = vec![Value::Text(event.raw())];
-            values.extend(event.values());
-            values.into_iter().any(|value| any_scalar(value, &mut Vec::new(), &mut |scalar| asks(predicate, scalar)))
+            let values = std::iter::once(Value::Text(event.raw())).chain(event.values());
+            let mut text = Vec::new();
+            values.filter(|value| *value != Value::Missing).any(|value| any_scalar(value, &mut text, &mut |scalar| asks(predicate, scalar)))
         }
     }
 }
@@ -65,8 +65,11 @@ fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
 }
 
 fn asks_text(op: TextOp, value: &[u8], wanted: &[u8], cased: bool) -> bool {
-    if cased || !value.is_ascii() || !wanted.is_ascii() {
-        return text_holds(op, &lower(value, cased), &lower(wanted, cased));
+    if cased {
+        return text_holds(op, value, wanted);
+    }
+    if !value.is_ascii() || !wanted.is_ascii() {
+        return text_holds(op, &lower(value), &lower(wanted));
     }
     // Nearly all text, of which rules by the thousand ask by the million: nothing is copied.
     let is_wanted = |part: &[u8]| part.eq_ignore_ascii_case(wanted);
@@ -98,6 +101,10 @@ enum Unit {
 
 /// The characters of a text, in simple lower case unless `cased`.
 fn units(text: &[u8], cased: bool) -> Vec<Unit> {
+    if text.is_ascii() {
+        let character = |byte: &u8| Unit::Character(char::from(if cased { *byte } else { byte.to_ascii_lowercase() }));
+        return text.iter().map(character).collect();
+    }
     let mut units = Vec::new();
     for chunk in text.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -114,10 +121,10 @@ fn units(text: &[u8], cased: bool) -> Vec<Unit> {
     units
 }
 
-/// The bytes of the characters of a text.
-fn lower(text: &[u8], cased: bool) -> Vec<u8> {
+/// The bytes of the characters of a text in lower case.
+fn lower(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for unit in units(text, cased) {
+    for unit in units(text, false) {
         match unit {
             Unit::Character(character) => bytes.extend(character.to_string().bytes()),
             Unit::Byte(byte) => bytes.push(byte),
