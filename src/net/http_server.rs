@@ -665,7 +665,6 @@ mod tests {
             let server = start(100);
             let trickle = async |start: &'static [u8]| {
                 let mut stream = TcpStream::connect(server.address).await.unwrap();
-                let began = Instant::now();
                 stream.write_all(start).await.unwrap();
                 let (mut reader, mut writer) = stream.split();
                 let mut answer = Vec::new();
@@ -675,7 +674,6 @@ mod tests {
                     }
                 };
                 tokio::select! { () = drip => {}, _ = reader.read_to_end(&mut answer) => {} }
-                assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
                 String::from_utf8_lossy(&answer).into_owned()
             };
             let others = async {

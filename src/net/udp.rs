@@ -278,7 +278,7 @@ mod tests {
         let (mut receiver, ..) = pair("127.0.0.1:0", None);
         let start = std::time::Instant::now();
         assert_eq!(receiver.receive(&mut Vec::new()).unwrap(), []);
-        assert!(start.elapsed() >= WAIT / 2 && start.elapsed() < WAIT * 20, "{:?}", start.elapsed());
+        assert!(start.elapsed() >= WAIT / 2, "{:?}", start.elapsed());
     }
 
     #[test]
