@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::budget::{Budget, Reservation};
 use crate::clock;
@@ -302,6 +302,9 @@ pub struct SourcePort {
     counts: Option<Rc<SourceCounts>>,
     health: Arc<Health>,
     gathered: RefCell<Gathered>,
+    /// Whose turn it is to admit what was gathered. It is handed on in order, so that a connection's frames keep theirs
+    /// while everybody waits for room.
+    turn: Mutex<()>,
 }
 
 /// Small reads that wait for others.
@@ -337,6 +340,7 @@ impl SourcePort {
             kernel_drops: registry.cell(&metrics::KERNEL_DROPS, labels),
             health: common.health.clone(),
             gathered: RefCell::default(),
+            turn: Mutex::default(),
         })
     }
 
@@ -374,6 +378,7 @@ impl SourcePort {
     }
 
     async fn admit_gathered(&self) -> Result<(), Refused> {
+        let _turn = self.turn.lock().await;
         let (framed, at_work) = {
             let mut gathered = self.gathered.borrow_mut();
             if gathered.framed.frames.is_empty() {
