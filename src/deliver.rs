@@ -278,7 +278,7 @@ async fn deliver_part(shared: &Shared, batch: Sealed, is_again: bool, parts: &mu
             },
             Step::Hold(why) => {
                 if shared.counters.held.value() == 0 {
-                    tracing::error!(destination = shared.name, why, "held until somebody mends it; nothing is lost while the budget lasts");
+                    tracing::error!(destination = shared.name, why, "held until somebody mends it; what comes for it waits meanwhile");
                 }
                 shared.counters.held.set(1);
                 (why, Some(HOLD_INTERVAL))

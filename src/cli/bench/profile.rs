@@ -22,7 +22,7 @@ macro_rules! built_in {
     };
 }
 
-built_in!("w1", "w2", "w2raw", "w3", "w4f", "w4h", "w5", "w7", "waf-burst", "fw-steady", "syslog-storm", "mixed", "passthrough");
+built_in!("w1", "w2", "w2raw", "w3", "w4f", "w4h", "w5", "w7", "waf-burst", "fw-steady", "syslog-storm", "mixed", "passthrough", "trickle");
 
 /// A profile.
 #[derive(Clone, Debug, Deserialize)]
