@@ -333,7 +333,7 @@ mod tests {
     fn receivers_of_one_socket_count_a_drop_once() {
         let udp = listen::udp("127.0.0.1:0".parse().unwrap(), Some(16 * 1024)).unwrap();
         let target = udp.socket.local_addr().unwrap();
-        let other = listen::Udp { socket: udp.socket.try_clone().unwrap(), receive_buffer_bytes: 0, drops: udp.drops.clone() };
+        let other = Udp { socket: udp.socket.try_clone().unwrap(), receive_buffer_bytes: 0, drops: udp.drops.clone() };
         let (mut one, mut two) = (Receiver::new(udp, WAIT).unwrap(), Receiver::new(other, WAIT).unwrap());
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..1000 {
