@@ -25,6 +25,7 @@ mod http;
 mod kill;
 mod ledger;
 mod mistakes;
+mod peers;
 mod process;
 mod registry;
 mod rules;
