@@ -178,9 +178,10 @@ fn vector_25845_a_journal_that_was_full_empties_and_takes_again_after_every_kill
         let hec = site.destination();
         let mut process = site.start();
         eventually(&format!("round {round} to arrive"), || (arrived(&hec).last() == Some(&(next - 1))).then_some(()));
-        eventually("room", || (site.post_event(next) == 200).then_some(()));
-        next += 1;
-        eventually("what came into that room", || arrived(&hec).contains(&(next - 1)).then_some(()));
+        let last = next;
+        eventually("room", || (site.post_event(last) == 200).then_some(()));
+        eventually("what came into that room", || arrived(&hec).contains(&last).then_some(()));
+        next = last + 1;
         process.signal("TERM");
         assert!(process.ends());
     }
