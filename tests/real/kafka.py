@@ -2,7 +2,7 @@
 """The source `kafka`: a broker that is not ours (Tansu, storage in memory), a producer that is not ours (confluent-kafka).
 
 The broker is away when Hydrant starts, and the topic is not there yet. Then: records in every compression arrive once
-each, and the group's offsets are at the end of every partition; a destination that is down holds everything for longer
+each, and the group has committed all of them; a destination that is down holds everything for longer
 than the session's timeout, and we stay in the group; `kill -9` at random moments under load, and two Hydrants that share
 a group while one comes and goes: nothing is lost, and what comes twice is counted and said apart.
 """
@@ -58,20 +58,21 @@ class Broker:
         return confluent_kafka.Producer({"bootstrap.servers": self.address, "compression.type": compression, "linger.ms": 20,
                                          "queue.buffering.max.messages": 1_000_000})
 
-    def ends(self, topic, group):
-        """By partition: what the group has committed, and where the partition ends."""
+    def committed(self, topic, group):
+        """How many records the group has committed, over all partitions. (The ends of partitions that this broker gives
+        are too small when batches are compressed.)"""
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.address, "group.id": group, "enable.auto.commit": False})
         places = [confluent_kafka.TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-        committed = {place.partition: place.offset for place in consumer.committed(places, timeout=30)}
-        ends = {place.partition: consumer.get_watermark_offsets(place, timeout=30)[1] for place in places}
+        offsets = [place.offset for place in consumer.committed(places, timeout=30)]
         consumer.close()
-        return committed, ends
+        # A partition without a commit has a negative one.
+        return sum(max(offset, 0) for offset in offsets)
 
 
 class Load:
     """Produces numbered records until it is told to stop, and knows which the broker has taken."""
 
-    def __init__(self, broker, topic, bytes_each=200, pause_s=0.001):
+    def __init__(self, broker, topic, bytes_each=200, pause_s=0.01):
         self.broker, self.topic, self.bytes_each, self.pause_s = broker, topic, bytes_each, pause_s
         self.taken, self.failed, self.is_over = [], [], False
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -120,12 +121,6 @@ def refused(hydrant, reason):
     return hydrant.total("hydrant_component_refused_total", component_id="in", reason=reason)
 
 
-def whole(broker, topic, group):
-    """Whether the group has committed everything; the broker's word for a partition without records is -1001."""
-    committed, ends = broker.ends(topic, group)
-    return all(committed[partition] == end or (end == 0 and committed[partition] < 0) for partition, end in ends.items())
-
-
 def late(stage, broker):
     """Neither broker nor topic are there at the start; then every record comes once."""
     hydrant = stage.hydrant(f"""
@@ -153,7 +148,7 @@ routes:
     producer.produce("late", b"", key=b"empty")
     producer.flush(60)
     eventually("every record", lambda: hydrant.sent() == len(expected))
-    eventually("offsets to be committed", lambda: whole(broker, "late", "g-late"))
+    eventually("offsets to be committed", lambda: broker.committed("late", "g-late") == len(expected) + 2)
     each_once("records of every compression", ids(hydrant.folder / "out.ndjson"), expected)
     same("records without value, empty ones", (refused(hydrant, "tombstone"), refused(hydrant, "empty")), (1, 1))
     same("rows that are of another topic", ids(hydrant.folder / "other.ndjson"), [])
@@ -179,12 +174,11 @@ sinks: {{ out: {{ type: http, endpoint: "http://127.0.0.1:{port}/", compression:
     same("records left in the producer", producer.flush(60), 0)
     eventually("partitions to be paused", lambda: "the partitions are paused" in hydrant.stage.log_of("held"))
     time.sleep(2 * SESSION_S)
-    committed, _ = broker.ends("held", "g-held")
-    check(all(offset < 0 for offset in committed.values()), f"committed before anything was delivered: {committed}")
+    same("records committed before anything was delivered", broker.committed("held", "g-held"), 0)
     peak = hydrant.peak_rss_mib()
     stage.start("collector", ["python3", "-c", COLLECTOR, port])
     eventually("every record to be delivered", lambda: len(set(re.findall(r"id=(held-\d+)\.", stage.log_of("collector")))) == count)
-    eventually("offsets to be committed", lambda: whole(broker, "held", "g-held"))
+    eventually("offsets to be committed", lambda: broker.committed("held", "g-held") == count)
     each_once("records behind an outage", re.findall(r"id=(held-\d+)\.", stage.log_of("collector")), expected)
     check("no longer ours" not in stage.log_of("held"), "we were thrown out of the group")
     hydrant.stop()
@@ -231,7 +225,7 @@ sources: {{ in: {{ {source(broker, 'killed', 'g-killed')} }} }}
         hydrant.start()
     eventually("records after the last start", lambda: hydrant.received() > 0)
     taken = load.stop()
-    eventually("offsets to be committed", lambda: whole(broker, "killed", "g-killed"))
+    eventually("offsets to be committed", lambda: broker.committed("killed", "g-killed") == len(taken))
     out = hydrant.folder / "killed.ndjson"
     eventually("every record", lambda: set(ids(out)) >= set(taken))
     end(hydrant)
@@ -254,14 +248,14 @@ def shared(stage, broker):
     eventually("records at both", lambda: first.received() > at)
     second.stop()
     at = first.received()
-    eventually("records at the first again", lambda: first.received() > at + 1000)
+    eventually("records at the first again", lambda: first.received() > at + 200)
     second.start()
     eventually("records at the second again", lambda: second.received() > 0)
     first.kill()
     at = second.received()
-    eventually("records after one died", lambda: second.received() > at + 1000)
+    eventually("records after one died", lambda: second.received() > at + 200)
     taken = load.stop()
-    eventually("offsets to be committed", lambda: whole(broker, "shared", "g-shared"))
+    eventually("offsets to be committed", lambda: broker.committed("shared", "g-shared") == len(taken))
     # What the first had journaled and not delivered comes after its next start.
     first.start()
     files = [first.folder / "first.ndjson", second.folder / "second.ndjson"]
