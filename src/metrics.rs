@@ -99,6 +99,8 @@ families! {
     BUDGET_LIMIT Gauge "hydrant_memory_budget_limit_bytes";
     /// Reloads of the configuration, per result: `ok`, or `refused` with the old plan kept.
     RELOADS Counter "hydrant_config_reloads_total";
+    /// Hand-overs to a new process, per result: `ok`, or `refused` with this one going on.
+    HAND_OVERS Counter "hydrant_hand_overs_total";
     /// Chunks that one shard handed to another.
     CHUNKS_HANDED_OVER Counter "hydrant_chunks_handed_over_total";
     /// Groups that the journal made durable, per shard.

@@ -59,6 +59,19 @@ impl Members {
         Self { chunk, count: 0, bits: vec![0; frames.div_ceil(64)].into_boxed_slice(), alerts: Vec::new() }
     }
 
+    /// The first `count` of a chunk of `frames` events.
+    pub fn first(chunk: Position, frames: usize, count: usize) -> Self {
+        let mut members = Self::none(chunk, frames);
+        let count = count.min(members.bits.len() * 64);
+        let (whole, rest) = (count / 64, count % 64);
+        members.bits[..whole].fill(u64::MAX);
+        if rest > 0 {
+            members.bits[whole] = (1 << rest) - 1;
+        }
+        members.count = count as u32;
+        members
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.count == 0 && self.alerts.is_empty()
@@ -111,6 +124,16 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_of_a_chunk_are_those_below_their_number() {
+        for count in [0, 1, 63, 64, 65, 127, 128, 130] {
+            let mut one_by_one = Members::none(Position::default(), 130);
+            (0..count).for_each(|frame| one_by_one.insert(frame));
+            assert_eq!(Members::first(Position::default(), 130, count as usize), one_by_one);
+        }
+        assert_eq!(Members::first(Position::default(), 10, 1000).count, 64);
+    }
 
     #[test]
     fn sets_of_events_and_alerts_are_joined_and_taken_apart() {

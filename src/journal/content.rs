@@ -143,10 +143,8 @@ impl<'a> Reader<'a> {
         let full = usize::try_from(self.number()?).ok().filter(|full| *full <= CHUNK_FRAMES_MAX + 64)?;
         let counted = self.number()?;
         let (count, is_prefix) = (usize::try_from(counted >> 1).ok()?, counted & 1 == 1);
-        let mut members = Members::none(chunk, full);
-        if is_prefix {
-            (0..count.min(full)).for_each(|frame| members.insert(frame as u32));
-        } else {
+        let mut members = Members::first(chunk, full, if is_prefix { count.min(full) } else { 0 });
+        if !is_prefix {
             for word in &mut members.bits {
                 *word = self.long()?;
                 members.count += word.count_ones();

@@ -154,10 +154,11 @@ impl Log {
             let previous = next.and_then(|next| next.header?.previous);
             // The last one, and one whose successor is gone or damaged: up to where it was surely durable, and on.
             let end = previous.filter(|(number, _)| *number == segment.key.segment).map_or(End::Open, |(_, end)| End::Known(end));
-            let written = segment.records().filter(|found| !matches!(found, Found::Zeros { .. }));
-            let written = written.map(|found| extent(&found, segment.bytes.len() as u64).1).max();
+            let found: Vec<Found<'_>> = segment.records().collect();
+            let written = found.iter().filter(|found| !matches!(found, Found::Zeros { .. }));
+            let written = written.map(|found| extent(found, segment.bytes.len() as u64).1).max();
             merge.loaded.ends.insert((segment.key.epoch, segment.key.segment), written.unwrap_or(RECORDS_START as u64));
-            merge.take(segment, end, &numbers, index < self.needed);
+            merge.take(segment, &found, end, &numbers, index < self.needed);
         }
         // What was never durable must not come back when the segment is gone that says so.
         let epoch = self.segments.first().map(|segment| segment.key.epoch);
@@ -210,13 +211,13 @@ struct Known {
 }
 
 impl Merge {
-    fn take(&mut self, segment: &Segment, end: End, numbers: &Numbers, is_needed: bool) {
+    fn take(&mut self, segment: &Segment, records: &[Found<'_>], end: End, numbers: &Numbers, is_needed: bool) {
         let durable = match end {
             End::Known(end) => end,
-            End::Open => segment.records().filter_map(|found| mark(&found)).max().unwrap_or(0),
+            End::Open => records.iter().filter_map(mark).max().unwrap_or(0),
         };
         let mut pending: Vec<(Position, Location, u16, u32)> = Vec::new();
-        for found in segment.records() {
+        for found in records.iter().copied() {
             let (from, to) = extent(&found, segment.bytes.len() as u64);
             if matches!(end, End::Known(end) if from >= end) {
                 break;

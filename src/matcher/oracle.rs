@@ -101,21 +101,9 @@ enum Unit {
 
 /// The characters of a text, in simple lower case unless `cased`.
 fn units(text: &[u8], cased: bool) -> Vec<Unit> {
-    if text.is_ascii() {
-        let character = |byte: &u8| Unit::Character(char::from(if cased { *byte } else { byte.to_ascii_lowercase() }));
-        return text.iter().map(character).collect();
-    }
-    let mut units = Vec::new();
+    let mut units = Vec::with_capacity(text.len());
     for chunk in text.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            let mut lower = character.to_lowercase();
-            let simple = match (lower.next(), lower.next()) {
-                (Some(single), None) => single,
-                // U+0130 alone has a longer full mapping; its simple one (UnicodeData.txt, field 13) is this.
-                _ => 'i',
-            };
-            units.push(Unit::Character(if cased { character } else { simple }));
-        }
+        units.extend(chunk.valid().chars().map(|character| Unit::Character(if cased { character } else { simple_lower(character) })));
         units.extend(chunk.invalid().iter().map(|byte| Unit::Byte(*byte)));
     }
     units
@@ -123,14 +111,26 @@ fn units(text: &[u8], cased: bool) -> Vec<Unit> {
 
 /// The bytes of the characters of a text in lower case.
 fn lower(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for unit in units(text, false) {
-        match unit {
-            Unit::Character(character) => bytes.extend(character.to_string().bytes()),
-            Unit::Byte(byte) => bytes.push(byte),
+    let mut bytes = Vec::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            bytes.extend_from_slice(simple_lower(character).encode_utf8(&mut [0; 4]).as_bytes());
         }
+        bytes.extend_from_slice(chunk.invalid());
     }
     bytes
+}
+
+fn simple_lower(character: char) -> char {
+    if character.is_ascii() {
+        return character.to_ascii_lowercase();
+    }
+    let mut lower = character.to_lowercase();
+    match (lower.next(), lower.next()) {
+        (Some(single), None) => single,
+        // U+0130 alone has a longer full mapping; its simple one (UnicodeData.txt, field 13) is this.
+        _ => 'i',
+    }
 }
 
 fn text_holds(op: TextOp, value: &[u8], wanted: &[u8]) -> bool {

@@ -7,7 +7,8 @@
 //!
 //! TCP and UDP sockets carry SO_REUSEPORT, so that every shard has its own and the kernel spreads the load.
 //! The same flag would let a second instance take half of the data unseen; [`ensure_free`], called once before
-//! the first socket, makes that the usual "address in use".
+//! the first socket, makes that the usual "address in use". A socket that the process was given ([`handover`]) is taken
+//! instead of a new one.
 //!
 //! PROXY protocol: versions 1 and 2 of the specification "The PROXY protocol" (haproxy.org, proxy-protocol.txt).
 //! Anybody can send such a header, so a source reads it from configured relays only.
@@ -19,11 +20,14 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use serde::{Deserialize, Deserializer, de};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{Error, ErrorKind, Retry};
+use crate::net::handover::{self, Place};
 
 /// Connections that wait to be accepted. The kernel caps it at net.core.somaxconn (4096 since Linux 5.4);
 /// after a restart thousands of firewalls connect within a second.
@@ -183,13 +187,15 @@ fn bound(address: SocketAddr, kind: Type, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Fails if another process has this TCP or UDP address. Call once, before any socket of ours is bound there.
+/// Fails if another process has this TCP or UDP address. Call once, before any socket of ours is bound there. Passes
+/// where this process was given one.
 ///
 /// # Errors
 /// Address in use, not allowed, not on this machine.
 pub fn ensure_free(address: SocketAddr, transport: Transport) -> Result<(), Error> {
-    for (kind, excluded) in [(Type::STREAM, Transport::Udp), (Type::DGRAM, Transport::Tcp)] {
-        if transport != excluded {
+    for (kind, excluded, place) in [(Type::STREAM, Transport::Udp, Place::Tcp(address)), (Type::DGRAM, Transport::Tcp, Place::Udp(address))]
+    {
+        if transport != excluded && !handover::was_given(&place) {
             bound(address, kind, false).map_err(|error| failed(address, error))?;
         }
     }
@@ -202,29 +208,54 @@ pub fn ensure_free(address: SocketAddr, transport: Transport) -> Result<(), Erro
 /// Address in use by a process that does not share it, not allowed, not on this machine.
 pub fn tcp(address: SocketAddr) -> Result<tokio::net::TcpListener, Error> {
     let listen = || {
-        let socket = bound(address, Type::STREAM, true)?;
-        socket.listen(BACKLOG)?;
+        let socket = match handover::given(&Place::Tcp(address)) {
+            Some((socket, _)) => socket.into(),
+            None => {
+                let socket = bound(address, Type::STREAM, true)?;
+                socket.listen(BACKLOG)?;
+                handover::keep(&socket);
+                socket
+            }
+        };
         socket.set_nonblocking(true)?;
         tokio::net::TcpListener::from_std(socket.into())
     };
     listen().map_err(|error| failed(address, error))
 }
 
-/// A blocking UDP socket for a receiving thread, and the receive buffer in bytes that the kernel granted.
+/// A UDP socket of a receiving thread.
+#[derive(Debug)]
+pub struct Udp {
+    /// Blocking.
+    pub socket: std::net::UdpSocket,
+    /// The receive buffer in bytes that the kernel granted.
+    pub receive_buffer_bytes: usize,
+    /// The kernel's count of dropped datagrams as far as it was reported, by an earlier process too.
+    pub drops: Arc<AtomicU32>,
+}
+
+/// A blocking UDP socket for a receiving thread.
 ///
 /// `receive_buffer_bytes` is asked for with SO_RCVBUFFORCE, which passes net.core.rmem_max but needs
-/// CAP_NET_ADMIN, else with SO_RCVBUF, which the kernel cuts without a word: compare the second value.
+/// CAP_NET_ADMIN, else with SO_RCVBUF, which the kernel cuts without a word: compare what was granted.
 ///
 /// # Errors
 /// Address in use by a process that does not share it, not allowed, not on this machine.
-pub fn udp(address: SocketAddr, receive_buffer_bytes: Option<usize>) -> Result<(std::net::UdpSocket, usize), Error> {
+pub fn udp(address: SocketAddr, receive_buffer_bytes: Option<usize>) -> Result<Udp, Error> {
     let listen = || {
-        let socket = bound(address, Type::DGRAM, true)?;
+        let (socket, drops) = match handover::given(&Place::Udp(address)) {
+            Some((socket, drops)) => (Socket::from(socket), drops),
+            None => {
+                let socket = bound(address, Type::DGRAM, true)?;
+                let drops = handover::keep(&socket);
+                (socket, drops)
+            }
+        };
         if let Some(bytes) = receive_buffer_bytes {
             grow_receive_buffer(&socket, bytes)?;
         }
         let granted = socket.recv_buffer_size()? / 2; // the kernel reports twice what was asked, for its own overhead
-        Ok((socket.into(), granted))
+        Ok(Udp { socket: socket.into(), receive_buffer_bytes: granted, drops })
     };
     listen().map_err(|error| failed(address, error))
 }
@@ -251,8 +282,14 @@ fn grow_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
 /// A living process listens there, something that is not a socket has the name, not allowed.
 pub fn unix_stream(path: &Path, mode: Option<u32>) -> Result<tokio::net::UnixListener, Error> {
     let listen = || {
+        if let Some((socket, _)) = handover::given(&Place::UnixStream(path.to_owned())) {
+            let listener = std::os::unix::net::UnixListener::from(socket);
+            listener.set_nonblocking(true)?;
+            return tokio::net::UnixListener::from_std(listener);
+        }
         clear_stale(path)?;
         let listener = tokio::net::UnixListener::bind(path)?;
+        handover::keep(&listener);
         set_mode(path, mode)?;
         Ok(listener)
     };
@@ -265,8 +302,14 @@ pub fn unix_stream(path: &Path, mode: Option<u32>) -> Result<tokio::net::UnixLis
 /// As for [`unix_stream`].
 pub fn unix_datagram(path: &Path, mode: Option<u32>) -> Result<tokio::net::UnixDatagram, Error> {
     let listen = || {
+        if let Some((socket, _)) = handover::given(&Place::UnixDatagram(path.to_owned())) {
+            let socket = UnixDatagram::from(socket);
+            socket.set_nonblocking(true)?;
+            return tokio::net::UnixDatagram::from_std(socket);
+        }
         clear_stale(path)?;
         let socket = tokio::net::UnixDatagram::bind(path)?;
+        handover::keep(&socket);
         set_mode(path, mode)?;
         Ok(socket)
     };
@@ -432,7 +475,7 @@ mod tests {
         assert!(ensure_free(address, Transport::Tcp).unwrap_err().to_string().contains("another process"));
         drop((first, _second));
         ensure_free(address, Transport::Any).unwrap();
-        let (socket, _) = udp(address, None).unwrap();
+        let socket = udp(address, None).unwrap();
         let _other = udp(address, None).unwrap();
         assert!(ensure_free(address, Transport::Udp).is_err());
         ensure_free(address, Transport::Tcp).unwrap();
@@ -442,8 +485,8 @@ mod tests {
     #[test]
     fn the_granted_receive_buffer_is_reported() {
         let any = "127.0.0.1:0".parse().unwrap();
-        assert_eq!(udp(any, Some(64 * 1024)).unwrap().1, 64 * 1024);
-        let (_, granted) = udp(any, Some(usize::MAX)).unwrap();
+        assert_eq!(udp(any, Some(64 * 1024)).unwrap().receive_buffer_bytes, 64 * 1024);
+        let granted = udp(any, Some(usize::MAX)).unwrap().receive_buffer_bytes;
         assert!(granted > 64 * 1024 && granted < usize::MAX / 2, "{granted}");
     }
 

@@ -16,11 +16,14 @@ use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use socket2::SockAddr;
 
 use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAMS_PER_CALL};
+use crate::net::listen::Udp;
 
 /// Most datagrams are short log lines, but each may have [`DATAGRAM_BYTES_MAX`] bytes, and the kernel wants to
 /// know where every one goes before it is there: this many bytes are set aside per call.
@@ -51,8 +54,10 @@ pub struct Receiver {
     controls: Box<[Control]>,
     names: Box<[libc::sockaddr_storage]>,
     spans: Vec<Datagram>,
-    kernel_drops: u32,
     dropped: u64,
+    /// The kernel's count as far as somebody has it in `dropped`: receivers may share a socket, and processes take it over
+    /// from each other.
+    reported: Arc<AtomicU32>,
 }
 
 /// CPU time that a receiving thread asks for at a time. The default socket buffer holds less than a millisecond of
@@ -98,7 +103,8 @@ impl Receiver {
     ///
     /// # Errors
     /// The socket refuses the options (not a UDP socket, or not Linux).
-    pub fn new(socket: UdpSocket, wait: Duration) -> io::Result<Self> {
+    pub fn new(udp: Udp, wait: Duration) -> io::Result<Self> {
+        let Udp { socket, drops: reported, .. } = udp;
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(wait))?;
         let on: libc::c_int = 1;
@@ -118,9 +124,9 @@ impl Receiver {
             controls: vec![Control([0; CONTROL_BYTES]); DATAGRAMS_PER_CALL].into_boxed_slice(),
             names: vec![name; DATAGRAMS_PER_CALL].into_boxed_slice(),
             spans: Vec::with_capacity(DATAGRAMS_PER_CALL),
-            // A socket that existed for a while may have dropped already; those count as well.
-            kernel_drops: 0,
+            // A socket that existed for a while may have dropped already; what nobody has reported counts as well.
             dropped: 0,
+            reported,
         })
     }
 
@@ -168,7 +174,7 @@ impl Receiver {
             return if is_quiet { Ok(&[]) } else { Err(error) };
         }
         let received = headers.get(..count as usize).unwrap_or_default();
-        let mut drops = self.kernel_drops;
+        let mut drops = self.reported.load(Ordering::Relaxed);
         for ((header, slot), name) in received.iter().zip(self.slots.chunks_exact(DATAGRAM_SLOT_BYTES)).zip(&self.names) {
             let start = buffer.len();
             let bytes = slot.get(..header.msg_len as usize).unwrap_or_default();
@@ -199,10 +205,9 @@ impl Receiver {
 
     fn note_drops(&mut self, drops: u32) {
         // The number in a datagram was taken when it was queued, so it may be older than one asked for since.
-        let more = drops.wrapping_sub(self.kernel_drops);
-        if more <= u32::MAX / 2 {
-            self.dropped += u64::from(more);
-            self.kernel_drops = drops;
+        let newer = |seen: u32| matches!(drops.wrapping_sub(seen), 1..=0x7fff_ffff).then_some(drops);
+        if let Ok(seen) = self.reported.fetch_update(Ordering::Relaxed, Ordering::Relaxed, newer) {
+            self.dropped += u64::from(drops.wrapping_sub(seen));
         }
     }
 }
@@ -246,9 +251,9 @@ mod tests {
     const WAIT: Duration = Duration::from_millis(100);
 
     fn pair(address: &str, buffer: Option<usize>) -> (Receiver, UdpSocket, SocketAddr) {
-        let (socket, _) = listen::udp(address.parse().unwrap(), buffer).unwrap();
-        let target = SocketAddr::new("127.0.0.1".parse().unwrap(), socket.local_addr().unwrap().port());
-        (Receiver::new(socket, WAIT).unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap(), target)
+        let udp = listen::udp(address.parse().unwrap(), buffer).unwrap();
+        let target = SocketAddr::new("127.0.0.1".parse().unwrap(), udp.socket.local_addr().unwrap().port());
+        (Receiver::new(udp, WAIT).unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap(), target)
     }
 
     #[test]
@@ -322,6 +327,30 @@ mod tests {
         let from_datagram = receiver.dropped;
         assert!(from_datagram > 0);
         assert_eq!(receiver.dropped(), from_datagram);
+    }
+
+    #[test]
+    fn receivers_of_one_socket_count_a_drop_once() {
+        let udp = listen::udp("127.0.0.1:0".parse().unwrap(), Some(16 * 1024)).unwrap();
+        let target = udp.socket.local_addr().unwrap();
+        let other = Udp { socket: udp.socket.try_clone().unwrap(), receive_buffer_bytes: 0, drops: udp.drops.clone() };
+        let (mut one, mut two) = (Receiver::new(udp, WAIT).unwrap(), Receiver::new(other, WAIT).unwrap());
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..1000 {
+            sender.send_to(&[b'x'; 400], target).unwrap();
+        }
+        let dropped = one.dropped();
+        assert!(dropped > 0);
+        assert_eq!(two.dropped(), 0);
+        let mut received = 0;
+        loop {
+            let count = two.receive(&mut Vec::new()).unwrap().len() as u64;
+            received += count;
+            if count == 0 {
+                break;
+            }
+        }
+        assert_eq!(received + one.dropped() + two.dropped(), 1000);
     }
 
     #[test]

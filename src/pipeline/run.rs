@@ -2,7 +2,8 @@
 //!
 //! One thread for each shard with a current-thread runtime. A stop has three steps, which together may take
 //! `drain_timeout`: sources end and what they have is processed; when that is so on every shard, and no chunk can
-//! be handed over any more, each seals its batches; then the destinations are waited for.
+//! be handed over any more, each seals its batches; then the destinations are waited for. A hand-over to another process
+//! takes the same steps in a shorter time, where the journal on disk has the rest.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -187,6 +188,10 @@ impl Running {
     }
 }
 
+/// How long sources may take to end, and then destinations to take what is on its way, when another process takes over:
+/// senders wait meanwhile. Requests that take longer have no answer and come again; batches go on from the journal.
+const HAND_OVER_TIME: Duration = Duration::from_secs(1);
+
 /// What tells a shard when to end.
 struct Ends {
     /// Sources end.
@@ -228,7 +233,13 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
         sources.spawn_local(source.source.clone().run(Rc::new(port), ends.stop.clone()));
     }
     let mut failed = None;
-    while let Some(ended) = sources.join_next().await {
+    let mut patience = std::pin::pin!(hand_over_time(ends.stop.clone()));
+    loop {
+        let ended = tokio::select! {
+            ended = sources.join_next() => ended,
+            () = &mut patience => break,
+        };
+        let Some(ended) = ended else { break };
         let result = ended.map_err(|error| Error::new(ErrorKind::Unexpected, "run a source", "it panicked").because(error));
         if let Err(error) = result.and_then(|result| result) {
             tracing::error!(%error, "a source ended");
@@ -236,6 +247,7 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
             failed.get_or_insert(error);
         }
     }
+    drop(sources);
     let undelivered = drain(&gate, ends, plan.settings.drain_timeout.0, catch_up.zip(catching_up)).await?;
     counts.abort();
     common.ledger.publish(index, gate.page().data());
@@ -244,6 +256,15 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
     mesh.abort();
     files.iter().for_each(JoinHandle::abort);
     failed.map_or(Ok(undelivered), Err)
+}
+
+/// Resolves when sources have had their time in a hand-over; never in a run or another stop.
+async fn hand_over_time(stop: Stop) {
+    stop.wait().await;
+    if !stop.is_hand_over() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(HAND_OVER_TIME).await;
 }
 
 /// Gives away what a shard has counted, between two pieces of its work.
@@ -258,9 +279,11 @@ async fn publish(ledger: Arc<Ledger>, shard: usize, page: Rc<Page>) {
 async fn drain(gate: &Gate, ends: Ends, timeout: Duration, catch_up: Option<(Rc<CatchUp>, JoinHandle<()>)>) -> Result<usize, Error> {
     let Ends { stop, quiet, all_quiet } = ends;
     let mut is_over = false;
+    let has_log = catch_up.is_some();
     let mut limit = std::pin::pin!(async {
         stop.wait().await;
-        tokio::time::sleep(timeout).await;
+        let is_short = stop.is_hand_over() && has_log;
+        tokio::time::sleep(if is_short { timeout.min(HAND_OVER_TIME) } else { timeout }).await;
     });
     let nothing_comes = async {
         gate.idle().await;
@@ -292,7 +315,7 @@ async fn drain(gate: &Gate, ends: Ends, timeout: Duration, catch_up: Option<(Rc<
         () = tokio::time::sleep(timeout), if !is_over => is_over = true,
         () = std::future::ready(()), if is_over => {}
     }
-    if is_over {
+    if is_over && !(stop.is_hand_over() && has_log) {
         tracing::error!("destinations did not take everything before the stop");
     }
     Ok(gate.at_work() + destinations.iter().map(crate::deliver::Destination::pending).sum::<usize>())

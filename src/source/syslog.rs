@@ -14,7 +14,7 @@
 //! * A peer that is silent in the middle of a frame keeps its connection: log senders are silent for days.
 //!   Connections are capped by `limits::CONNECTIONS_MAX` per shard.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -193,7 +193,8 @@ impl Configured {
                         tasks.spawn_local(accept(listen::tcp(*socket)?, context.clone()));
                     }
                     if *transport != Transport::Tcp && self.tls.is_none() {
-                        let (udp, granted) = listen::udp(*socket, Some(self.receive_buffer))?;
+                        let udp = listen::udp(*socket, Some(self.receive_buffer))?;
+                        let granted = udp.receive_buffer_bytes;
                         if granted < self.receive_buffer {
                             let (asked, help) = (self.receive_buffer, "raise net.core.rmem_max, or give CAP_NET_ADMIN");
                             tracing::warn!(address = %socket, asked, granted, help, "the system grants a smaller receive buffer");
@@ -223,7 +224,7 @@ impl Configured {
 
     /// UDP is read on a thread of its own, so that whatever the shard does, the socket buffer is emptied within
     /// a fraction of a millisecond.
-    async fn receive(self: Arc<Self>, address: SocketAddr, socket: UdpSocket, intake: Rc<dyn Intake>, stop: Stop) -> Result<(), Error> {
+    async fn receive(self: Arc<Self>, address: SocketAddr, socket: listen::Udp, intake: Rc<dyn Intake>, stop: Stop) -> Result<(), Error> {
         let receiver = udp::Receiver::new(socket, UDP_WAIT).map_err(|error| listen_failed(address, error))?;
         let (sender, mut datagrams) = mpsc::channel(UDP_QUEUE);
         let ended = Arc::new(AtomicBool::new(false));
@@ -316,7 +317,7 @@ fn read_datagrams(mut receiver: udp::Receiver, sender: &mpsc::Sender<Datagrams>,
     let mut counted = 0;
     let mut since = Instant::now();
     let mut pause = *UDP_PAUSES.start();
-    while !ended.load(Ordering::Relaxed) || !batch.messages.spans.is_empty() {
+    while !ended.load(Ordering::Relaxed) || !batch.messages.spans.is_empty() || batch.dropped > 0 {
         let is_first = batch.messages.spans.is_empty();
         if is_first {
             since = Instant::now();
@@ -504,14 +505,20 @@ async fn accept_unix(listener: tokio::net::UnixListener, context: Rc<Context>) -
 /// before.
 const STOP_READ: Duration = Duration::from_secs(1);
 
+/// The same when another process takes over: those who connect meanwhile wait for it.
+const HAND_OVER_READ: Duration = Duration::from_millis(100);
+
 /// Reads one connection to its end. On a stop what the kernel already has is still read.
 async fn read(mut stream: impl AsyncRead + Unpin, peer: Option<IpAddr>, before: Vec<u8>, context: &Context) {
     let mut frames: Box<dyn Stream> = context.intake.stream(peer);
     frames.buffer().extend_from_slice(&before);
     let mut stopping = None;
     loop {
-        if context.stop.is_set() && stopping.get_or_insert_with(Instant::now).elapsed() > STOP_READ {
-            break;
+        if context.stop.is_set() {
+            let limit = if context.stop.is_hand_over() { HAND_OVER_READ } else { STOP_READ };
+            if stopping.get_or_insert_with(Instant::now).elapsed() > limit {
+                break;
+            }
         }
         let count = tokio::select! {
             biased;

@@ -183,18 +183,21 @@ class Stage:
         check(done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-1500:]}")
         return done.stdout
 
-    def hydrant(self, config, name="hydrant", cpu=None):
-        return Hydrant(self, config, name, cpu)
+    def hydrant(self, config, name="hydrant", cpu=None, files=None):
+        return Hydrant(self, config, name, cpu, files or {})
 
 
 class Hydrant:
-    """`hydrant run` with a configuration; its data folder and admin address are added."""
+    """`hydrant run` with a configuration and files beside it; its data folder and admin address are added."""
 
-    def __init__(self, stage, config, name, cpu):
+    def __init__(self, stage, config, name, cpu, files):
         self.stage, self.name, self.is_restarted = stage, name, False
         self.admin = f"http://127.0.0.1:{free_port()}"
         self.folder = stage.folder / name
         self.folder.mkdir()
+        for path, text in files.items():
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / path).write_text(text)
         file = self.folder / "hydrant.yaml"
         file.write_text(f"data_dir: data\nadmin: \"{self.admin[7:]}\"\n{config}")
         self.dump = self.folder / "metrics.txt"
