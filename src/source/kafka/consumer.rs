@@ -46,6 +46,10 @@ const OUTCOME_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a session's end waits for the answer to its last commit.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The same for both when another process takes over and waits: the answers are there within milliseconds, or the records
+/// are read again.
+const HAND_OVER_PATIENCE: Duration = Duration::from_millis(300);
+
 /// How long a question to the brokers may take while the group waits for us.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -92,8 +96,8 @@ impl Shared {
     }
 
     /// Waits a little for batches of these partitions that are on their way.
-    fn wait_for(&self, places: &[(String, i32)]) {
-        let deadline = Instant::now() + OUTCOME_PATIENCE;
+    fn wait_for(&self, places: &[(String, i32)], patience: Duration) {
+        let deadline = Instant::now() + patience;
         while !self.progress().is_idle(places) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.progress().failed().is_some() {
@@ -299,9 +303,10 @@ impl Consumer {
     fn close(&self, consumer: &BaseConsumer<Context>) {
         self.shared.progress().drop_pending();
         let all = self.shared.progress().places();
-        self.shared.wait_for(&all);
+        let is_short = self.stop.is_hand_over();
+        self.shared.wait_for(&all, if is_short { HAND_OVER_PATIENCE } else { OUTCOME_PATIENCE });
         self.shared.commit(consumer);
-        let deadline = Instant::now() + COMMIT_PATIENCE;
+        let deadline = Instant::now() + if is_short { HAND_OVER_PATIENCE } else { COMMIT_PATIENCE };
         while self.shared.progress().commits_open > 0 && Instant::now() < deadline {
             // Records that still come are read again; the answer comes by a call-back.
             drop(consumer.poll(IDLE));
@@ -364,7 +369,7 @@ impl Context {
             self.0.progress().drop_pending();
         } else {
             self.0.progress().give();
-            self.0.wait_for(&places);
+            self.0.wait_for(&places, OUTCOME_PATIENCE);
             self.0.commit(consumer);
         }
         places.iter().for_each(|(topic, partition)| self.0.progress().forget(topic, *partition));
