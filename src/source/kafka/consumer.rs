@@ -7,8 +7,9 @@
 //! While there is no room for batches nothing is polled, and after [`BLOCKED_MAX`] the partitions are paused and polled
 //! again, so that we stay in the group however long it takes (librdkafka, INTRODUCTION.md, "Consumer": `max.poll.interval.ms`).
 //!
-//! Commits are asynchronous: librdkafka sends them on the coordinator's connection before what follows, so that a
-//! partition's new owner finds them, and a broker that is away holds nothing up.
+//! Commits are waited for: librdkafka tells nobody what became of one that is not, unless a C call-back is set, which this
+//! crate does not do. A coordinator that is away thus holds the reading up for as long as a session lasts; it would end the
+//! session anyway.
 
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,11 +44,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// shorter than the others of the group would like to wait.
 const OUTCOME_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a session's end waits for the answer to its last commit.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
-
-/// The same for both when another process takes over and waits: the answers are there within milliseconds, or the records
-/// are read again.
+/// The same when another process takes over and waits: the outcomes are there within milliseconds, or the records are read
+/// again.
 const HAND_OVER_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long a question to the brokers may take while the group waits for us.
@@ -110,27 +108,20 @@ impl Shared {
 
     /// Asks the group to remember how far everything is done.
     fn commit(&self, consumer: &BaseConsumer<Context>) {
-        let mut progress = self.progress();
-        let mut offsets = TopicPartitionList::new();
-        for (topic, partition, offset) in progress.take_commits() {
-            if let Err(error) = offsets.add_partition_offset(&topic, partition, Offset::Offset(offset)) {
-                tracing::error!(%error, "an offset cannot be committed");
-            }
-        }
-        if offsets.count() == 0 {
+        let commits = self.progress().take_commits();
+        if commits.is_empty() {
             return;
         }
-        match consumer.commit(&offsets, CommitMode::Async) {
-            Ok(()) => progress.commits_open += 1,
-            Err(error) => refuse(&mut progress, &offsets, &error.to_string()),
+        let mut offsets = TopicPartitionList::new();
+        let mut add =
+            |(topic, partition, offset): &(Arc<str>, i32, i64)| offsets.add_partition_offset(topic, *partition, Offset::Offset(*offset));
+        let result = commits.iter().try_for_each(&mut add).and_then(|()| consumer.commit(&offsets, CommitMode::Sync));
+        if let Err(error) = result {
+            let mut progress = self.progress();
+            commits.iter().for_each(|(topic, partition, _)| progress.was_refused(topic, *partition));
+            progress.alarm("commit", &error.to_string());
         }
     }
-}
-
-/// Offsets that the group did not remember.
-fn refuse(progress: &mut Progress, offsets: &TopicPartitionList, text: &str) {
-    offsets.elements().iter().for_each(|place| progress.was_refused(place.topic(), place.partition()));
-    progress.alarm("commit", text);
 }
 
 fn places(list: &TopicPartitionList) -> Vec<(String, i32)> {
@@ -306,11 +297,6 @@ impl Consumer {
         let is_short = self.stop.is_hand_over();
         self.shared.wait_for(&all, if is_short { HAND_OVER_PATIENCE } else { OUTCOME_PATIENCE });
         self.shared.commit(consumer);
-        let deadline = Instant::now() + if is_short { HAND_OVER_PATIENCE } else { COMMIT_PATIENCE };
-        while self.shared.progress().commits_open > 0 && Instant::now() < deadline {
-            // Records that still come are read again; the answer comes by a call-back.
-            drop(consumer.poll(IDLE));
-        }
         self.shared.progress().reset();
     }
 }
@@ -388,20 +374,6 @@ impl ConsumerContext for Context {
         };
         if let Err(error) = result {
             self.0.progress().alarm("group", &error.to_string());
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let mut progress = self.0.progress();
-        progress.commits_open = progress.commits_open.saturating_sub(1);
-        if let Err(error) = result {
-            return refuse(&mut progress, offsets, &error.to_string());
-        }
-        for place in offsets.elements() {
-            if let Err(error) = place.error() {
-                progress.was_refused(place.topic(), place.partition());
-                progress.alarm("commit", &error.to_string());
-            }
         }
     }
 }

@@ -103,8 +103,6 @@ pub(super) struct Progress {
     flight: HashMap<u64, usize>,
     flight_bytes: usize,
     failed: Option<Refused>,
-    /// Commits that the group has not answered.
-    pub(super) commits_open: usize,
     /// Nothing is fetched.
     pub(super) is_paused: bool,
     alarms: HashMap<&'static str, Instant>,
@@ -125,7 +123,6 @@ impl Progress {
             flight: HashMap::new(),
             flight_bytes: 0,
             failed: None,
-            commits_open: 0,
             is_paused: false,
             alarms: HashMap::new(),
         }
@@ -154,7 +151,6 @@ impl Progress {
         self.drop_pending();
         self.partitions.clear();
         self.failed = None;
-        self.commits_open = 0;
         self.is_paused = false;
     }
 

@@ -39,7 +39,7 @@ impl Brokers {
         let producer: BaseProducer = config.create().unwrap();
         for text in texts {
             let record: BaseRecord<'_, (), String> = BaseRecord::to(TOPIC).partition(partition).payload(&text);
-            producer.send(record).unwrap();
+            producer.send(record).map_err(|(error, _)| error).unwrap();
             producer.poll(Duration::ZERO);
         }
         producer.flush(PATIENCE).unwrap();
@@ -254,19 +254,15 @@ fn a_second_member_reads_on_where_the_first_has_committed() {
 #[test]
 fn a_member_without_room_pauses_and_stays_in_the_group() {
     let brokers = Brokers::new();
-    let count = 48;
-    let text = "x".repeat(1 << 20);
+    let text = "x".repeat(900_000);
     let mut member = Member::new(&brokers.0.bootstrap_servers(), "");
     let mut numbers = Vec::new();
-    // The brokers keep five megabytes a partition.
-    let mut produced = 0;
-    for turn in 0..count {
+    // The brokers keep five megabytes a partition: they are given no more than is read, but for the last four.
+    let (bound, produced) = (38, 42);
+    for turn in 0..produced {
         brokers.produce(turn % 2, std::iter::once(format!("{turn:04}{text}")));
-        produced += 1;
-        if numbers.len() < 31 {
+        if turn < bound {
             numbers.push(member.batch());
-        } else if produced == 36 {
-            break;
         }
     }
     // Four records are behind the bound; longer than a session without a heartbeat would live.
@@ -275,7 +271,7 @@ fn a_member_without_room_pauses_and_stays_in_the_group() {
     for (number, _) in numbers.drain(..) {
         member.done(number);
     }
-    while seen.len() < produced {
+    while seen.len() < produced as usize {
         let (number, records) = member.batch();
         member.done(number);
         seen.extend(records.into_iter().map(|(_, text)| text[..4].to_owned()));
@@ -283,7 +279,7 @@ fn a_member_without_room_pauses_and_stays_in_the_group() {
     let wanted: Vec<String> = (0..produced).map(|turn| format!("{turn:04}")).collect();
     seen.sort();
     assert_eq!(seen, wanted, "each once: nobody has read anything again");
-    brokers.wait_for_commits([18, 18]);
+    brokers.wait_for_commits([21, 21]);
     member.stop();
 }
 
@@ -342,5 +338,5 @@ fn a_commit_that_is_refused_is_tried_again() {
 fn settings_of_no_use_end_the_source_with_their_reason() {
     let member = Member::new("127.0.0.1:1", ", tls: { ca: /nonexistent.pem }");
     let error = member.thread.join().unwrap().unwrap_err();
-    assert!(error.to_string().contains("nonexistent.pem"), "{error}");
+    assert!(error.to_string().contains("ssl.ca.location"), "{error}");
 }
