@@ -16,6 +16,8 @@ mod aws_s3;
 mod demo;
 mod file;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod syslog;
 
 use std::net::IpAddr;
@@ -39,6 +41,8 @@ pub static SOURCES: &[&dyn SourceKind] = &[
     &demo::Demo,
     &file::File,
     &http::Http,
+    #[cfg(feature = "kafka")]
+    &kafka::Kafka,
     &syslog::Syslog,
 ];
 
@@ -137,7 +141,11 @@ pub trait Intake {
     /// Counters for an HTTP listener.
     fn server_counters(&self) -> ServerCounters;
     /// Counts something refused, by reason.
-    fn count_refused(&self, reason: &'static str);
+    fn count_refused(&self, reason: &'static str) {
+        self.count_refused_many(reason, 1);
+    }
+    /// The same, of as many.
+    fn count_refused_many(&self, reason: &'static str, count: u64);
     /// The same, of a sender that is known.
     fn count_refused_from(&self, reason: &'static str, peer: IpAddr);
     /// Counts datagrams that the kernel dropped.

@@ -19,16 +19,31 @@ pub enum OriginField {
     LogGroup,
     /// CloudWatch log stream.
     LogStream,
+    /// Partition of a topic (Kafka), by its number.
+    Partition,
     /// File that was read.
     Path,
     /// Delivery stream (Firehose), by its name.
     Stream,
+    /// Topic (Kafka).
+    Topic,
 }
 
 impl OriginField {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 9] =
-        [Self::Account, Self::Attributes, Self::Bucket, Self::Header, Self::Key, Self::LogGroup, Self::LogStream, Self::Path, Self::Stream];
+    pub const ALL: [Self; 11] = [
+        Self::Account,
+        Self::Attributes,
+        Self::Bucket,
+        Self::Header,
+        Self::Key,
+        Self::LogGroup,
+        Self::LogStream,
+        Self::Partition,
+        Self::Path,
+        Self::Stream,
+        Self::Topic,
+    ];
 
     /// The field that it fills.
     pub fn name(self) -> &'static str {
@@ -40,8 +55,10 @@ impl OriginField {
             Self::Key => "%hydrant.key",
             Self::LogGroup => "%hydrant.log_group",
             Self::LogStream => "%hydrant.log_stream",
+            Self::Partition => "%hydrant.partition",
             Self::Path => "%hydrant.path",
             Self::Stream => "%hydrant.stream",
+            Self::Topic => "%hydrant.topic",
         }
     }
 

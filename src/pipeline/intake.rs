@@ -574,8 +574,8 @@ impl Intake for Rc<SourcePort> {
         ServerCounters::register(&self.registry, &self.sender.source)
     }
 
-    fn count_refused(&self, reason: &'static str) {
-        self.registry.cell(&metrics::REFUSED, &[("component_id", &self.sender.source), ("reason", reason)]).add(1);
+    fn count_refused_many(&self, reason: &'static str, count: u64) {
+        self.registry.cell(&metrics::REFUSED, &[("component_id", &self.sender.source), ("reason", reason)]).add(count);
     }
 
     fn count_refused_from(&self, reason: &'static str, peer: IpAddr) {

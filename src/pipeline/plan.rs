@@ -181,11 +181,13 @@ pub const OWN_FIELDS: &[&str] = &[
     "%hydrant.level",
     "%hydrant.log_group",
     "%hydrant.log_stream",
+    "%hydrant.partition",
     "%hydrant.path",
     "%hydrant.peer",
     "%hydrant.rule_ids",
     "%hydrant.source",
     "%hydrant.stream",
+    "%hydrant.topic",
     transform::ERROR_FIELD,
 ];
 

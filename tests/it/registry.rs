@@ -17,6 +17,7 @@ fn files(stage: &str) -> BTreeSet<String> {
     rust.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .filter(|name| !PARTS.contains(&name.as_str()))
         .filter(|name| cfg!(feature = "aws") || name != "aws_s3")
+        .filter(|name| cfg!(feature = "kafka") || name != "kafka")
         .collect()
 }
 
