@@ -199,7 +199,15 @@ pub(super) fn start_logs(storage: &Arc<dyn Storage>, options: &Options) -> Resul
     };
     // What an earlier run removed must not come back when nothing speaks of it any more.
     storage.sync_folder().map_err(failed)?;
-    let mut loaded = recover::load(&**storage, false).map_err(failed)?;
+    start_from(storage, options, recover::load(&**storage, false).map_err(failed)?)
+}
+
+/// As [`start_logs`], from what was loaded before.
+pub(super) fn start_from(storage: &Arc<dyn Storage>, options: &Options, mut loaded: recover::Loaded) -> Result<Started, Error> {
+    let failed = |error: io::Error| {
+        let error = Error::new(ErrorKind::Storage, "open the journal", error.to_string());
+        error.with("folder", options.folder.display())
+    };
     for ((epoch, segment), end) in &loaded.ends {
         // The room that was kept for records to come. And what a process wrote that was killed may be nowhere but in
         // the cache: it has been read, so from here on it has to stay.

@@ -10,7 +10,7 @@ mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use super::adopt::Work;
 use super::content::write_chunk;
 use super::disk::{Options, Piece, Started, start_logs};
 use super::record::{Found, Key, Kind, scan};
-use super::recover::{ChunkReader, Loaded, Place, load};
+use super::recover::{ChunkReader, Damage, Loaded, Place, load};
+use super::repair::{Repaired, repair_on};
 use super::segment::{RECORDS_START, SegmentHeader, parse_name};
 use super::state::{Batch, Entry, NewChunk, Verdict};
 use super::storage::Storage;
@@ -464,9 +465,24 @@ impl Case {
                 "{position} is lost without a word"
             );
         }
+        let after = if self.random.one_in(2) { self.repair(after.damage, &lost) } else { after };
         self.go_on(after);
         // It may have been settled, and come again when another bit flips.
         self.dead.extend(lost);
+    }
+
+    /// A repair loses no more than the damage does, and leaves none.
+    fn repair(&mut self, damage: Vec<Damage>, lost: &BTreeSet<Position>) -> Loaded {
+        let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
+        let repaired = repair_on(&storage, Path::new("simulated")).unwrap();
+        assert_eq!(repaired.damage, damage);
+        let after = load(&self.disk, true).unwrap();
+        assert_eq!(after.damage, []);
+        self.check(&after, lost, true);
+        let unreadable = after.chunks.keys().find(|position| !readable(&self.disk, &after, **position));
+        assert!(unreadable.is_none() || damage.is_empty(), "{unreadable:?} is still waited for");
+        assert_eq!(repair_on(&storage, Path::new("simulated")).unwrap(), Repaired::default(), "once is enough");
+        after
     }
 
     fn check(&self, loaded: &Loaded, lost: &BTreeSet<Position>, is_rotten: bool) {
