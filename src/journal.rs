@@ -24,7 +24,7 @@ mod storage;
 mod tests;
 
 pub use adopt::Work;
-pub use disk::{Closer, Disk, Opened, Options, Piece, open};
+pub use disk::{Closer, Disk, DroppedCount, Opened, Options, Piece, open};
 pub use inspect::{Report, Waiting, export, inspect};
 pub use memory::Memory;
 pub use recover::{ChunkReader, Damage, Place};

@@ -116,6 +116,44 @@ fn find(bytes: &[u8], text: &str) -> Option<usize> {
 }
 
 #[test]
+fn a_full_journal_drops_the_oldest_for_the_destination_that_says_so_and_counts_it() {
+    let port = free_port();
+    let sinks = splunk(port).replace("buffer: { interval: 50ms }", "buffer: { interval: 10ms }, when_journal_full: drop_oldest");
+    let file = "  disk: { type: file, path: out/events.ndjson, buffer: { interval: 50ms } }\n";
+    let journal = "journal: { segment_size: 1MiB, max_size: 6MiB }\n";
+    let setup = Setup::new(journal, &format!("{sinks}{file}"));
+    let running = setup.start();
+    let padding = "x".repeat(1000);
+    for request in 0..200 {
+        let lines: Vec<String> = (0..100).map(|event| format!("R{request}E{event} {padding}")).collect();
+        eventually("room", || (setup.post(lines.iter().cloned()) == 200).then_some(()));
+    }
+    let arrived = || fs::read_to_string(setup.folder.path().join("out/events.ndjson")).unwrap().lines().count();
+    eventually("everything in the file", || (arrived() == 20_000).then_some(()));
+    assert!(running.stop(), "{}", setup.log());
+    let hec = Hec::start_on(&format!("127.0.0.1:{port}"));
+    let running = setup.start();
+    let ledger = || {
+        let output = setup.command(&["ledger", "--data-dir", "data", "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["destinations"]["splunk"]["events"].clone()
+    };
+    let count = |flow: &Value, key: &str| flow[key].as_u64().unwrap();
+    let flow = eventually("the rest", || {
+        let flow = ledger();
+        let done = count(&flow, "delivered") + flow["dropped"]["journal_full"].as_u64().unwrap();
+        (done == 20_000).then_some(flow)
+    });
+    let (routed, left, recovered) = (count(&flow, "routed"), count(&flow, "left"), count(&flow, "recovered"));
+    assert!((routed, left, count(&flow, "waiting")) == (20_000, recovered, 0), "{flow}");
+    assert_eq!(hec.count() as u64, count(&flow, "delivered"));
+    let text: String = hec.state.lock().unwrap().events.iter().map(Value::to_string).collect();
+    assert!(text.contains("R199E99 "), "the newest are kept");
+    assert!(setup.log().contains("the journal is full: the oldest events and alerts that wait for this destination are dropped"));
+    assert!(running.stop());
+}
+
+#[test]
 fn a_repair_names_what_is_lost_keeps_its_bytes_and_the_rest_is_delivered() {
     let port = free_port();
     let setup = Setup::new("", &splunk(port));
