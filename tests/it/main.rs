@@ -22,6 +22,7 @@ mod file;
 mod firehose;
 mod hec;
 mod http;
+mod journal;
 mod kill;
 mod ledger;
 mod mistakes;
