@@ -268,7 +268,7 @@ fn a_reload_keeps_the_state_of_what_is_unchanged_and_only_that() {
         assert_eq!(begins.contains(&change.1.trim_start_matches("title: ")), change.1.starts_with("title"), "{begins:?}");
         assert_eq!(begins.len() > 2, change.0.starts_with("action"), "all that look at the rule: {begins:?}");
         shards.plans.send_replace(new.clone());
-        // The second shard takes the new plan up later: its hits still have the old numbers.
+        // What waits in the ring was sent under the old plan, and its numbers mean the old correlations.
         shards.shards[0].look_at_plan();
         shards.give(1, &[line(&failure(200, 1, 1))], START_MS + 200);
         let found = shards.finish();

@@ -226,3 +226,89 @@ fn line(compiler: &mut Compiler<'_>, canonical: &BTreeSet<String>) -> Option<Lin
     let decoders = vec![DecoderLine { compiled, detector, feeds: Feeds::default(), context }];
     Some(Line { width: fields.width(), decoders, is_auto: false, fields, enrichers: Vec::new(), transforms, router, own })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::pipeline::plan::Plan;
+
+    const RULES: &str = "
+title: Denied
+name: denied
+logsource: { category: firewall }
+detection: { s: { event.outcome: failure }, condition: s }
+---
+title: Failed
+name: failed
+logsource: { product: paloalto, service: globalprotect }
+detection: { s: { status: failure }, condition: s }
+---
+title: Everywhere
+id: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a33
+correlation: { type: event_count, rules: [denied], group-by: [source.ip], timespan: 10s, condition: { gte: 3 } }
+---
+title: One Vendor
+name: one
+id: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a34
+correlation: { type: value_count, rules: [failed], group-by: [source.ip], timespan: 10s, condition: { field: source.user.name, gte: 3 } }
+---
+title: Chained
+id: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a35
+correlation: { type: temporal, rules: [one, denied], group-by: [source.ip], timespan: 10s }
+";
+
+    fn plan(config: &str, rules: &str) -> Result<Plan, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
+        let config = format!(
+            "{config}\nrules: [rules.yml]\nshards: 2\nmemory: 800MiB\nsinks: {{ out: {{ type: splunk_hec, endpoint: \"http://127.0.0.1:9\", token: x }} }}\n\
+             sources:\n  fw: {{ type: syslog, listen: \"127.0.0.1:5514\", decoder: palo_alto }}\n  \
+             flows: {{ type: syslog, listen: \"127.0.0.1:5515\", decoder: aws_vpc_flow, lateness: 20m }}\n"
+        );
+        let read = Plan::read(Path::new(&folder.path().join("c.yaml")), &config);
+        read.map_err(|mistakes| mistakes.to_string().replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    #[test]
+    fn a_correlation_waits_for_the_slowest_source_that_feeds_it_and_those_above_wait_with_it() {
+        let plan = plan("", RULES).unwrap();
+        assert_eq!(plan.warnings.to_string(), "");
+        let lateness: Vec<i64> = plan.correlation.correlations.list().iter().map(|compiled| compiled.lateness_ms).collect();
+        assert_eq!(lateness, [1_200_000, 30_000, 1_200_000]);
+        assert_eq!(plan.correlation.correlations.levels(), 2);
+        assert_eq!(plan.correlation.budget_bytes, 50 << 20, "an eighth of the memory, for two shards");
+        assert!(plan.correlation.line.fields.find("source.ip").is_some(), "routes see the group");
+        assert_eq!(plan.rules.alone, [false, false]);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let mistakes = plan("correlation: { memory: 10KB, lateness: 48h, budget: 1 }", RULES).err().unwrap();
+        assert!(mistakes.contains("correlation.budget: unknown key"), "{mistakes}");
+        let mistakes = plan("correlation: { memory: 10KB, lateness: 48h }", RULES).err().unwrap();
+        for part in ["correlation.memory: at least 1.0MiB are needed", "correlation.lateness: the longest lateness is 24 h"] {
+            assert!(mistakes.contains(part), "{mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_group_that_no_event_can_have_is_told_with_the_nearest_name() {
+        let warnings = plan("", &RULES.replacen("[source.ip]", "[source.ipp]", 1)).unwrap().warnings.to_string();
+        assert!(warnings.contains("correlation `Everywhere`: events of one of its rules have no field `source.ipp`"), "{warnings}");
+        assert!(warnings.contains("did you mean `source.ip`?"), "{warnings}");
+    }
+
+    #[test]
+    fn correlations_too_high_upon_each_other_are_refused() {
+        let mut rules = RULES.to_owned();
+        for level in 0..9 {
+            let below = if level == 0 { "one".to_owned() } else { format!("level{}", level - 1) };
+            rules += &format!(
+                "---\ntitle: Level {level}\nname: level{level}\ncorrelation: {{ type: event_count, rules: [{below}], group-by: [source.ip], timespan: 1m, condition: {{ gte: 1 }} }}\n"
+            );
+        }
+        let mistakes = plan("", &rules).err().unwrap();
+        assert!(mistakes.contains("correlations stand on each other 9 high; at most 8 do"), "{mistakes}");
+    }
+}
