@@ -443,13 +443,14 @@ impl Watermark {
         }
     }
 
-    /// The time up to which everything has arrived; it never goes back. While all shards are idle, `clock_ms` counts.
-    pub fn value(&mut self, clock_ms: i64) -> i64 {
+    /// The time up to which everything has arrived; it never goes back. While all shards are idle, `idle_ms` counts: the
+    /// newest event time and how long ago it came, so that what is long past is not late because of a pause.
+    pub fn value(&mut self, clock_ms: i64, idle_ms: i64) -> i64 {
         let busy = || self.shards.iter().filter(|(_, is_idle)| !is_idle).map(|(newest, _)| *newest);
         let is_of_now = |newest: &Option<i64>| newest.is_none_or(|newest| newest >= clock_ms.saturating_sub(LAG_MAX_MS));
         let has_live = busy().any(|newest| newest.is_some() && is_of_now(&newest));
         let slowest = busy().filter(|newest| !has_live || is_of_now(newest)).map(|newest| newest.unwrap_or(i64::MIN)).min();
-        let reached = slowest.unwrap_or(clock_ms).saturating_sub(self.lateness_ms).saturating_sub(1);
+        let reached = slowest.unwrap_or(idle_ms).saturating_sub(self.lateness_ms).saturating_sub(1);
         self.value_ms = self.value_ms.max(reached);
         self.value_ms
     }

@@ -17,7 +17,8 @@
 //! # Time
 //!
 //! An event time counts up to the arrival of its chunk and the lateness: a forged future would wait in memory for years.
-//! The watermark follows event times only up to their arrival: a forged future would make everything else late.
+//! The watermark follows event times only up to their arrival: a forged future would make everything else late. While
+//! nothing comes, it goes on with the clock from where it was, not to where the clock is: a replay may pause.
 
 pub(super) mod work;
 
@@ -385,6 +386,7 @@ impl Exchange {
     fn watermark(&mut self, clock_ms: i64) -> i64 {
         let now_ms = self.now_ms();
         let Some(engine) = &mut self.engine else { return i64::MIN };
+        let mut idle_ms = i64::MIN;
         for (shard, face) in self.faces.iter().enumerate() {
             // In this order: who becomes active behind this look is seen as it was before.
             let active_ms = face.active_ms.load(Ordering::Acquire);
@@ -392,12 +394,14 @@ impl Exchange {
             let is_idle = active_ms == 0 || now_ms.saturating_sub(active_ms) > IDLE_AFTER.as_millis() as u64;
             if newest_ms > i64::MIN {
                 engine.watermark.observe(shard, newest_ms);
+                let pause_ms = i64::try_from(now_ms.saturating_sub(active_ms)).unwrap_or(i64::MAX);
+                idle_ms = idle_ms.max(newest_ms.saturating_add(pause_ms).min(clock_ms));
             }
             if is_idle {
                 engine.watermark.idle(shard);
             }
         }
-        engine.watermark.value(clock_ms)
+        engine.watermark.value(clock_ms, idle_ms)
     }
 
     /// The time up to which all hits of the levels below have been sent.

@@ -64,6 +64,7 @@ correlation: { type: value_avg, rules: [failure], group-by: [user.name], timespa
 title: Chained
 id: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a37
 level: critical
+generate: true
 correlation: { type: value_count, rules: [count], group-by: [site], aliases: { site: { count: site } }, timespan: 1m, condition: { gte: 2, field: source.ip } }
 ";
 
