@@ -206,9 +206,11 @@ fn line(compiler: &mut Compiler<'_>, canonical: &BTreeSet<String>) -> Option<Lin
             fields.slot(&name);
         });
     }
-    for name in CORRELATION_FIELDS.iter().chain(&["%hydrant.rule_ids"]) {
+    // Whatever sinks ask for: an alert has no frame of its own that would say the same.
+    let always = names.iter().map(String::as_str).chain(CORRELATION_FIELDS).chain(["%hydrant.rule_ids"]);
+    always.for_each(|name| {
         fields.slot(name);
-    }
+    });
     let compiled = compiler.diagnostics.absorb(Compiled::new(kind, &schema, &mut fields, 0))?;
     transforms.finish(&fields);
     let words = Words { schema, natives: None, added: Vec::new() };
