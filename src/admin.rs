@@ -237,7 +237,7 @@ fn summary(plan: &Plan) -> Value {
         "sources": sources,
         "sinks": sinks,
         "routes": plan.written.child("routes").map_or(0, |routes| routes.items().len()),
-        "rules": { "loaded": plan.rules.rules.len(), "skipped": plan.rules.skipped.len() },
+        "rules": { "loaded": plan.rules.rules.len(), "correlations": plan.rules.correlations.len(), "skipped": plan.rules.skipped.len() },
         "warnings": plan.warnings.0.len(),
     })
 }

@@ -19,6 +19,7 @@ use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Chunk, Events, Fields};
 use crate::matcher::{self, Builder, Matcher, ProgramId};
 
+use correlate::Correlations;
 use sigma::correlation::{self, Linked};
 use sigma::{Placeholders, SigmaRule, Skipped};
 
@@ -37,8 +38,12 @@ pub struct Rules {
     pub rules: Vec<SigmaRule>,
     /// What was recognised but is not evaluated, with the reason.
     pub skipped: Vec<Skipped>,
+    /// Whether a hit of a rule alone is an alert; a correlation may want it for itself.
+    pub alone: Vec<bool>,
     /// The correlations, each behind those that it refers to.
     pub correlations: Vec<Linked>,
+    /// The same, compiled.
+    pub compiled: Correlations,
 }
 
 impl Rules {
@@ -64,10 +69,11 @@ impl Rules {
                 Err(error) => diagnostics.push(Diagnostic::error(&file, 0, 0, "", format!("cannot be read: {error}"))),
             }
         }
-        // Until correlations are evaluated, their rules alert alone whatever `generate` says: nothing is lost.
-        let (linked, _, mut mistakes) = correlation::link(&rules.rules, unlinked);
-        rules.correlations = linked;
+        let (linked, alone, mut mistakes) = correlation::link(&rules.rules, unlinked);
         diagnostics.0.append(&mut mistakes.0);
+        let (compiled, mut mistakes) = Correlations::new(&linked, &rules.rules);
+        diagnostics.0.append(&mut mistakes.0);
+        (rules.correlations, rules.alone, rules.compiled) = (linked, alone, compiled);
         let mut seen = std::collections::HashMap::new();
         for rule in &rules.rules {
             if let Some(first) = seen.insert(rule.id.as_str(), rule).filter(|_| !rule.id.is_empty()) {

@@ -339,6 +339,11 @@ impl Events {
         self.slots.iter_mut().skip(slot.index()).step_by(self.width).for_each(|s| *s = value);
     }
 
+    /// The newest time of an event; alerts have that of theirs.
+    pub fn newest_ms(&self) -> i64 {
+        self.meta.iter().map(|meta| meta.time_ms).max().unwrap_or(i64::MIN)
+    }
+
     /// Number of rows, alerts included.
     pub fn len(&self) -> usize {
         self.meta.len()

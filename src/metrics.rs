@@ -59,6 +59,18 @@ families! {
     ENRICHMENT_ERRORS Counter "hydrant_enrichment_errors_total";
     /// Rule matches, per rule.
     RULE_HITS Counter "hydrant_rule_hits_total";
+    /// Hits of rules that were given to a correlation, per correlation.
+    CORRELATION_HITS Counter "hydrant_correlation_hits_total";
+    /// Hits that a correlation left out: behind the watermark (`late`), or without the field or number (`without_value`).
+    CORRELATION_LEFT_OUT Counter "hydrant_correlation_left_out_total";
+    /// Hits taken before the watermark because of the memory budget, per correlation.
+    CORRELATION_FORCED Counter "hydrant_correlation_forced_total";
+    /// Groups forgotten because of the memory budget, per correlation.
+    CORRELATION_EVICTED Counter "hydrant_correlation_evicted_groups_total";
+    /// Groups alive, per correlation.
+    CORRELATION_GROUPS Gauge "hydrant_correlation_groups";
+    /// Bytes that groups and waiting hits hold, per correlation.
+    CORRELATION_BYTES Gauge "hydrant_correlation_used_bytes";
     /// Alerts made.
     ALERTS Counter "hydrant_alerts_total";
     /// Events routed to a destination, alerts included, per component.

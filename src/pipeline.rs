@@ -4,6 +4,7 @@
 //! * [`shard`]: one thread's work on a chunk, stage by stage.
 //! * [`intake`]: what sources give their bytes to: framing, budget, journal.
 //! * [`mesh`]: whole chunks from a busy shard to an idle one.
+//! * [`correlation`]: hits of rules to the shards that own their groups, and alerts of what they find.
 //! * [`catch_up`]: what the journal keeps for destinations that are behind, and what an earlier run left there.
 //! * [`room`]: at the journal's cap, the oldest is dropped for destinations that say so.
 //! * [`run`]: starts the shards, stops them, drains.
@@ -12,6 +13,7 @@
 //! * [`offline`]: decoding and detection without a run; [`schema`]: the JSON schema of the configuration.
 
 pub mod catch_up;
+pub mod correlation;
 mod framed;
 pub mod health;
 pub mod intake;

@@ -24,6 +24,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::budget::{Budget, Reservation};
 use crate::config::Section;
@@ -77,6 +78,11 @@ pub trait Source: Send + Sync {
     /// Addresses that it listens on, for `validate` to find collisions.
     fn listens_on(&self) -> Vec<Address> {
         Vec::new()
+    }
+    /// How much later than its time an event may come through this source by design: what is delivered in files waits
+    /// until one is full. Correlations wait so much longer.
+    fn delay(&self) -> Duration {
+        Duration::ZERO
     }
     /// Whether every shard runs one; otherwise the first shard does.
     fn is_sharded(&self) -> bool {

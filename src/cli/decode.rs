@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::cli::input::Input;
 use crate::cli::{Failure, Output, print, table};
 use crate::clock;
+use crate::detect::Rules;
 use crate::encode::template::write_value;
 use crate::json;
 use crate::pipeline::offline::{Examined, Offline};
@@ -23,7 +24,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut offline = Offline::new(&arguments.input.decoder, &[])?;
+    let mut offline = Offline::new(&arguments.input.decoder, &Rules::default())?;
     arguments.input.chunks(|chunk, first| {
         let mut out = Vec::new();
         let mut number = first;

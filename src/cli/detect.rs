@@ -1,7 +1,8 @@
 //! `hydrant detect`: raw lines held against rules.
 //!
-//! One JSON object a match: `event` (number of the frame), `rule_id`, `title`, `level`, `decoder`. The summary goes
-//! to stderr.
+//! One JSON object a match: `event` (number of the frame), `rule_id`, `title`, `level`, `decoder`. A rule that a
+//! correlation has for itself is not printed; correlations come last, with `correlation` (group, value, window, and
+//! under `sample` numbers of events behind a colon) instead of `event` and `decoder`. The summary goes to stderr.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,9 @@ use serde_json::json;
 use crate::cli::input::Input;
 use crate::cli::{Failure, Output, message, print, table, warn};
 use crate::detect::Rules;
+use crate::detect::correlate::Form;
 use crate::detect::sigma::Placeholders;
+use crate::json;
 use crate::pipeline::offline::Offline;
 
 #[derive(clap::Args)]
@@ -31,14 +34,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(diagnostics.into());
     }
     warn(&diagnostics);
-    let mut offline = Offline::new(&arguments.input.decoder, &rules.rules)?;
+    let mut offline = Offline::new(&arguments.input.decoder, &rules)?;
     let (mut events, mut matches) = (0u64, 0u64);
     let mut rows = Vec::new();
     arguments.input.chunks(|chunk, first| {
         let mut out = String::new();
         let mut number = first;
         offline.examine(&chunk, |examined| {
-            for rule in examined.rules.iter().filter_map(|rule| rules.rules.get(*rule as usize)) {
+            let alone = examined.rules.iter().filter(|rule| rules.alone.get(**rule as usize).is_none_or(|alone| *alone));
+            for rule in alone.filter_map(|rule| rules.rules.get(*rule as usize)) {
                 matches += 1;
                 let decoder = examined.decoder().unwrap_or_default();
                 let level = rule.level.as_str();
@@ -55,9 +59,37 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         })?;
         print(out.as_bytes())
     })?;
+    matches += correlations(&mut offline, &rules, arguments.output, &mut rows)?;
     if arguments.output == Output::Table {
         print(table::render(&["EVENT", "LEVEL", "TITLE", "DECODER", "RULE"], &rows).as_bytes())?;
     }
-    message(&format!("{events} events, {} rules, {matches} matches", rules.rules.len()));
+    message(&format!("{events} events, {} rules, {matches} matches", rules.rules.len() + rules.correlations.len()));
     Ok(())
+}
+
+/// Prints what correlations have found over the whole input; returns how much.
+fn correlations(offline: &mut Offline, rules: &Rules, output: Output, rows: &mut Vec<Vec<String>>) -> Result<u64, Failure> {
+    let mut count = 0;
+    let mut out = Vec::new();
+    for (index, fired) in offline.finish() {
+        let Some(linked) = rules.correlations.get(index as usize).filter(|linked| linked.is_alert) else { continue };
+        count += 1;
+        let form = Form::new(linked, Vec::new());
+        let mut details = Vec::new();
+        form.write_details(&fired, &mut details);
+        if output == Output::Table {
+            let group = format!("value {}, {}", fired.measure, String::from_utf8_lossy(&details));
+            rows.push(vec!["-".to_owned(), form.level.to_owned(), form.title.clone(), group, form.id]);
+            continue;
+        }
+        out.extend_from_slice(b"{\"rule_id\":");
+        json::write_string(form.id.as_bytes(), &mut out);
+        out.extend_from_slice(b",\"title\":");
+        json::write_string(form.title.as_bytes(), &mut out);
+        out.extend_from_slice(format!(",\"level\":\"{}\",\"correlation\":", form.level).as_bytes());
+        out.extend_from_slice(&details);
+        out.extend_from_slice(b"}\n");
+    }
+    print(&out)?;
+    Ok(count)
 }

@@ -60,7 +60,7 @@ fn list(arguments: &Selection) -> Result<(), Failure> {
     if diagnostics.has_errors() {
         return Err(diagnostics.into());
     }
-    let offline = Offline::new("auto", &rules.rules)?;
+    let offline = Offline::new("auto", &rules)?;
     let mut rows = Vec::new();
     for (index, rule) in rules.rules.iter().enumerate() {
         let decoders = offline.carriers(index);
@@ -74,6 +74,23 @@ fn list(arguments: &Selection) -> Result<(), Failure> {
         }
         let place = format!("{}:{}", rule.file.display(), rule.line);
         rows.push(vec![rule.level.to_string(), rule.title.clone(), logsource(rule), decoders.join(","), rule.id.clone(), place]);
+    }
+    for (index, linked) in rules.correlations.iter().enumerate() {
+        let (correlation, decoders) = (&linked.correlation, offline.feeders(index));
+        let kind = correlation.kind.as_str();
+        if arguments.output == Output::Json {
+            let names: Vec<&str> = correlation.rules.iter().map(|rule| rule.text.as_str()).collect();
+            print_json(&json!({
+                "id": correlation.id, "title": correlation.title, "level": linked.level.as_str(),
+                "status": correlation.status.map(|status| status.as_str()), "correlation": { "type": kind, "rules": names },
+                "tags": correlation.tags, "decoders": decoders, "file": correlation.file, "line": correlation.line,
+                "hash": correlation.hash,
+            }))?;
+            continue;
+        }
+        let place = format!("{}:{}", correlation.file.display(), correlation.line);
+        let (title, id) = (correlation.title.clone(), correlation.id.clone());
+        rows.push(vec![linked.level.to_string(), title, format!("correlation/{kind}"), decoders.join(","), id, place]);
     }
     for skipped in &rules.skipped {
         message(&skipped.to_string());
@@ -94,7 +111,10 @@ fn lint(arguments: &Lint) -> Result<(), Failure> {
     for rule in &rules.rules {
         diagnostics.absorb(cases::read(rule, |name| offline::decoders(name).map(|_| ())));
     }
-    diagnostics.0.append(&mut offline::lint(&rules.rules).0);
+    for linked in &rules.correlations {
+        diagnostics.absorb(cases::read_correlation(&linked.correlation, |name| offline::decoders(name).map(|_| ())));
+    }
+    diagnostics.0.append(&mut offline::lint(&rules).0);
     diagnostics.0.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     for diagnostic in &diagnostics.0 {
         match arguments.selection.output {
@@ -104,7 +124,7 @@ fn lint(arguments: &Lint) -> Result<(), Failure> {
     }
     let count = |severity| diagnostics.0.iter().filter(|diagnostic| diagnostic.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    let (loaded, skipped) = (rules.rules.len(), rules.skipped.len());
+    let (loaded, skipped) = (rules.rules.len() + rules.correlations.len(), rules.skipped.len());
     let summary = format!("{loaded} rules, {skipped} skipped, {errors} errors, {warnings} warnings");
     if errors > 0 || (arguments.deny_warnings && warnings > 0) {
         return Err(Failure::Found { summary, exit_code: EX_CONFIG });

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::cli::{Failure, Output, message, print, print_json, warn};
 use crate::clock;
 use crate::detect::Rules;
 use crate::detect::cases::{self, Case};
-use crate::detect::sigma::{Placeholders, SigmaRule};
+use crate::detect::sigma::Placeholders;
 use crate::error::{Diagnostics, Error, ErrorKind};
 use crate::event::{Chunk, Sender, Span};
 use crate::pipeline::offline::{self, Offline};
@@ -33,8 +33,19 @@ pub(super) struct Arguments {
     output: Output,
 }
 
+/// Whose test it is.
+#[derive(Clone, Copy)]
+enum Subject {
+    /// A rule, by index.
+    Rule(usize),
+    /// A correlation, by index.
+    Correlation(usize),
+}
+
 struct Outcome<'a> {
-    rule: &'a SigmaRule,
+    id: &'a str,
+    title: &'a str,
+    file: &'a Path,
     case: Case,
     /// Why it failed.
     failure: Option<String>,
@@ -43,9 +54,14 @@ struct Outcome<'a> {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (rules, mut diagnostics) = Rules::load(&arguments.paths, &Placeholders::new());
     let mut all = Vec::new();
+    let check = |name: &str| offline::decoders(name).map(|_| ());
     for (index, rule) in rules.rules.iter().enumerate() {
-        let cases = diagnostics.absorb(cases::read(rule, |name| offline::decoders(name).map(|_| ())));
-        all.extend(cases.unwrap_or_default().into_iter().map(|case| (index, case)));
+        let cases = diagnostics.absorb(cases::read(rule, check));
+        all.extend(cases.unwrap_or_default().into_iter().map(|case| (Subject::Rule(index), case)));
+    }
+    for (index, linked) in rules.correlations.iter().enumerate() {
+        let cases = diagnostics.absorb(cases::read_correlation(&linked.correlation, check));
+        all.extend(cases.unwrap_or_default().into_iter().map(|case| (Subject::Correlation(index), case)));
     }
     if diagnostics.has_errors() {
         return Err(diagnostics.into());
@@ -53,9 +69,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     warn(&diagnostics);
     let mut desks = HashMap::new();
     let mut outcomes = Vec::new();
-    for (index, case) in all {
-        let failure = try_case(&rules, index, &case, &mut desks)?;
-        let outcome = Outcome { rule: &rules.rules[index], case, failure };
+    for (subject, case) in all {
+        let failure = try_case(&rules, subject, &case, &mut desks)?;
+        let (id, title, file) = match subject {
+            Subject::Rule(index) => (&rules.rules[index].id, &rules.rules[index].title, &rules.rules[index].file),
+            Subject::Correlation(index) => {
+                let correlation = &rules.correlations[index].correlation;
+                (&correlation.id, &correlation.title, &correlation.file)
+            }
+        };
+        let outcome = Outcome { id, title, file, case, failure };
         show(&outcome, arguments.output)?;
         outcomes.push(outcome);
     }
@@ -63,11 +86,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         std::fs::write(path, junit(&outcomes))
             .map_err(|error| Error::new(ErrorKind::Storage, "write the report", error.to_string()).with("file", path.display()))?;
     }
-    let tested: std::collections::HashSet<&str> = outcomes.iter().map(|outcome| outcome.rule.id.as_str()).collect();
+    let tested: std::collections::HashSet<&str> = outcomes.iter().map(|outcome| outcome.id).collect();
     let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
     let passed = outcomes.len() - failed;
-    let untested = rules.rules.len().saturating_sub(tested.len());
-    let summary = format!("{passed} passed, {failed} failed; {untested} of {} rules have no test", rules.rules.len());
+    let count = rules.rules.len() + rules.correlations.len();
+    let untested = count.saturating_sub(tested.len());
+    let summary = format!("{passed} passed, {failed} failed; {untested} of {count} rules have no test");
     if failed > 0 {
         return Err(Failure::Found { summary, exit_code: 1 });
     }
@@ -76,18 +100,46 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Runs a case; returns why it failed.
-fn try_case(rules: &Rules, index: usize, case: &Case, desks: &mut HashMap<String, Offline>) -> Result<Option<String>, Diagnostics> {
+fn try_case(rules: &Rules, subject: Subject, case: &Case, desks: &mut HashMap<String, Offline>) -> Result<Option<String>, Diagnostics> {
     if !desks.contains_key(&case.decoder) {
-        desks.insert(case.decoder.clone(), Offline::new(&case.decoder, &rules.rules)?);
+        desks.insert(case.decoder.clone(), Offline::new(&case.decoder, rules)?);
     }
     let Some(offline) = desks.get_mut(&case.decoder) else { return Ok(None) };
+    match subject {
+        Subject::Rule(index) => try_rule(offline, index, case),
+        Subject::Correlation(index) => try_correlation(offline, index, case),
+    }
+}
+
+/// The lines of a case as a chunk.
+fn chunk(case: &Case) -> Chunk {
+    let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+    for log in &case.logs {
+        // A block scalar ends in a line break, which is not part of the line.
+        let line = log.trim_end_matches(['\r', '\n']);
+        frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
+        bytes.extend_from_slice(line.as_bytes());
+    }
+    Chunk::new(bytes, frames, Arc::new(Sender { source: "test".into(), source_index: 0 }), clock::now_ms())
+}
+
+fn try_correlation(offline: &mut Offline, index: usize, case: &Case) -> Result<Option<String>, Diagnostics> {
+    let mut hits = 0;
+    offline.examine(&chunk(case), |examined| {
+        hits += usize::from(!examined.rules.is_empty());
+        Ok::<_, Diagnostics>(())
+    })?;
+    let found = offline.finish().into_iter().filter(|(correlation, _)| *correlation as usize == index).count();
+    let (lines, feeders) = (case.logs.len(), offline.feeders(index).join(", "));
+    let why = if found > 0 { "it matches" } else { "it does not match" };
+    let is_failure = (found > 0) != case.expects_match;
+    Ok(is_failure.then(|| format!("{why} ({hits} of {lines} lines match any rule; events of {feeders} count)")))
+}
+
+fn try_rule(offline: &mut Offline, index: usize, case: &Case) -> Result<Option<String>, Diagnostics> {
     let carriers = offline.carriers(index);
-    // A block scalar ends in a line break, which is not part of the line.
-    let line = case.log.trim_end_matches(['\r', '\n']);
-    let sender = Arc::new(Sender { source: "test".into(), source_index: 0 });
-    let chunk = Chunk::new(line.as_bytes().to_vec(), vec![Span::new(0, line.len())], sender, clock::now_ms());
     let mut failure = None;
-    offline.examine(&chunk, |examined| {
+    offline.examine(&chunk(case), |examined| {
         if examined.rules.contains(&(index as u32)) == case.expects_match {
             return Ok::<_, Diagnostics>(());
         }
@@ -106,19 +158,20 @@ fn try_case(rules: &Rules, index: usize, case: &Case, desks: &mut HashMap<String
         failure = Some(why);
         Ok(())
     })?;
+    offline.finish();
     Ok(failure)
 }
 
 fn show(outcome: &Outcome<'_>, output: Output) -> Result<(), Failure> {
-    let Outcome { rule, case, failure } = outcome;
-    let place = format!("{}:{}", rule.file.display(), case.line);
+    let Outcome { id, title, file, case, failure } = outcome;
+    let place = format!("{}:{}", file.display(), case.line);
     match (output, failure) {
         (Output::Json, failure) => print_json(&json!({
-            "rule_id": rule.id, "rule": rule.title, "test": case.name, "file": rule.file, "line": case.line,
+            "rule_id": id, "rule": title, "test": case.name, "file": file, "line": case.line,
             "passed": failure.is_none(), "reason": failure,
         })),
-        (Output::Table, None) => print(format!("ok    {}: {}\n", rule.title, case.name).as_bytes()),
-        (Output::Table, Some(why)) => print(format!("FAIL  {}: {}\n      {place}: {why}\n", rule.title, case.name).as_bytes()),
+        (Output::Table, None) => print(format!("ok    {title}: {}\n", case.name).as_bytes()),
+        (Output::Table, Some(why)) => print(format!("FAIL  {title}: {}\n      {place}: {why}\n", case.name).as_bytes()),
     }
 }
 
@@ -129,8 +182,8 @@ fn junit(outcomes: &[Outcome<'_>]) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n<testsuite name=\"hydrant\" tests=\"{}\" failures=\"{failed}\">\n",
         outcomes.len()
     );
-    for Outcome { rule, case, failure } in outcomes {
-        let (class, name, file) = (escape(&rule.title), escape(&case.name), escape(&rule.file.display().to_string()));
+    for Outcome { title, file, case, failure, .. } in outcomes {
+        let (class, name, file) = (escape(title), escape(&case.name), escape(&file.display().to_string()));
         let _ = write!(out, "<testcase classname=\"{class}\" name=\"{name}\" file=\"{file}\" line=\"{}\"", case.line);
         match failure {
             None => out.push_str("/>\n"),

@@ -28,7 +28,13 @@
 //! is forgotten, since it has the least time left to match; when waiting hits alone take more than half, the
 //! oldest are taken early instead. Both are counted. Lower limits keep no more than the limit needs.
 
+mod alert;
+mod feed;
+mod hits;
+mod part;
+mod set;
 mod window;
+mod wiring;
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -39,15 +45,20 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::quality::RandomState;
 
+pub use alert::Form;
+pub use feed::{Feed, Feeds, Wanted};
+pub use hits::Hits;
+pub use part::{Part, parts, push_part};
+pub use set::{Holding, Set};
+pub use wiring::{Compiled, Correlations, LEVELS_MAX, Step};
+
 use super::sigma::correlation::{Condition, Decimal, Kind};
 use crate::event::Position;
+use part::VALUE_BYTES_MAX;
 use window::Window;
 
 /// Positions that a match names; the newest of its window. A person reads a handful.
 pub const SAMPLE_MAX: usize = 16;
-
-/// Longest value that is kept as it is; of longer ones the SHA-256 is compared, so that long URLs cost no more.
-const VALUE_BYTES_MAX: usize = 64;
 
 /// What a group costs besides its key and window: the entries of map and heap, their spare room, the allocations.
 const GROUP_BYTES: usize = 256;
@@ -86,6 +97,29 @@ pub struct Hit<'a> {
     pub value: Option<&'a [u8]>,
     /// Handed back with a match that this event completes; what a chained correlation wants to know.
     pub carry: &'a [u8],
+}
+
+/// The bytes of a hit while it is put together; used again for the next one.
+#[derive(Debug, Default)]
+pub struct Assembly {
+    /// The group.
+    pub key: Vec<u8>,
+    value: Vec<u8>,
+    has_value: bool,
+    carry: Vec<u8>,
+}
+
+impl Assembly {
+    fn clear(&mut self) {
+        [&mut self.key, &mut self.value, &mut self.carry].into_iter().for_each(Vec::clear);
+        self.has_value = false;
+    }
+
+    /// The hit of an event.
+    pub fn hit(&self, position: Position, time_ms: i64, base: u8) -> Hit<'_> {
+        let value = self.has_value.then_some(&*self.value);
+        Hit { position, time_ms, base, key: &self.key, value, carry: &self.carry }
+    }
 }
 
 /// A match.
@@ -189,6 +223,21 @@ impl Correlator {
     /// Bytes held, as counted against the budget.
     pub fn used_bytes(&self) -> usize {
         self.pending_bytes + self.group_bytes
+    }
+
+    /// Takes everything that waits, at the end; what is over by `reached_ms` is judged, other windows stay open.
+    pub fn take_waiting(&mut self, reached_ms: i64, fired: &mut Vec<Fired>) {
+        while let Some(((time_ms, position, _), pending)) = self.pending.pop_first() {
+            self.take(time_ms, position, pending, fired);
+            self.shrink(fired);
+        }
+        self.advance(reached_ms, fired);
+    }
+
+    /// Changes what it may hold.
+    pub fn set_budget(&mut self, bytes: usize, fired: &mut Vec<Fired>) {
+        self.program.budget_bytes = bytes;
+        self.shrink(fired);
     }
 
     /// Takes a hit. `fired` gets something only if the budget forces hits to be taken early.
@@ -341,15 +390,6 @@ impl Group {
     }
 }
 
-/// Appends one part of a group's key. Its length stands in front, so that `a` and `bc` are not `ab` and `c`.
-pub fn push_part(key: &mut Vec<u8>, value: &[u8]) {
-    let mut push = |value: &[u8]| {
-        key.extend_from_slice(&(value.len() as u32).to_be_bytes());
-        key.extend_from_slice(value);
-    };
-    if value.len() > VALUE_BYTES_MAX { push(digest(&SHA256, value).as_ref()) } else { push(value) }
-}
-
 /// Which shard holds a group. Clones agree; a sender cannot foresee it.
 #[derive(Clone, Debug)]
 pub struct Ownership {
@@ -363,11 +403,15 @@ impl Ownership {
         Self { hasher: RandomState::default(), shards: shards.max(1) }
     }
 
-    /// The shard of a group.
-    pub fn owner(&self, key: &[u8]) -> usize {
-        ((u128::from(self.hasher.hash_one(key)) * self.shards as u128) >> 64) as usize
+    /// The shard of a group; `correlation` stands for what it is a group of.
+    pub fn owner(&self, correlation: u64, key: &[u8]) -> usize {
+        ((u128::from(self.hasher.hash_one((correlation, key))) * self.shards as u128) >> 64) as usize
     }
 }
+
+/// A shard whose newest event is older than this, while another one has newer ones, reads what is long past: an archive.
+/// It does not hold up what is about now.
+pub const LAG_MAX_MS: i64 = 300_000;
 
 /// One watermark from what all shards have seen.
 #[derive(Clone, Debug)]
@@ -399,11 +443,14 @@ impl Watermark {
         }
     }
 
-    /// The time up to which everything has arrived; it never goes back. While all shards are idle, `clock_ms` counts.
-    pub fn value(&mut self, clock_ms: i64) -> i64 {
-        let busy = self.shards.iter().filter(|(_, is_idle)| !is_idle);
-        let slowest = busy.map(|(newest, _)| newest.unwrap_or(i64::MIN)).min();
-        let reached = slowest.unwrap_or(clock_ms).saturating_sub(self.lateness_ms).saturating_sub(1);
+    /// The time up to which everything has arrived; it never goes back. While all shards are idle, `idle_ms` counts: the
+    /// newest event time and how long ago it came, so that what is long past is not late because of a pause.
+    pub fn value(&mut self, clock_ms: i64, idle_ms: i64) -> i64 {
+        let busy = || self.shards.iter().filter(|(_, is_idle)| !is_idle).map(|(newest, _)| *newest);
+        let is_of_now = |newest: &Option<i64>| newest.is_none_or(|newest| newest >= clock_ms.saturating_sub(LAG_MAX_MS));
+        let has_live = busy().any(|newest| newest.is_some() && is_of_now(&newest));
+        let slowest = busy().filter(|newest| !has_live || is_of_now(newest)).map(|newest| newest.unwrap_or(i64::MIN)).min();
+        let reached = slowest.unwrap_or(idle_ms).saturating_sub(self.lateness_ms).saturating_sub(1);
         self.value_ms = self.value_ms.max(reached);
         self.value_ms
     }

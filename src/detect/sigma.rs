@@ -190,8 +190,6 @@ pub struct Skipped {
 /// Why a document is not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SkipReason {
-    /// It correlates other rules: read and checked, but nothing evaluates it yet.
-    Correlation,
     /// It is a filter for other rules.
     Filter,
     /// Its status says that it cannot be used.
@@ -252,7 +250,6 @@ impl fmt::Display for Status {
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Correlation => "checked but not evaluated: correlation",
             Self::Filter => "not loaded: filter",
             Self::Unsupported => "not loaded: status unsupported",
         })
@@ -294,19 +291,16 @@ pub fn load(file: &Path, text: &str, placeholders: &Placeholders) -> Loaded {
     for document in documents.into_iter().filter(|document| !document.is_null()) {
         let own_text = &texts[..texts.partition_point(|(line, _)| *line <= document.line)];
         let hash = hash(own_text.last().map_or(text, |(_, text)| text));
-        let reason = skip_reason(&document);
-        if reason == Some(SkipReason::Correlation) {
-            let Some(correlation) = correlation::read(&mut reader, &document, hash.clone()) else { continue };
-            loaded.correlations.push(correlation);
-        }
-        if let Some(reason) = reason {
+        if let Some(reason) = skip_reason(&document) {
             let title = document.entry("title").and_then(Node::text).map(str::to_owned);
             loaded.skipped.push(Skipped { file: file.to_owned(), line: document.line, title, reason });
+        } else if document.entry("correlation").is_some() {
+            loaded.correlations.extend(correlation::read(&mut reader, &document, hash));
         } else if let Some(rule) = rule(&mut reader, document, hash) {
             loaded.rules.push(rule);
         }
     }
-    if loaded.rules.is_empty() && loaded.skipped.is_empty() && reader.error_count() == 0 {
+    if loaded.rules.is_empty() && loaded.correlations.is_empty() && loaded.skipped.is_empty() && reader.error_count() == 0 {
         reader.report(Diagnostic::error(file, 0, 0, "", "there is no rule in this file").warning());
     }
     loaded.diagnostics = reader.finish();
@@ -344,8 +338,6 @@ fn hex(bytes: &[u8]) -> String {
 fn skip_reason(document: &Node) -> Option<SkipReason> {
     if document.entry("status").and_then(Node::text) == Some("unsupported") {
         Some(SkipReason::Unsupported)
-    } else if document.entry("correlation").is_some() {
-        Some(SkipReason::Correlation)
     } else {
         document.entry("filter").is_some().then_some(SkipReason::Filter)
     }

@@ -171,6 +171,7 @@ impl CatchUp {
     async fn take_undecided(&self, place: Place, had: &[(usize, Members)]) -> Result<(), Failed> {
         let Some(chunk) = self.chunk(place).await? else { return Ok(()) };
         self.gate.wait_for_memory(chunk.cost_bytes()).await?;
+        self.gate.hits_sent().await;
         self.note_recovered(&chunk, chunk.frames().len() as u64);
         Ok(self.gate.with_shard(|shard| shard.process_rest(&chunk, had))?)
     }
@@ -243,7 +244,7 @@ fn told(taken: Result<(), Failed>) -> Result<(), Refused> {
 
 fn sender(plan: &Plan, name: &str) -> Arc<Sender> {
     // A source that is gone has stopped the start.
-    let index = plan.sources.iter().position(|source| *source.name == *name).unwrap_or_else(|| usize::from(u16::MAX));
+    let index = plan.source_index(name).unwrap_or_else(|| usize::from(u16::MAX));
     Arc::new(Sender { source: name.into(), source_index: index as u16 })
 }
 

@@ -46,6 +46,9 @@ const GATHERED_BYTES_MAX: usize = 32 * 1024;
 /// How long a small read waits for others.
 const GATHER_INTERVAL: Duration = Duration::from_millis(4);
 
+/// How often it is looked whether hits find room on their way to another shard.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
+
 /// How a chunk comes by its room in the budget.
 enum Room {
     /// Waits for it.
@@ -63,6 +66,12 @@ pub struct Gate {
     mesh: RefCell<MeshPort>,
     buffers: RefCell<Vec<Vec<u8>>>,
     handed_over: Cell,
+    /// Woken when correlations have made alerts.
+    pub fired: Notify,
+    /// Whose turn it is to give alerts to the journal.
+    alerts_turn: Mutex<()>,
+    /// How many wait for room.
+    waiting: StdCell<usize>,
     /// Woken when a batch may have been opened, so that the timer looks at it.
     pub opened: Notify,
     stop_now: Stop,
@@ -95,6 +104,22 @@ impl Drop for AtWork {
     }
 }
 
+/// Somebody who waits for room.
+struct Waits<'a>(&'a StdCell<usize>);
+
+impl<'a> Waits<'a> {
+    fn new(count: &'a StdCell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 impl Gate {
     /// A gate; `stop_now` ends even those who wait for room.
     pub fn new(budget: Arc<Budget>, journal: Rc<dyn Journal>, shard: Shard, mesh: MeshPort, stop_now: Stop) -> Rc<Self> {
@@ -107,6 +132,9 @@ impl Gate {
             mesh: RefCell::new(mesh),
             buffers: RefCell::default(),
             handed_over,
+            fired: Notify::new(),
+            alerts_turn: Mutex::default(),
+            waiting: StdCell::new(0),
             opened: Notify::new(),
             stop_now,
             at_work: StdCell::new(0),
@@ -160,12 +188,64 @@ impl Gate {
                 () = self.stop_now.wait() => return,
             }
             loop {
+                self.hits_sent().await;
                 let handed = self.mesh.borrow_mut().take();
                 let Some(handed) = handed else { break };
                 self.take(handed);
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Waits until the hits of earlier chunks are on their way to the shards that correlate them.
+    pub async fn hits_sent(&self) {
+        while !self.with_shard(|shard| shard.exchange().is_flushed()) {
+            tokio::select! {
+                () = tokio::time::sleep(FLUSH_INTERVAL) => self.with_shard(|shard| shard.exchange().flush()),
+                () = self.stop_now.wait() => return,
+            }
+        }
+    }
+
+    /// Whether somebody waits for room: what comes next may be older than it seems.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
+    /// Gives the alerts of correlations to the journal, and works on them.
+    ///
+    /// # Errors
+    /// Hydrant stops before there is room.
+    pub async fn admit_alerts(&self) -> Result<(), Refused> {
+        let _turn = self.alerts_turn.lock().await;
+        let (alerts, sender) = self.with_shard(|shard| (shard.exchange().take_alerts(), shard.alerts_sender()));
+        for spans in alerts.spans.chunk_by(|a, b| a.start as usize / CHUNK_TARGET_BYTES == b.start as usize / CHUNK_TARGET_BYTES) {
+            let (Some(first), Some(last)) = (spans.first(), spans.last()) else { continue };
+            let start = first.start as usize;
+            let bytes = alerts.bytes.get(start..last.end as usize).unwrap_or_default().to_vec();
+            let frames = spans.iter().map(|span| Span::new(span.start as usize - start, span.end as usize - start)).collect();
+            self.admit(vec![Chunk::new(bytes, frames, sender.clone(), clock::now_ms())], Room::Waited).await?;
+        }
+        Ok(())
+    }
+
+    /// Works on all that other shards have handed over, and sends its hits. For a stop, when nothing more can come.
+    pub async fn finish_mesh(&self) {
+        self.keeps_all.set(true);
+        loop {
+            self.hits_sent().await;
+            let handed = self.mesh.borrow_mut().take();
+            let Some(handed) = handed else { return };
+            self.take(handed);
+        }
+    }
+
+    /// Takes everything that waits at one level of correlations, at a stop.
+    pub async fn finish_level(&self, level: usize) {
+        self.with_shard(|shard| shard.exchange().finish_level(level));
+        // Refused only when Hydrant is made to end at once.
+        let _ = self.admit_alerts().await;
+        self.hits_sent().await;
     }
 
     /// Gives all chunks to the journal, then works on them while it makes them durable: all of them are taken, or
@@ -186,13 +266,15 @@ impl Gate {
         let in_work: Vec<Option<InWork>> = chunks.iter().map(|chunk| self.page.received(chunk)).collect();
         for ((chunk, reservation), in_work) in chunks.into_iter().zip(reservations).zip(in_work) {
             let handed = Handed { chunk, reservation };
-            let offered = if self.keeps_all.get() { Err(handed) } else { self.mesh.borrow_mut().offer(handed) };
+            let before = |to| self.with_shard(|shard| shard.exchange().note_active_of(to));
+            let offered = if self.keeps_all.get() { Err(handed) } else { self.mesh.borrow_mut().offer(handed, before) };
             match offered {
                 Ok(()) => {
                     self.handed_over.add(1);
                     in_work.into_iter().for_each(InWork::handed_over);
                 }
                 Err(handed) => {
+                    self.hits_sent().await;
                     self.mesh.borrow().note_own();
                     self.process(handed);
                     drop(in_work);
@@ -219,6 +301,10 @@ impl Gate {
     }
 
     async fn wait_until(&self, has_room: impl Fn() -> bool) -> Result<(), Refused> {
+        if has_room() {
+            return Ok(());
+        }
+        let _waits = Waits::new(&self.waiting);
         while !has_room() {
             let (freed, written) = (self.budget.freed(), self.journal.freed());
             if has_room() {

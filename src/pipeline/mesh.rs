@@ -75,11 +75,12 @@ impl Port {
         self.index
     }
 
-    /// Gives a chunk to an idle shard; gives it back if there is none or it is small.
+    /// Gives a chunk to an idle shard; gives it back if there is none or it is small. `before` is told of the shard just
+    /// before it gets the chunk.
     ///
     /// # Errors
     /// The chunk, for the caller to work on.
-    pub fn offer(&mut self, mut handed: Handed) -> Result<(), Handed> {
+    pub fn offer(&mut self, mut handed: Handed, before: impl Fn(usize)) -> Result<(), Handed> {
         if self.faces.len() == 1 || handed.chunk.bytes().len() < HANDED_BYTES_MIN {
             return Err(handed);
         }
@@ -89,6 +90,7 @@ impl Port {
             let to = (self.index + offset) % count;
             let is_busy = now_us.saturating_sub(self.faces[to].own_us.load(Ordering::Relaxed)) < BUSY_US;
             let Some(producer) = self.outgoing[to].as_mut().filter(|producer| !is_busy && !producer.is_abandoned()) else { continue };
+            before(to);
             match producer.push(handed) {
                 Ok(()) => {
                     self.faces[to].wake.notify_one();
@@ -137,14 +139,14 @@ mod tests {
     fn chunks_go_to_an_idle_shard_until_its_ring_is_full() {
         let mut ports = mesh(2);
         for _ in 0..RING_CHUNKS {
-            assert!(ports[0].offer(handed(HANDED_BYTES_MIN)).is_ok());
+            assert!(ports[0].offer(handed(HANDED_BYTES_MIN), |_| {}).is_ok());
         }
-        assert!(ports[0].offer(handed(HANDED_BYTES_MIN)).is_err(), "the ring is full");
+        assert!(ports[0].offer(handed(HANDED_BYTES_MIN), |_| {}).is_err(), "the ring is full");
         assert!(ports[1].take().is_some());
-        assert!(ports[0].offer(handed(HANDED_BYTES_MIN)).is_ok());
-        assert!(ports[1].offer(handed(10)).is_err(), "too small");
+        assert!(ports[0].offer(handed(HANDED_BYTES_MIN), |_| {}).is_ok());
+        assert!(ports[1].offer(handed(10), |_| {}).is_err(), "too small");
         ports[0].note_own();
-        assert!(ports[1].offer(handed(HANDED_BYTES_MIN)).is_err(), "the other shard is busy");
+        assert!(ports[1].offer(handed(HANDED_BYTES_MIN), |_| {}).is_err(), "the other shard is busy");
     }
 
     #[test]
@@ -166,7 +168,7 @@ mod tests {
         });
         for _ in 0..10_000 {
             let mut next = handed(HANDED_BYTES_MIN);
-            while let Err(back) = producer.offer(next) {
+            while let Err(back) = producer.offer(next, |_| {}) {
                 next = back;
                 std::thread::yield_now();
             }

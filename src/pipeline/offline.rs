@@ -3,14 +3,19 @@
 //! The same decoders, schema maps and detectors as in a run. Not here: transforms and enrichments, which belong
 //! to a configuration; a rule that reads a field which they add does not match here.
 
-use std::path::{Path, PathBuf};
+mod correlation;
+
+use std::path::Path;
 
 use crate::decode::{Compiled, DECODERS, DecoderKind, Instance, explain};
-use crate::detect::sigma::SigmaRule;
-use crate::detect::{self, Detector};
+use correlation::Correlation;
+
+use crate::detect::correlate::{Feeds, Fired, Wanted};
+use crate::detect::sigma::correlation::{Linked, Source};
+use crate::detect::{self, Detector, Rules};
 use crate::encode::template::Template;
 use crate::error::{Diagnostic, Diagnostics, nearest};
-use crate::event::{Chunk, Event, Events, Fields, Flaw, SlotId, Value};
+use crate::event::{Chunk, Event, Events, Fields, Flaw, Position, SlotId, Value};
 use crate::limits::SLOTS_MAX;
 use crate::pipeline::plan::Words;
 
@@ -22,6 +27,9 @@ pub struct Offline {
     width: usize,
     events: Events,
     hits: Vec<detect::Hit>,
+    correlation: Correlation,
+    /// Events so far.
+    seen: u64,
 }
 
 struct Line {
@@ -30,6 +38,7 @@ struct Line {
     names: Vec<(String, SlotId)>,
     template: Template,
     detector: Detector,
+    feeds: Feeds,
     scratch: detect::Scratch,
 }
 
@@ -59,11 +68,11 @@ pub fn decoders(name: &str) -> Result<Vec<&'static dyn DecoderKind>, String> {
 }
 
 impl Offline {
-    /// Compiles the rules for a decoder, or for all of them (`auto`); every canonical field is decoded.
+    /// Compiles rules and correlations for a decoder, or for all of them (`auto`); every canonical field is decoded.
     ///
     /// # Errors
     /// No such decoder; mistakes of a schema map; more fields than a row can have.
-    pub fn new(decoder: &str, rules: &[SigmaRule]) -> Result<Self, Diagnostics> {
+    pub fn new(decoder: &str, rules: &Rules) -> Result<Self, Diagnostics> {
         let mut diagnostics = Diagnostics::new();
         let kinds = decoders(decoder).map_err(|message| Diagnostic::error(Path::new("--decoder"), 0, 0, "", message))?;
         let mut fields = Fields::default();
@@ -71,30 +80,46 @@ impl Offline {
         for kind in kinds {
             let Some(words) = Words::new(kind, &mut diagnostics) else { continue };
             // Which fields a rule lacks where is for `rules lint` to tell: it looks at all decoders together.
-            let (detector, _) = Detector::new(rules, &words, &mut fields);
+            let (detector, _) = Detector::new(&rules.rules, &words, &mut fields);
+            let wanted = Wanted { linked: &rules.correlations, correlations: &rules.compiled };
+            let (feeds, _) = Feeds::new(wanted, &detector, &words, &mut fields, &mut |_, _, _| {});
             let names: Vec<_> =
                 words.canonical().into_iter().map(|name| (fields.slot(&name), name)).map(|(slot, name)| (name, slot)).collect();
-            prepared.push((kind, words, detector, names));
+            prepared.push((kind, words, (detector, feeds), names));
         }
         let mut lines = Vec::new();
-        for (kind, words, detector, names) in prepared {
+        for (kind, words, (detector, feeds), names) in prepared {
             let Some(compiled) = diagnostics.absorb(Compiled::new(kind, &words.schema, &mut fields, 0)) else { continue };
             let template = Template::new(names.iter().map(|(name, slot)| (name.as_str(), *slot)));
             let scratch = detector.scratch();
-            lines.push(Line { kind, instance: compiled.instance(), names, template, detector, scratch });
+            lines.push(Line { kind, instance: compiled.instance(), names, template, detector, feeds, scratch });
         }
         if fields.width() > SLOTS_MAX {
             let message = format!("the rules want {} fields; at most {SLOTS_MAX} are supported", fields.width());
             diagnostics.push(Diagnostic::error(Path::new("rules"), 0, 0, "", message));
         }
         let is_auto = decoder == "auto";
-        diagnostics.into_result(Self { lines, is_auto, width: fields.width(), events: Events::default(), hits: Vec::new() })
+        let (correlation, width) = (Correlation::new(rules), fields.width());
+        diagnostics.into_result(Self { lines, is_auto, width, events: Events::default(), hits: Vec::new(), correlation, seen: 0 })
     }
 
     /// Decoders that a rule runs on.
     pub fn carriers(&self, rule: usize) -> Vec<&'static str> {
         let runs = |line: &&Line| line.detector.rules().contains(&(rule as u32));
         self.lines.iter().filter(runs).map(|line| line.kind.name()).collect()
+    }
+
+    /// Decoders whose events a correlation counts.
+    pub fn feeders(&self, correlation: usize) -> Vec<&'static str> {
+        let feeds = |line: &&Line| line.feeds.correlations().any(|fed| fed as usize == correlation);
+        self.lines.iter().filter(feeds).map(|line| line.kind.name()).collect()
+    }
+
+    /// Nothing more comes: what correlations have found, each with the index of its correlation. In positions stands the
+    /// number of an event behind the colon. The next event begins anew.
+    pub fn finish(&mut self) -> Vec<(u32, Fired)> {
+        self.seen = 0;
+        self.correlation.finish()
     }
 
     /// Decodes every frame of a chunk and calls `each` with what was found, in order.
@@ -116,7 +141,13 @@ impl Offline {
             let mut rules: Vec<u32> = self.hits.iter().filter(|hit| hit.row as usize == frame).map(|hit| hit.rule).collect();
             rules.sort_unstable();
             let line = line.and_then(|index| self.lines.get(index));
-            each(Examined { line, why, event: self.events.event(chunk, frame), rules })?;
+            let event = self.events.event(chunk, frame);
+            self.seen += 1;
+            let position = Position { epoch: 1, sequence: self.seen };
+            for feed in line.into_iter().flat_map(|line| rules.iter().flat_map(|rule| line.feeds.of(*rule))) {
+                self.correlation.add(feed, event, position);
+            }
+            each(Examined { line, why, event, rules })?;
         }
         Ok(())
     }
@@ -157,28 +188,55 @@ impl Examined<'_> {
     }
 }
 
-/// What is wrong with rules beyond their form: those that no decoder can ever feed, with the reason.
-pub fn lint(rules: &[SigmaRule]) -> Diagnostics {
+/// What is wrong with rules beyond their form: rules and correlations that no decoder can ever feed, with the reason.
+pub fn lint(rules: &Rules) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     let mut complaints = Vec::new();
-    let mut runs = vec![false; rules.len()];
-    let mut vocabularies = Vec::new();
+    let mut runs = vec![false; rules.rules.len()];
+    let mut feeds = vec![false; rules.correlations.len()];
     for kind in DECODERS {
         let Some(words) = Words::new(*kind, &mut diagnostics) else { continue };
-        let (detector, mut warnings) = Detector::new(rules, &words, &mut Fields::default());
+        let (detector, mut warnings) = Detector::new(&rules.rules, &words, &mut Fields::default());
         detector.rules().iter().for_each(|rule| runs[*rule as usize] = true);
         complaints.append(&mut warnings.0);
-        vocabularies.push(words);
+        let wanted = Wanted { linked: &rules.correlations, correlations: &rules.compiled };
+        let (found, mut warnings) = Feeds::new(wanted, &detector, &words, &mut Fields::default(), &mut |_, _, _| {});
+        found.correlations().for_each(|fed| feeds[fed as usize] = true);
+        complaints.append(&mut warnings.0);
     }
-    for rule in rules.iter().zip(&runs).filter(|(_, runs)| !**runs).map(|(rule, _)| rule) {
-        let is_about = |complaint: &&Diagnostic| complaint.file == rule.file && complaint.line == rule.line;
-        let mut own: Vec<Diagnostic> = complaints.iter().filter(is_about).cloned().collect();
+    let own = |file: &Path, line: usize| {
+        let mut own: Vec<Diagnostic> =
+            complaints.iter().filter(|complaint| complaint.file == file && complaint.line == line).cloned().collect();
         own.dedup();
+        own
+    };
+    for rule in rules.rules.iter().zip(&runs).filter(|(_, runs)| !**runs).map(|(rule, _)| rule) {
+        let mut own = own(&rule.file, rule.line);
         if own.is_empty() {
             let message = format!("rule `{}`: no decoder carries this log source, so it never runs", rule.title);
-            own.push(Diagnostic::error(&PathBuf::from(&rule.file), rule.line, 0, "logsource", message).warning());
+            own.push(Diagnostic::error(&rule.file, rule.line, 0, "logsource", message).warning());
         }
         diagnostics.0.append(&mut own);
     }
+    for (index, linked) in rules.correlations.iter().enumerate() {
+        let is_fed = feeds[index] || linked.bases.iter().any(|base| is_fed_below(base.source, &rules.correlations, &feeds));
+        if !is_fed {
+            let correlation = &linked.correlation;
+            let mut own = own(&correlation.file, correlation.line);
+            if own.is_empty() {
+                let message = format!("correlation `{}`: none of its rules ever runs", correlation.title);
+                own.push(Diagnostic::error(&correlation.file, correlation.line, 0, "correlation.rules", message).warning());
+            }
+            diagnostics.0.append(&mut own);
+        }
+    }
     diagnostics
+}
+
+/// Whether a correlation that another one looks at is fed. They refer to smaller indices only, so this ends.
+fn is_fed_below(source: Source, linked: &[Linked], feeds: &[bool]) -> bool {
+    let Source::Correlation(below) = source else { return false };
+    let is_fed = feeds.get(below as usize).is_some_and(|fed| *fed);
+    let bases = linked.get(below as usize).into_iter().flat_map(|below| &below.bases);
+    is_fed || bases.into_iter().any(|base| is_fed_below(base.source, linked, feeds))
 }

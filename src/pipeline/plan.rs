@@ -4,6 +4,7 @@
 //! run exactly what `run` runs. All mistakes are named at once. A plan is immutable and shared by all shards.
 
 pub(super) mod additions;
+mod correlation;
 mod dead_letters;
 mod journal;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use additions::EnricherPlan;
+pub use correlation::{CorrelationPlan, SOURCE as CORRELATION_SOURCE};
 pub use journal::{DiskPlan, JournalPlan, WhenFull};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -21,6 +23,8 @@ use crate::budget;
 use crate::config::{ByteSize, Content, Interval, Section};
 use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Options, Schema};
 use crate::deliver::dead_letter::Limits;
+use crate::detect::correlate::{Correlations, Feeds, Form, Wanted};
+use crate::detect::sigma::correlation::Linked;
 use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
@@ -37,6 +41,7 @@ use crate::unwrap::{Layer, Layers};
 use crate::vrl::Condition;
 
 use additions::Additions;
+use correlation::{Collected, CorrelationConfig};
 use dead_letters::DeadLettersConfig;
 use journal::JournalConfig;
 
@@ -52,6 +57,8 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// The rules.
     pub rules: Rules,
+    /// The correlations.
+    pub correlation: CorrelationPlan,
     /// What works, but probably not as meant.
     pub warnings: Diagnostics,
     /// Tells configurations apart, in the journal's records.
@@ -140,6 +147,8 @@ pub struct DecoderLine {
     pub compiled: Compiled,
     /// Its rules.
     pub detector: Detector,
+    /// The correlations that they feed.
+    pub feeds: Feeds,
     /// What encoders need to know.
     pub context: Context,
 }
@@ -240,6 +249,8 @@ pub(super) struct Top {
     /// Rule files and folders; `builtin` is the pack that comes with the program.
     #[serde(default)]
     rules: Vec<PathBuf>,
+    /// What correlations may hold, and how long they wait.
+    correlation: Option<CorrelationConfig>,
     /// How long a stop waits for destinations.
     #[serde(default = "default_drain_timeout")]
     drain_timeout: Interval,
@@ -292,9 +303,12 @@ pub(super) struct SourceCommon {
     /// When the sender is told that an event has arrived.
     #[serde(default)]
     acknowledge: Acknowledge,
+    /// How much later than their time its events may come and still count for correlations.
+    lateness: Option<Interval>,
 }
 
-const SOURCE_KEYS: &[&str] = &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "vpc_flow_format", "acknowledge"];
+const SOURCE_KEYS: &[&str] =
+    &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "vpc_flow_format", "acknowledge", "lateness"];
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -323,7 +337,7 @@ impl Plan {
     pub fn read(file: &Path, text: &str) -> Result<Self, Diagnostics> {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
-        let top = diagnostics.absorb(root.read::<Top>());
+        let mut top = diagnostics.absorb(root.read::<Top>());
         let mut sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or_else(|| Path::new("."));
@@ -332,11 +346,15 @@ impl Plan {
         let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
+        let config = top.as_mut().and_then(|top| top.correlation.take());
         let mut compiler = Compiler {
             sinks: &sinks,
             routes: &routes,
             rules: &rules.rules,
-            rule_info: rule_info(&rules.rules),
+            linked: &rules.correlations,
+            correlations: &rules.compiled,
+            collected: Collected::new(config, &rules.correlations, &root, &mut diagnostics),
+            rule_info: rule_info(&rules),
             root: &root,
             transforms: &transforms,
             enrichers: &enrichers,
@@ -345,6 +363,7 @@ impl Plan {
             diagnostics,
         };
         let sources = read_sources(&root, &mut compiler);
+        let correlation = correlation::plan(&mut compiler, &rules, sources.len());
         let Compiler { unknown_keys, canonical, mut diagnostics, .. } = compiler;
         additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
@@ -355,10 +374,11 @@ impl Plan {
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
-        let Some(settings) = settings else { return Err(diagnostics) };
+        let (Some(settings), Some(mut correlation)) = (settings, correlation) else { return Err(diagnostics) };
+        correlation.set_budget(settings.memory_bytes, settings.shards);
         let ids: Vec<u8> = rules.rules.iter().flat_map(|rule| rule.id.bytes().chain([0])).collect();
         let hash = u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c(&ids));
-        Ok(Self { settings, sources, enrichers, sinks, rules, warnings: diagnostics, hash, written: root })
+        Ok(Self { settings, sources, enrichers, sinks, rules, correlation, warnings: diagnostics, hash, written: root })
     }
 }
 
@@ -504,6 +524,9 @@ struct Compiler<'a> {
     sinks: &'a [SinkPlan],
     routes: &'a [Route],
     rules: &'a [SigmaRule],
+    linked: &'a [Linked],
+    correlations: &'a Correlations,
+    collected: Collected,
     rule_info: Arc<[Box<str>]>,
     root: &'a Section,
     transforms: &'a [Transform],
@@ -515,15 +538,16 @@ struct Compiler<'a> {
     diagnostics: Diagnostics,
 }
 
-/// One JSON object per rule, for alerts. The author stays with the rule: its licence may ask for that.
-fn rule_info(rules: &[SigmaRule]) -> Arc<[Box<str>]> {
+/// One JSON object per rule, for alerts, then one per correlation. The author stays with the rule: its licence may ask
+/// for that.
+fn rule_info(rules: &Rules) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = serde_json::json!({
             "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author, "hash": rule.hash,
         });
         object.to_string().into_boxed_str()
     };
-    rules.iter().map(info).collect()
+    rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).collect()
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
@@ -535,6 +559,9 @@ fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> 
     };
     let mut sources = Vec::new();
     for (name, section) in section.children() {
+        if name.starts_with('%') {
+            compiler.diagnostics.push(section.error("the name of a source does not begin with `%`"));
+        }
         let Some(kind) = compiler.diagnostics.absorb(section.component(SOURCES, |kind| kind.name())) else { continue };
         let mut component_keys = vec!["type"];
         component_keys.extend_from_slice(SOURCE_KEYS);
@@ -587,6 +614,7 @@ fn source_plan(
         let names: Vec<&str> = DECODERS.iter().map(|kind| kind.name()).chain(["auto"]).collect();
         compiler.diagnostics.push(unknown_name(&place("decoder"), "decoder", decoder, &names));
     }
+    compiler.collected.begin_source(common.lateness, source.delay(), &place("lateness"), &mut compiler.diagnostics);
     let options = Options { vpc_flow_format: common.vpc_flow_format.clone() };
     if let Some(mistake) = mistake(&options, &kinds) {
         compiler.diagnostics.push(place("vpc_flow_format").error(mistake));
@@ -665,10 +693,10 @@ impl<'a> Compiler<'a> {
         }
         let enrichers = additions.wanted(&mut fields);
         let mut decoders = Vec::new();
-        for ((kind, words), detector) in kinds.iter().zip(&words).zip(detectors) {
+        for ((kind, words), (detector, feeds)) in kinds.iter().zip(&words).zip(detectors) {
             let compiled = self.diagnostics.absorb(Compiled::new(*kind, &words.schema, &mut fields, dialect.offset_ms))?;
             let compiled = compiled.with_options(dialect.options.clone());
-            decoders.push((compiled, detector, words.canonical()));
+            decoders.push((compiled, (detector, feeds), words.canonical()));
         }
         if fields.width() > SLOTS_MAX {
             self.diagnostics
@@ -677,11 +705,12 @@ impl<'a> Compiler<'a> {
         self.canonical.extend(names);
         transforms.finish(&fields);
         let own = OwnSlots::find(&fields);
-        let decoders = decoders.into_iter().map(|(compiled, detector, canonical)| {
+        let decoders = decoders.into_iter().map(|(compiled, (detector, feeds), canonical)| {
             let decoder = compiled.kind().name();
             let (rules, added) = (self.rule_info.clone(), added.clone());
-            let context = Context { fields: fields.clone(), canonical, added, rules, source: source.to_owned(), decoder };
-            DecoderLine { compiled, detector, context }
+            let source = source.to_owned();
+            let context = Context { fields: fields.clone(), canonical, added, rules, source, decoder, is_correlation: false };
+            DecoderLine { compiled, detector, feeds, context }
         });
         Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, fields, transforms, enrichers, router, own })
     }
@@ -704,14 +733,16 @@ impl<'a> Compiler<'a> {
         (additions, names)
     }
 
-    fn detectors(&mut self, words: &[Words], fields: &mut Fields) -> Vec<Detector> {
+    fn detectors(&mut self, words: &[Words], fields: &mut Fields) -> Vec<(Detector, Feeds)> {
+        let wanted = Wanted { linked: self.linked, correlations: self.correlations };
         let detector = |words: &Words| {
             let (detector, mut warnings) = Detector::new(self.rules, words, fields);
             self.diagnostics.0.append(&mut warnings.0);
-            detector
+            let feeds = self.collected.feeds(wanted, &detector, words, fields, &mut self.diagnostics);
+            (detector, feeds)
         };
-        let detectors: Vec<Detector> = words.iter().map(detector).collect();
-        if detectors.iter().any(|detector| !detector.is_empty()) {
+        let detectors: Vec<(Detector, Feeds)> = words.iter().map(detector).collect();
+        if detectors.iter().any(|(detector, _)| !detector.is_empty()) {
             fields.slot("%hydrant.rule_ids");
         }
         detectors
@@ -800,6 +831,18 @@ fn collide(a: &Address, b: &Address) -> bool {
 }
 
 impl Plan {
+    /// The line of the source with this index; behind the sources stands that of correlations' alerts.
+    pub fn line(&self, index: usize) -> Option<&Line> {
+        let alerts = (index == self.sources.len()).then_some(&self.correlation.line);
+        self.sources.get(index).map(|source| &source.line).or(alerts)
+    }
+
+    /// The index of a source by its name in the journal.
+    pub fn source_index(&self, name: &str) -> Option<usize> {
+        let alerts = (name == CORRELATION_SOURCE).then_some(self.sources.len());
+        self.sources.iter().position(|source| *source.name == *name).or(alerts)
+    }
+
     /// The highest level of some rules.
     pub fn level(&self, rules: impl Iterator<Item = u32>) -> Option<Level> {
         rules.filter_map(|rule| self.rules.rules.get(rule as usize)).map(|rule| rule.level).max()

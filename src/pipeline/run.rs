@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use crate::budget::Budget;
 use crate::clock;
 use crate::cursor::Journal;
+use crate::detect::correlate::LEVELS_MAX;
 use crate::enrich::{POLL_INTERVAL, Refresh};
 use crate::error::{Error, ErrorKind};
 use crate::journal::{self, ChunkReader, Closer, Disk, Memory, Opened, Work};
@@ -24,10 +25,11 @@ use crate::ledger::{Ledger, PUBLISH_INTERVAL, Page, Writer};
 use crate::metrics::{self, Registry};
 use crate::net::listen::{self, Address};
 use crate::pipeline::catch_up::CatchUp;
+use crate::pipeline::correlation::{self, Exchange, work};
 use crate::pipeline::health::Health;
 use crate::pipeline::intake::{Gate, SourcePort};
 use crate::pipeline::mesh::{self, Port};
-use crate::pipeline::plan::{JournalPlan, Plan, WhenFull};
+use crate::pipeline::plan::{CORRELATION_SOURCE, JournalPlan, Plan, WhenFull};
 use crate::pipeline::room::Room;
 use crate::pipeline::shard::{Common, Shard};
 use crate::task::{self, Stop, Stopper};
@@ -82,7 +84,7 @@ fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
         folder: settings.data_dir.join("journal"),
         shards: settings.shards,
         destinations: plan.sinks.iter().map(|sink| sink.name.to_string()).collect(),
-        sources: plan.sources.iter().map(|source| source.name.to_string()).collect(),
+        sources: plan.sources.iter().map(|source| source.name.to_string()).chain([CORRELATION_SOURCE.to_owned()]).collect(),
         forget: disk.forget.clone(),
         drop_oldest: drop_oldest(plan),
         commit_interval: disk.commit_interval,
@@ -124,12 +126,11 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let Journals { shards: journals, closer } = open_journals(&common.plan.borrow(), &common.registry)?;
     let seed = batch_seed();
     let mut threads = Vec::new();
-    // A stop that nobody sets: it comes when all shards have dropped their side.
-    let (quiet, all_quiet) = task::pair();
-    let quiet = Arc::new(quiet);
-    for (index, (port, journal)) in mesh::mesh(shards).into_iter().zip(journals).enumerate() {
+    let rounds = Rounds::new();
+    let ports = mesh::mesh(shards).into_iter().zip(correlation::exchange(shards));
+    for (index, (port, journal)) in ports.zip(journals).enumerate() {
         let common = common.clone();
-        let ends = Ends { stop: stop.clone(), quiet: quiet.clone(), all_quiet: all_quiet.clone() };
+        let ends = Ends { stop: stop.clone(), rounds: rounds.clone() };
         let run = move || {
             let _guard = common.health.shard();
             let runtime = Builder::new_current_thread().enable_all().build();
@@ -187,6 +188,13 @@ impl Running {
 
     /// Gives the shards a plan made by [`Plan::reload`]; each takes it up at its next chunk.
     pub fn replace(&self, plan: Plan) {
+        let old = self.common.plan.borrow().clone();
+        for title in plan.correlation.begins_empty(&old.correlation) {
+            tracing::info!(correlation = title, "new or changed: it begins without any state");
+        }
+        for title in plan.correlation.forgets(&old.correlation) {
+            tracing::info!(correlation = title, "gone or changed: its state is forgotten");
+        }
         self.plans.send_replace(Arc::new(plan));
     }
 
@@ -204,14 +212,40 @@ const HAND_OVER_TIME: Duration = Duration::from_secs(1);
 struct Ends {
     /// Sources end.
     stop: Stop,
-    /// Dropped when this shard hands over nothing any more.
-    quiet: Arc<Stopper>,
-    /// No shard does.
-    all_quiet: Stop,
+    rounds: Rounds,
+}
+
+/// Rounds of the end, which all shards begin together. In the first nothing is handed over any more, in the second all
+/// hits of rules are sent, in each further one those that a level of correlations has fired.
+#[derive(Clone)]
+struct Rounds(std::collections::VecDeque<(Arc<Stopper>, Stop)>);
+
+impl Rounds {
+    fn new() -> Self {
+        // Stops that nobody sets: each comes when all shards have dropped their side, also by a panic.
+        let round = || {
+            let (stopper, stop) = task::pair();
+            (Arc::new(stopper), stop)
+        };
+        Self((0..2 + LEVELS_MAX).map(|_| round()).collect())
+    }
+
+    /// Waits until all shards are done with this round.
+    async fn pass(&mut self) {
+        let Some((own, all)) = self.0.pop_front() else { return };
+        drop(own);
+        all.wait().await;
+    }
 }
 
 /// Runs one shard to its end. The first one runs the sources that are not sharded.
-async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port: Port, ends: Ends, seed: u128) -> Result<usize, Error> {
+async fn shard(
+    common: Common,
+    (journal, work): (ShardJournal, Vec<Work>),
+    (port, exchange): (Port, Exchange),
+    ends: Ends,
+    seed: u128,
+) -> Result<usize, Error> {
     let index = port.index();
     let is_first = index == 0;
     let (stopper, stop_now) = task::pair();
@@ -222,7 +256,7 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
             (disk.clone(), Some((disk, reader)))
         }
     };
-    let stages = Shard::new(&common, journal.clone(), seed)?;
+    let stages = Shard::new(&common, journal.clone(), seed, exchange)?;
     let gate = Gate::new(common.budget.clone(), journal, stages, port, stop_now);
     let room = log.as_ref().and_then(|(disk, _)| Room::new(disk.clone(), gate.page(), &common));
     let making_room = room.clone().map(|room| tokio::task::spawn_local(room.run()));
@@ -230,6 +264,10 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
     let catching_up = catch_up.clone().map(|catch_up| tokio::task::spawn_local(catch_up.run(work)));
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
     let timer = tokio::task::spawn_local(seal_in_time(gate.clone()));
+    let correlation = [
+        tokio::task::spawn_local(work::correlate(gate.clone(), common.plan.clone())),
+        tokio::task::spawn_local(work::admit_alerts(gate.clone())),
+    ];
     let counts = tokio::task::spawn_local(publish(common.ledger.clone(), index, gate.page().clone()));
     // A reload may bring enrichments where there were none.
     let files = is_first.then(|| tokio::task::spawn_local(refresh_files(common.clone())));
@@ -268,6 +306,7 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
     stopper.stop();
     timer.abort();
     mesh.abort();
+    correlation.iter().for_each(JoinHandle::abort);
     files.iter().for_each(JoinHandle::abort);
     failed.map_or(Ok(undelivered), Err)
 }
@@ -291,7 +330,7 @@ async fn publish(ledger: Arc<Ledger>, shard: usize, page: Rc<Page>) {
 
 /// Returns what is undelivered: batches, and whatever has not even become one.
 async fn drain(gate: &Gate, ends: Ends, timeout: Duration, catch_up: Option<(Rc<CatchUp>, JoinHandle<()>)>) -> Result<usize, Error> {
-    let Ends { stop, quiet, all_quiet } = ends;
+    let Ends { stop, mut rounds } = ends;
     let mut is_over = false;
     let has_log = catch_up.is_some();
     let mut limit = std::pin::pin!(async {
@@ -301,8 +340,7 @@ async fn drain(gate: &Gate, ends: Ends, timeout: Duration, catch_up: Option<(Rc<
     });
     let nothing_comes = async {
         gate.idle().await;
-        drop(quiet);
-        all_quiet.wait().await;
+        rounds.pass().await;
     };
     tokio::select! {
         () = nothing_comes => {}
@@ -315,6 +353,19 @@ async fn drain(gate: &Gate, ends: Ends, timeout: Duration, catch_up: Option<(Rc<
             () = stop.wait() => {}
         }
         task.abort();
+    }
+    let correlated = async {
+        gate.finish_mesh().await;
+        rounds.pass().await;
+        for level in 0..LEVELS_MAX {
+            gate.finish_level(level).await;
+            rounds.pass().await;
+        }
+    };
+    tokio::select! {
+        () = correlated, if !is_over => {}
+        () = &mut limit, if !is_over => is_over = true,
+        () = std::future::ready(()), if is_over => {}
     }
     let destinations = gate.finish()?;
     let drained = async {

@@ -3,6 +3,7 @@
 //! Everything here belongs to one shard and is used from its thread only: no locks, no atomics but counters
 //! bumped once per chunk. [`Shard::process`] does not wait; what becomes full is handed to `deliver`.
 
+mod correlate;
 #[cfg(test)]
 mod tests;
 
@@ -27,8 +28,9 @@ use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members, OriginField, Sl
 use crate::ledger::{DestinationCounts, Ledger, Page, Waiting};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
+use crate::pipeline::correlation::Exchange;
 use crate::pipeline::health::Health;
-use crate::pipeline::plan::{Line, Plan, WhenFull};
+use crate::pipeline::plan::{CORRELATION_SOURCE, Line, Plan, SourcePlan, WhenFull};
 use crate::pipeline::tap::{Routed, Taps};
 use crate::route;
 use crate::sink::{Encoder, Selection};
@@ -70,6 +72,7 @@ pub struct Shard {
     /// By rule: what stands for it in the journal.
     rule_keys: Vec<u64>,
     alerts: Cell,
+    exchange: Exchange,
     registry: Registry,
     /// For chunks of an earlier run.
     again: Option<Lines>,
@@ -222,11 +225,12 @@ impl Shard {
     ///
     /// # Errors
     /// Sinks whose certificates or files cannot be read.
-    pub fn new(common: &Common, journal: Rc<dyn Journal>, seed: u128) -> Result<Self, Error> {
+    pub fn new(common: &Common, journal: Rc<dyn Journal>, seed: u128, mut exchange: Exchange) -> Result<Self, Error> {
         let mut plans = common.plan.clone();
         let plan = plans.borrow_and_update().clone();
         let registry = &common.registry;
         let page = common.ledger.page();
+        exchange.take_up(&plan, registry);
         let mut sinks = Vec::new();
         for (index, sink) in plan.sinks.iter().enumerate() {
             let batching = sink.sink.batching();
@@ -270,6 +274,7 @@ impl Shard {
             rows: vec![Vec::new(); sinks.len()],
             queue_bytes_max: common.budget.limit_bytes() / QUEUES_SHARE / (plan.settings.shards * sinks.len()).max(1),
             hits: Vec::new(),
+            exchange,
             masks: Vec::new(),
             registry: registry.clone(),
             lines: lines(&plan, registry),
@@ -284,6 +289,13 @@ impl Shard {
         })
     }
 
+    /// Takes up the plan of a reload, if there is one.
+    pub fn look_at_plan(&mut self) {
+        if matches!(self.plans.has_changed(), Ok(true)) {
+            self.take_up_plan();
+        }
+    }
+
     /// Takes up the plan of a reload. What it changes is compiled; only working memory is made here.
     fn take_up_plan(&mut self) {
         self.plan = self.plans.borrow_and_update().clone();
@@ -291,6 +303,7 @@ impl Shard {
         self.rule_hits = rule_cells(&self.plan, &self.registry);
         self.rule_keys = rule_keys(&self.plan);
         self.again = None;
+        self.exchange.take_up(&self.plan, &self.registry);
         self.sinks.iter_mut().for_each(|sink| sink.batcher.set_plan(self.plan.hash));
     }
 
@@ -332,9 +345,7 @@ impl Shard {
     }
 
     fn process_again(&mut self, chunk: &Chunk, pass: Pass<'_>) -> Result<(), Error> {
-        if matches!(self.plans.has_changed(), Ok(true)) {
-            self.take_up_plan();
-        }
+        self.look_at_plan();
         let plan = self.plan.clone();
         let nowhere = Registry::default();
         let again = || Lines { lines: lines(&plan, &nowhere), rule_hits: rule_cells(&plan, &nowhere), alerts: Cell::default() };
@@ -375,9 +386,7 @@ impl Shard {
     /// # Errors
     /// A compressor's, which are defects or the end of memory.
     pub fn process(&mut self, chunk: Chunk) -> Result<Vec<u8>, Error> {
-        if matches!(self.plans.has_changed(), Ok(true)) {
-            self.take_up_plan();
-        }
+        self.look_at_plan();
         let index = usize::from(chunk.sender.source_index);
         self.work(index, &chunk, Pass::Live)?;
         Ok(chunk.into_buffers().0)
@@ -385,7 +394,7 @@ impl Shard {
 
     fn work(&mut self, index: usize, chunk: &Chunk, pass: Pass<'_>) -> Result<(), Error> {
         let plan = self.plan.clone();
-        let Some(line) = plan.sources.get(index).map(|source| &source.line) else { return Ok(()) };
+        let Some(line) = plan.line(index) else { return Ok(()) };
         self.stages.begin();
         self.decode(line, index, chunk);
         self.stages.end(0);
@@ -393,7 +402,15 @@ impl Shard {
         self.stages.end(1);
         self.enrich(index, chunk);
         self.stages.end(2);
-        self.detect(line, index, chunk);
+        if index == plan.sources.len() {
+            self.derive(line, index, chunk);
+        } else {
+            self.detect(line, index, chunk);
+            // What is taken up for one destination was counted before.
+            if self.exchange.is_on() && matches!(pass, Pass::Live | Pass::Rest(_)) {
+                self.correlate(line, index, chunk);
+            }
+        }
         self.stages.end(3);
         match &pass {
             Pass::Live => self.route(line, index, chunk, None),
@@ -538,16 +555,21 @@ impl Shard {
         self.hits = hits;
     }
 
-    /// Tags the event and adds the alerts of its rules. Rules of level `informational` only tag.
+    /// Tags the event and adds the alerts of its rules. Rules of level `informational` only tag, and so do those that a
+    /// correlation has for itself. What is both is there to be counted, and leaves no mark.
     fn tag(&mut self, line: &Line, index: usize, chunk: &Chunk, hits: &[Hit]) {
         let events = &mut self.lines[index].events;
-        let rules = &self.plan.rules.rules;
-        let Some(row) = hits.first().map(|hit| hit.row as usize) else { return };
-        let level = self.plan.level(hits.iter().map(|hit| hit.rule)).unwrap_or(Level::Informational);
+        let (rules, alone) = (&self.plan.rules.rules, &self.plan.rules.alone);
+        let is_low = |hit: &Hit| rules[hit.rule as usize].level == Level::Informational;
+        let alerts = |hit: &Hit| !is_low(hit) && alone[hit.rule as usize];
+        let tagging = || hits.iter().filter(|hit| !is_low(hit) || alone[hit.rule as usize]);
+        hits.iter().for_each(|hit| self.rule_hits[hit.rule as usize].add(1));
+        let Some(row) = tagging().next().map(|hit| hit.row as usize) else { return };
+        let level = self.plan.level(tagging().map(|hit| hit.rule)).unwrap_or(Level::Informational);
         let mut event = events.row_mut(chunk, row);
         if let Some(slot) = line.own.rule_ids {
             event.set_written(slot, Kind::Array, |out| {
-                for (count, hit) in hits.iter().take(RULE_HITS_PER_EVENT_MAX).enumerate() {
+                for (count, hit) in tagging().take(RULE_HITS_PER_EVENT_MAX).enumerate() {
                     out.push(if count == 0 { b'[' } else { b',' });
                     crate::json::write_string(rules[hit.rule as usize].id.as_bytes(), out);
                 }
@@ -557,17 +579,14 @@ impl Shard {
         if let Some(slot) = line.own.level {
             event.set_written(slot, Kind::Text, |out| out.extend_from_slice(level.as_str().as_bytes()));
         }
-        if let Some(slot) = line.own.alert.filter(|_| level > Level::Informational) {
+        if let Some(slot) = line.own.alert.filter(|_| hits.iter().any(alerts)) {
             event.set(slot, Slot::new(Kind::True, 0, 0));
         }
-        for hit in hits {
-            self.rule_hits[hit.rule as usize].add(1);
-            if rules[hit.rule as usize].level > Level::Informational {
-                self.alerts.add(1);
-                let alert = events.push_alert(row, hit.rule, self.rule_keys[hit.rule as usize]);
-                if let Some(slot) = line.own.kind {
-                    events.row_mut(chunk, alert).set_written(slot, Kind::Text, |out| out.extend_from_slice(b"alert"));
-                }
+        for hit in hits.iter().filter(|hit| alerts(hit)) {
+            self.alerts.add(1);
+            let alert = events.push_alert(row, hit.rule, self.rule_keys[hit.rule as usize]);
+            if let Some(slot) = line.own.kind {
+                events.row_mut(chunk, alert).set_written(slot, Kind::Text, |out| out.extend_from_slice(b"alert"));
             }
         }
     }
@@ -727,7 +746,10 @@ impl Shard {
 }
 
 fn lines(plan: &Plan, registry: &Registry) -> Vec<LineState> {
-    plan.sources.iter().map(|source| LineState::new(&source.line, &source.name, plan, registry)).collect()
+    // The ledger and the metrics know no source of alerts: they did not come in.
+    let alerts = LineState::new(&plan.correlation.line, CORRELATION_SOURCE, plan, &Registry::default());
+    let source = |source: &SourcePlan| LineState::new(&source.line, &source.name, plan, registry);
+    plan.sources.iter().map(source).chain([alerts]).collect()
 }
 
 fn rule_keys(plan: &Plan) -> Vec<u64> {

@@ -245,6 +245,8 @@ struct LogEncoder {
     body: Body,
     host: Option<SlotId>,
     severity: Option<SlotId>,
+    /// The text of what has no frame of its own: alerts of correlations.
+    message: Option<SlotId>,
     /// `{"ddsource":..,"service":..,"ddtags":"a,b` up to the tags' closing quote.
     head: Box<[u8]>,
     alert_status: Vec<&'static str>,
@@ -264,6 +266,7 @@ impl LogEncoder {
             body: Body::new(Form::Json, false, &without_reserved(context)),
             host: context.fields.find("host.hostname"),
             severity: context.fields.find("log.syslog.severity.code"),
+            message: context.fields.find("message").filter(|_| context.is_correlation),
             head: head.into_boxed_slice(),
             alert_status: context.rules.iter().map(|rule| alert_status(rule)).collect(),
         }
@@ -282,19 +285,23 @@ impl LogEncoder {
     /// Appends a log; `now_ms` decides whether Datadog takes the event's time.
     fn write(&self, event: Event<'_>, log: &Log, out: &mut Vec<u8>) {
         let start = out.len();
-        self.write_whole(event, log, (event.raw(), true), out);
+        let whole = match self.message.map(|slot| event.value(slot)) {
+            Some(Value::Text(message)) => message,
+            _ => event.raw(),
+        };
+        self.write_whole(event, log, (whole, true), out);
         for keeps_fields in [true, false] {
             if out.len() - start <= LOG_BYTES_MAX {
                 return;
             }
             out.truncate(start);
-            let message = &event.raw()[..event.raw().len().min(CUT_MESSAGE_BYTES)];
+            let message = &whole[..whole.len().min(CUT_MESSAGE_BYTES)];
             self.write_whole(event, log, (message, keeps_fields), out);
         }
     }
 
     fn write_whole(&self, event: Event<'_>, log: &Log, (message, keeps_fields): (&[u8], bool), out: &mut Vec<u8>) {
-        let is_cut = message.len() < event.raw().len() || !keeps_fields;
+        let is_cut = (message.len() < event.raw().len() && self.message.is_none()) || !keeps_fields;
         out.extend_from_slice(&self.head);
         if is_cut {
             let is_first = out.ends_with(b"\"");

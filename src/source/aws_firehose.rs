@@ -28,6 +28,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -60,6 +61,9 @@ credentials:                                  # who may use the Direct PUT API
 streams: [aws-waf-logs-main, audit]           # names that the Direct PUT API knows; default: every name
 account_id: "123456789012"                    # in ARNs; default 000000000000
 "#;
+
+/// A delivery stream buffers for up to 15 minutes.
+const DELAY: Duration = Duration::from_secs(15 * 60);
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const DELIVERY_ID: HeaderName = HeaderName::from_static("x-amz-firehose-request-id");
@@ -191,6 +195,10 @@ struct Configured {
 impl Source for Configured {
     fn framing(&self) -> &'static str {
         "json"
+    }
+
+    fn delay(&self) -> Duration {
+        DELAY
     }
 
     fn unwrap(&self) -> &'static [&'static str] {

@@ -94,6 +94,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long a stop waits for objects that are being read: most take less, and need not be read twice then.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// AWS WAF and VPC flow logs write a file every five minutes, flow logs up to ten minutes after the traffic.
+const DELAY: Duration = Duration::from_secs(15 * 60);
+
 /// How long a stop waits for the answer of a receive: messages in it would stay invisible for their timeout.
 const RECEIVE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -232,6 +235,10 @@ impl Source for Config {
 
     fn is_sharded(&self) -> bool {
         false
+    }
+
+    fn delay(&self) -> Duration {
+        DELAY
     }
 
     fn run(self: Arc<Self>, intake: Rc<dyn Intake>, stop: Stop) -> LocalFuture<'static, Result<(), Error>> {

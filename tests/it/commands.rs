@@ -200,3 +200,48 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
+
+const CORRELATION: &str = "title: SSH denied again and again
+name: again
+id: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a40
+correlation:
+  type: event_count
+  rules: [5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f]
+  group-by: [source.ip]
+  timespan: 1m
+  condition: { gte: 3 }
+tests:
+  - { name: three, logs: [{ log: 'LINE', times: 3 }], expect: match }
+  - { name: two, logs: [{ log: 'LINE', times: 2 }], expect: no_match }
+";
+
+#[test]
+fn correlations_are_listed_linted_tested_and_found_in_files() {
+    let text = CORRELATION.replace("LINE", LINE);
+    let folder =
+        folder(&[("rule.yml", RULE), ("again.yml", &text), ("far.yml", &text.replace("source.ip", "source.pi").replace("a40", "a41"))]);
+    let (code, stdout, stderr) = run(folder.path(), &["test", "rule.yml", "again.yml"], "");
+    assert_eq!((code, stdout.lines().count()), (0, 2), "{stdout}{stderr}");
+    assert!(stderr.contains("2 passed, 0 failed; 1 of 2 rules have no test"), "{stderr}");
+    fs::write(folder.path().join("wrong.yml"), text.replace("times: 2", "times: 4").replace("a40", "a42")).unwrap();
+    let (code, stdout, _) = run(folder.path(), &["test", "rule.yml", "wrong.yml"], "");
+    assert_eq!(code, 1);
+    assert!(stdout.contains("it matches (4 of 4 lines match any rule; events of palo_alto count)"), "{stdout}");
+
+    let (code, stdout, stderr) = run(folder.path(), &["rules", "list", "--output", "json", "rule.yml", "again.yml"], "");
+    assert_eq!(code, 0, "{stderr}");
+    let listed = objects(&stdout);
+    assert_eq!((&listed[1]["correlation"]["type"], &listed[1]["decoders"][0]), (&"event_count".into(), &"palo_alto".into()), "{stdout}");
+    let (code, stdout, _) = run(folder.path(), &["rules", "lint", "--deny-warnings", "rule.yml", "far.yml"], "");
+    assert_eq!(code, 78);
+    assert!(stdout.contains("events of one of its rules have no field `source.pi`"), "{stdout}");
+
+    let lines = format!("{LINE}\n").repeat(4);
+    let (code, stdout, stderr) = run(folder.path(), &["detect", "--rules", "rule.yml", "--rules", "again.yml"], &lines);
+    assert_eq!(code, 0, "{stderr}");
+    let found = objects(&stdout);
+    assert_eq!(found.len(), 1, "the rule belongs to the correlation: {stdout}");
+    let correlation = &found[0]["correlation"];
+    assert_eq!((&correlation["group"]["source.ip"], &correlation["value"]), (&"10.1.2.3".into(), &3.into()));
+    assert_eq!(correlation["sample"], serde_json::json!(["1:1", "1:2", "1:3"]));
+}

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use hydrant::config::{Content, Node};
 use hydrant::decode::{Auto, Compiled, DECODERS, Schema, explain};
 use hydrant::detect::sigma::{Level, LogSource, SigmaRule, Status};
-use hydrant::detect::{Detector, Hit, Rules, Vocabulary, pack};
+use hydrant::detect::{Detector, Hit, Rules, Vocabulary, cases, pack};
 use hydrant::error::Diagnostics;
 use hydrant::event::{Chunk, Events, Fields, Sender, Span};
 use hydrant::matcher::Expr;
+use hydrant::pipeline::offline::Offline;
 use hydrant::pipeline::plan::{Line, Plan};
 use hydrant::traffic::{Attack, Kind, Traffic};
 
@@ -99,7 +100,7 @@ impl<'a> Case<'a> {
     }
 }
 
-fn cases(rule: &SigmaRule) -> Vec<Case<'_>> {
+fn cases_of(rule: &SigmaRule) -> Vec<Case<'_>> {
     let file = rule.file.display();
     let Some(Content::Sequence(tests)) = rule.custom.entry("tests").map(|tests| &tests.content) else {
         panic!("{file}: `tests` is no list");
@@ -112,7 +113,7 @@ fn every_rule_loads_without_a_warning_in_every_decoder_that_carries_its_log_sour
     let plan = plan();
     let about_the_pack: Vec<String> = plan.warnings.0.iter().filter(|d| d.file.starts_with("rules")).map(ToString::to_string).collect();
     assert!(about_the_pack.is_empty(), "{}", about_the_pack.join("\n"));
-    assert_eq!(plan.rules.rules.len(), pack().len(), "one rule a file");
+    assert_eq!(plan.rules.rules.len() + plan.rules.correlations.len(), pack().len(), "one rule a file");
     assert!(plan.rules.skipped.is_empty());
     assert!(plan.rules.rules.len() >= 30);
     let mut idle: BTreeSet<u32> = (0..plan.rules.rules.len() as u32).collect();
@@ -143,6 +144,78 @@ fn every_rule_says_what_it_is_and_what_else_may_hit() {
         assert!(rule.id.len() == 36 && version == Some(&b'4'), "{file}: the id is no random UUID");
         assert!(rule.custom.entry("date").is_some(), "{file}");
     }
+    for correlation in rules.correlations.iter().map(|linked| &linked.correlation) {
+        let file = correlation.file.display();
+        assert_eq!(correlation.status, Some(Status::Test), "{file}");
+        assert!(correlation.description.ends_with('.') && !correlation.falsepositives.is_empty() && correlation.level.is_some(), "{file}");
+        assert!(correlation.tags.iter().any(|tag| tag.starts_with("attack.t1")), "{file}");
+        assert!(titles.insert(&correlation.title), "{file}: another rule has the title {}", correlation.title);
+        assert!(correlation.id.as_bytes().get(14) == Some(&b'4') && correlation.custom.entry("date").is_some(), "{file}");
+    }
+}
+
+fn chunk(lines: &[Vec<u8>]) -> Chunk {
+    let frames = lines.iter().scan(0, |start, line| {
+        let span = Span::new(*start, *start + line.len());
+        *start = span.end as usize;
+        Some(span)
+    });
+    Chunk::new(lines.concat(), frames.collect(), Arc::new(Sender { source: "fw".into(), source_index: 0 }), START_MS)
+}
+
+/// Titles of what correlations find in some lines.
+fn correlate(offline: &mut Offline, rules: &Rules, lines: &[Vec<u8>]) -> Vec<String> {
+    for lines in lines.chunks(1000) {
+        offline.examine(&chunk(lines), |_| Ok::<_, ()>(())).unwrap();
+    }
+    offline.finish().into_iter().map(|(index, _)| rules.correlations[index as usize].correlation.title.clone()).collect()
+}
+
+#[test]
+fn the_tests_inside_the_correlations_hold() {
+    let (rules, _) = Rules::load(&["builtin".into()], &Default::default());
+    let mut offline = Offline::new("auto", &rules).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+    assert!(rules.correlations.len() >= 6);
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for linked in &rules.correlations {
+        let correlation = &linked.correlation;
+        let cases = cases::read_correlation(correlation, |_| Ok(())).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+        assert!(cases.iter().any(|case| case.expects_match) && cases.iter().any(|case| !case.expects_match), "{}", correlation.title);
+        for case in cases {
+            let lines: Vec<Vec<u8>> = case.logs.iter().map(|log| log.as_bytes().to_vec()).collect();
+            let found = correlate(&mut offline, &rules, &lines);
+            if found.contains(&correlation.title) != case.expects_match {
+                wrong.push(format!("{}: `{}`: {found:?}", correlation.file.display(), case.name));
+            }
+            count += 1;
+        }
+    }
+    println!("{} correlations, {count} cases", rules.correlations.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn benign_traffic_raises_no_high_alert_of_a_correlation() {
+    let (rules, _) = Rules::load(&["builtin".into()], &Default::default());
+    let mut offline = Offline::new("auto", &rules).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+    for kind in Kind::ALL {
+        let mut traffic = Traffic::new(kind, 23);
+        let lines: Vec<Vec<u8>> = (0..BENIGN_LINES)
+            .map(|number| {
+                let mut line = Vec::new();
+                traffic.next(START_MS + number as i64 * 7, &mut line);
+                line
+            })
+            .collect();
+        let mut found: BTreeMap<String, u32> = BTreeMap::new();
+        correlate(&mut offline, &rules, &lines).into_iter().for_each(|title| *found.entry(title).or_default() += 1);
+        println!("{kind}: {found:?} in {BENIGN_LINES} lines");
+        let is_high = |title: &String| {
+            let linked = rules.correlations.iter().find(|linked| linked.correlation.title == *title).unwrap();
+            linked.is_alert && linked.level >= Level::High
+        };
+        assert!(!found.keys().any(is_high), "{kind}: {found:?}");
+    }
 }
 
 #[test]
@@ -162,7 +235,7 @@ fn the_tests_inside_the_rules_hold() {
     let (mut positives, mut negatives) = (0, 0);
     let mut wrong = Vec::new();
     for (index, rule) in plan.rules.rules.iter().enumerate() {
-        let cases = cases(rule);
+        let cases = cases_of(rule);
         assert!(cases.iter().any(|case| case.is_match) && cases.iter().any(|case| !case.is_match), "{}", rule.file.display());
         for case in cases {
             let (hits, decoders) = detect(line(&plan), &[case.log.as_bytes().to_vec()]);
@@ -254,7 +327,7 @@ fn every_negative_case_differs_from_a_positive_one_in_one_atom() {
     let line = line(&plan);
     let mut wrong = Vec::new();
     for rule in &plan.rules.rules {
-        let cases = cases(rule);
+        let cases = cases_of(rule);
         for negative in cases.iter().filter(|case| !case.is_match) {
             let near = cases.iter().filter(|case| case.is_match && difference(case.log, negative.log) <= DIFFERENCE_BYTES_MAX);
             let name = match negative.decoder {
@@ -345,10 +418,10 @@ fn the_word_builtin_loads_the_pack_and_a_folder_of_that_name_is_a_path() {
     let read = |rules: &str| {
         let text = CONFIG.replace("[builtin]", rules);
         let plan = Plan::read(&folder.path().join("hydrant.yaml"), &text).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
-        (plan.rules.rules.len(), plan.rules.rules[0].status)
+        (plan.rules.rules.len() + plan.rules.correlations.len(), plan.rules.rules[0].status)
     };
     assert_eq!(read("[builtin]"), (pack().len(), Some(Status::Test)));
     assert_eq!(read("[./builtin]"), (1, Some(Status::Stable)));
     let (rules, diagnostics): (Rules, Diagnostics) = Rules::load(&["builtin".into(), "nowhere/".into()], &Default::default());
-    assert_eq!((rules.rules.len(), diagnostics.0.len()), (pack().len(), 1));
+    assert_eq!((rules.rules.len() + rules.correlations.len(), diagnostics.0.len()), (pack().len(), 1));
 }

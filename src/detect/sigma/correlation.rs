@@ -37,10 +37,11 @@ mod link;
 pub use link::{Base, Linked, Source, link};
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::reader::{Place, Reader};
-use super::{LEVELS, Level, STATUSES, Status, check_keys, choice, id, missing, text, texts, title};
+use super::{LEVELS, Level, STATUSES, Status, check_keys, choice, custom, id, missing, text, texts, title};
 use crate::config::{Content, Node};
 
 /// Rules of one correlation. People write two to ten; a set of them fits one word.
@@ -93,6 +94,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As Sigma writes it.
+    pub fn as_str(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
     /// Whether `condition` names a field.
     pub fn has_field(self) -> bool {
         matches!(self, Self::ValueCount) || self.is_number()
@@ -149,6 +155,19 @@ impl Decimal {
     /// A whole number.
     pub fn whole(number: u64) -> Self {
         Self(i128::from(number) * Self::ONE)
+    }
+}
+
+/// As JSON writes it, without trailing zeros.
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, number) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs());
+        let (whole, fraction) = (number / Self::ONE.unsigned_abs(), number % Self::ONE.unsigned_abs());
+        write!(f, "{sign}{whole}")?;
+        match format!("{fraction:06}").trim_end_matches('0') {
+            "" => Ok(()),
+            digits => write!(f, ".{digits}"),
+        }
     }
 }
 
@@ -252,6 +271,8 @@ pub struct Correlation {
     pub line: usize,
     /// As that of a detection rule.
     pub hash: String,
+    /// As that of a detection rule.
+    pub custom: Node,
 }
 
 /// One document; `None` once its mistakes are reported.
@@ -305,6 +326,7 @@ pub(super) fn read(reader: &mut Reader<'_>, document: &Node, hash: String) -> Op
         file: reader.file().to_owned(),
         line: document.line,
         hash,
+        custom: custom(document.clone()),
     };
     (reader.error_count() == errors).then_some(correlation)
 }

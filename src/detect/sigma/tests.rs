@@ -682,14 +682,15 @@ mod documents {
     }
 
     #[test]
-    fn correlations_filters_and_unsupported_rules_are_skipped_in_the_open() {
+    fn filters_and_unsupported_rules_are_skipped_in_the_open_and_correlations_are_not() {
         let text = "title: C\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\ncorrelation: {type: event_count, rules: [a], \
                     group-by: [b], timespan: 1m, condition: {gt: 1}}\n---\ntitle: F\nfilter: {rules: [x]}\n---\nstatus: unsupported\n";
         let loaded = read(text);
         let skipped: Vec<_> = loaded.skipped.iter().map(|s| (s.line, s.title.as_deref(), s.reason)).collect();
-        let expected = [(1, Some("C"), SkipReason::Correlation), (5, Some("F"), SkipReason::Filter), (8, None, SkipReason::Unsupported)];
+        let expected = [(5, Some("F"), SkipReason::Filter), (8, None, SkipReason::Unsupported)];
         assert_eq!(skipped, expected);
-        assert_eq!(loaded.skipped[0].to_string(), "r.yml:1: checked but not evaluated: correlation: C");
+        assert_eq!(loaded.skipped[0].to_string(), "r.yml:5: not loaded: filter: F");
+        assert_eq!(loaded.correlations[0].title, "C");
         assert!(loaded.rules.is_empty() && loaded.diagnostics.0.is_empty());
     }
 

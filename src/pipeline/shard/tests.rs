@@ -64,7 +64,7 @@ impl Bench {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let shard = LocalSet::new().block_on(&runtime, async {
             let journal = Rc::new(Memory::new(1, Arc::new(AtomicU64::new(0))));
-            Shard::new(&common, journal, 1).unwrap()
+            Shard::new(&common, journal, 1, crate::pipeline::correlation::exchange(1).remove(0)).unwrap()
         });
         let mut bench = Self { folder, shard, chunk, ledger: common.ledger };
         bench.work();

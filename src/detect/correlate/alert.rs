@@ -1,0 +1,161 @@
+//! A match as people and other programs see it: `match -> one JSON object on one line`.
+//!
+//! The object says everything about the alert by itself, because it is what the journal keeps: a reload or a restart
+//! may know the correlation no more. Canonical fields of the group stand at the top, the rest under `hydrant`:
+//!
+//! ```json
+//! {"@timestamp":"..","message":"..","source.ip":"198.51.100.7","hydrant":{"rule":{"id":"..","title":".."},
+//!  "alert_id":"..","correlation":{"type":"event_count","group":{"source.ip":"198.51.100.7"},"value":10,
+//!  "timespan_ms":300000,"window_start":"..","window_end":"..","sample":["1:42","1:57"]}}}
+//! ```
+//!
+//! The alert's id is the first half of the SHA-256 over the correlation's id, the group and the position of the event
+//! that completed it: the same match has the same id after a restart.
+
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::Fired;
+use super::part::{Part, parts};
+use crate::clock;
+use crate::detect::sigma::correlation::Linked;
+use crate::json;
+
+/// Bytes of an alert's id; 16 are unique for all practical purposes.
+const ID_BYTES: usize = 16;
+
+/// How the matches of one correlation are written.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// Id of the correlation.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Its level, as Sigma writes it.
+    pub level: &'static str,
+    /// Whether its matches are alerts, and not just hits of other correlations.
+    pub is_alert: bool,
+    rule: Box<str>,
+    kind: &'static str,
+    timespan_ms: i64,
+    /// Names of the group's parts.
+    names: Vec<String>,
+    /// The canonical field of each, if it has one.
+    canonical: Vec<Option<String>>,
+}
+
+impl Form {
+    /// For a correlation; `canonical` are the fields of its group where they have a canonical name.
+    pub fn new(linked: &Linked, canonical: Vec<Option<String>>) -> Self {
+        let correlation = &linked.correlation;
+        Self {
+            id: correlation.id.clone(),
+            title: correlation.title.clone(),
+            level: linked.level.as_str(),
+            is_alert: linked.is_alert,
+            rule: Self::rule(linked),
+            kind: correlation.kind.as_str(),
+            timespan_ms: correlation.timespan_ms,
+            names: correlation.group_by.iter().map(|name| name.text.clone()).collect(),
+            canonical,
+        }
+    }
+
+    /// A correlation as alerts name their rule.
+    pub fn rule(linked: &Linked) -> Box<str> {
+        let correlation = &linked.correlation;
+        let rule = serde_json::json!({
+            "id": correlation.id, "title": correlation.title, "level": linked.level.as_str(), "tags": correlation.tags,
+            "author": correlation.author, "hash": correlation.hash,
+        });
+        rule.to_string().into()
+    }
+
+    /// Appends the alert.
+    pub fn write(&self, fired: &Fired, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"@timestamp\":\"");
+        clock::write_rfc3339(fired.time_ms, out);
+        out.extend_from_slice(b"\",\"message\":");
+        json::write_string(self.message(fired).as_bytes(), out);
+        for (name, part) in self.canonical.iter().zip(parts(&fired.key)) {
+            let (Some(name), Part::Value(value)) = (name, part) else { continue };
+            out.push(b',');
+            json::write_string(name.as_bytes(), out);
+            out.push(b':');
+            json::write_string(value, out);
+        }
+        out.extend_from_slice(b",\"hydrant\":{\"rule\":");
+        out.extend_from_slice(self.rule.as_bytes());
+        out.extend_from_slice(format!(",\"alert_id\":\"{}\",\"correlation\":", self.alert_id(fired)).as_bytes());
+        self.write_details(fired, out);
+        out.extend_from_slice(b"}}");
+    }
+
+    /// Appends what was found, as a JSON object.
+    pub fn write_details(&self, fired: &Fired, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("{{\"type\":\"{}\",\"group\":{{", self.kind).as_bytes());
+        for (index, (name, part)) in self.names.iter().zip(parts(&fired.key)).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            json::write_string(name.as_bytes(), out);
+            out.push(b':');
+            match part {
+                Part::Value(value) => json::write_string(value, out),
+                Part::Digest(hash) => json::write_string(digest_text(hash).as_bytes(), out),
+                Part::Absent => out.extend_from_slice(b"null"),
+            }
+        }
+        out.extend_from_slice(
+            format!("}},\"value\":{},\"timespan_ms\":{},\"window_start\":\"", fired.measure, self.timespan_ms).as_bytes(),
+        );
+        // Both limits belong to the window.
+        clock::write_rfc3339(fired.time_ms.saturating_sub(self.timespan_ms).saturating_add(1), out);
+        out.extend_from_slice(b"\",\"window_end\":\"");
+        clock::write_rfc3339(fired.time_ms, out);
+        out.extend_from_slice(b"\",\"sample\":[");
+        for (index, position) in fired.sample.iter().enumerate() {
+            out.extend_from_slice(format!("{}\"{position}\"", if index > 0 { "," } else { "" }).as_bytes());
+        }
+        out.extend_from_slice(b"]}");
+    }
+
+    /// The same for the same match, whenever it is found.
+    pub fn alert_id(&self, fired: &Fired) -> String {
+        let mut context = Context::new(&SHA256);
+        context.update(&(self.id.len() as u64).to_be_bytes());
+        context.update(self.id.as_bytes());
+        context.update(&fired.position.epoch.to_be_bytes());
+        context.update(&fired.position.sequence.to_be_bytes());
+        context.update(&fired.key);
+        hex(context.finish().as_ref().get(..ID_BYTES).unwrap_or_default())
+    }
+
+    /// One line for people.
+    fn message(&self, fired: &Fired) -> String {
+        let mut text = format!("{}: {} {} in {} s", self.title, self.kind, fired.measure, self.timespan_ms / 1_000);
+        for (name, part) in self.names.iter().zip(parts(&fired.key)) {
+            let value = match part {
+                Part::Value(value) => String::from_utf8_lossy(value).into_owned(),
+                Part::Digest(hash) => digest_text(hash),
+                Part::Absent => continue,
+            };
+            // Writing to a String cannot fail.
+            let _ = write!(text, ", {name} {value}");
+        }
+        text
+    }
+}
+
+fn digest_text(hash: &[u8]) -> String {
+    format!("sha256:{}", hex(hash))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,513 @@
+//! Correlation between shards: `hits of this shard -> their owners -> matches -> alerts`.
+//!
+//! Each group has one owner, found by a hash that no sender can foresee. A shard gathers the hits of a chunk by owner
+//! and sends each owner one [`Parcel`], over one bounded single-producer single-consumer ring for each ordered pair of
+//! shards. Behind the hits it publishes the newest event time that it has seen; the smallest of all busy shards is the
+//! time up to which owners decide (the watermark). What a correlation fires is a hit of those chained to it, at the owner
+//! of that group; how far a shard has come with one level is what the next level waits for.
+//!
+//! # Why nobody waits for ever
+//!
+//! A full ring never blocks: the parcel waits here ([`Exchange::is_flushed`] is false), and the shard takes no further
+//! chunk until it is gone. A task of its own takes what other shards send ([`Exchange::drain`]); it waits for nothing,
+//! neither for room in a ring, since what it fires waits here as well, nor for the journal, since alerts are given to it
+//! by another task. So every ring is emptied whatever its owner waits for, and every shard gets rid of its parcels. At
+//! most one parcel for each owner and chunk waits, and as many as chunks are in work.
+//!
+//! # Time
+//!
+//! An event time counts up to the arrival of its chunk and the lateness: a forged future would wait in memory for years.
+//! The watermark follows event times only up to their arrival: a forged future would make everything else late. While
+//! nothing comes, it goes on with the clock from where it was, not to where the clock is: a replay may pause.
+
+pub(super) mod work;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::detect::correlate::{Assembly, Correlations, Feed, Fired, Form, Hits, Holding, LEVELS_MAX, Ownership, Set, Watermark};
+use crate::event::{Event, Position, Span};
+use crate::metrics::{self, Cell, Registry};
+use crate::pipeline::plan::Plan;
+
+/// Parcels that wait in one ring: the consumer empties it between two chunks of its own.
+const RING_PARCELS: usize = 64;
+
+/// A shard that worked on nothing for so long is not waited for.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
+
+/// Bytes of alerts that wait for the journal before no more are made: the disk is full or fails.
+const ALERTS_BYTES_MAX: usize = 4 << 20;
+
+/// Hits of one chunk, or of what a level fired, for one owner.
+#[derive(Debug)]
+struct Parcel {
+    /// What the numbers in the hits mean: shards take up a new plan one after the other.
+    correlations: Arc<Correlations>,
+    hits: Hits,
+}
+
+/// What others see of a shard.
+#[derive(Debug)]
+struct Face {
+    wake: Notify,
+    /// Newest event time whose hits have been sent.
+    newest_ms: AtomicI64,
+    /// When it last worked, in ms since the exchange was made; 0 for never.
+    active_ms: AtomicU64,
+    /// By level: how far those below it have come, their hits sent.
+    reached_ms: [AtomicI64; LEVELS_MAX],
+}
+
+impl Default for Face {
+    fn default() -> Self {
+        Self {
+            wake: Notify::new(),
+            newest_ms: AtomicI64::new(i64::MIN),
+            active_ms: AtomicU64::new(0),
+            reached_ms: [const { AtomicI64::new(i64::MIN) }; LEVELS_MAX],
+        }
+    }
+}
+
+/// One shard's end.
+pub struct Exchange {
+    index: usize,
+    since: Instant,
+    faces: Arc<[Face]>,
+    ownership: Ownership,
+    /// By shard; none to itself.
+    outgoing: Vec<Option<rtrb::Producer<Parcel>>>,
+    incoming: Vec<rtrb::Consumer<Parcel>>,
+    /// What found no room in a ring.
+    unsent: VecDeque<(usize, Parcel)>,
+    engine: Option<Engine>,
+    alerts: Alerts,
+}
+
+/// What is there while there are correlations.
+struct Engine {
+    set: Set,
+    forms: Arc<[Form]>,
+    /// By owner: hits that are gathered.
+    gathered: Vec<Hits>,
+    assembly: Assembly,
+    fired: Vec<(u32, Fired)>,
+    watermark: Watermark,
+    /// Newest event time seen, perhaps not published yet.
+    newest_ms: i64,
+    cells: Vec<Cells>,
+}
+
+/// Alerts that wait for the journal.
+#[derive(Debug, Default)]
+pub struct Alerts {
+    /// One JSON object each.
+    pub bytes: Vec<u8>,
+    /// Where they are.
+    pub spans: Vec<Span>,
+}
+
+/// Metrics of one correlation; what stands beside a cell is this shard's part of it.
+struct Cells {
+    hits: Cell,
+    fired: Cell,
+    groups: (Cell, u64),
+    bytes: (Cell, u64),
+    late: (Cell, u64),
+    evicted: (Cell, u64),
+    forced: (Cell, u64),
+    without_value: (Cell, u64),
+}
+
+/// The ends of `count` shards.
+pub fn exchange(count: usize) -> Vec<Exchange> {
+    let faces: Arc<[Face]> = (0..count).map(|_| Face::default()).collect();
+    let (since, ownership) = (Instant::now(), Ownership::new(count));
+    let end = |index| Exchange {
+        index,
+        since,
+        faces: faces.clone(),
+        ownership: ownership.clone(),
+        outgoing: Vec::new(),
+        incoming: Vec::new(),
+        unsent: VecDeque::new(),
+        engine: None,
+        alerts: Alerts::default(),
+    };
+    let mut ends: Vec<Exchange> = (0..count).map(end).collect();
+    for from in 0..count {
+        for to in 0..count {
+            if from == to {
+                ends[from].outgoing.push(None);
+                continue;
+            }
+            let (producer, consumer) = rtrb::RingBuffer::new(RING_PARCELS);
+            ends[from].outgoing.push(Some(producer));
+            ends[to].incoming.push(consumer);
+        }
+    }
+    ends
+}
+
+impl Exchange {
+    /// Goes on with the correlations of a plan.
+    pub fn take_up(&mut self, plan: &Plan, registry: &Registry) {
+        let correlation = &plan.correlation;
+        if let Some(engine) = &mut self.engine {
+            engine.cells.iter_mut().for_each(Cells::leave);
+        }
+        if correlation.correlations.is_empty() {
+            self.engine = None;
+            self.unsent.clear();
+            return;
+        }
+        let shards = self.faces.len();
+        let engine = self.engine.get_or_insert_with(|| Engine {
+            set: Set::new(Arc::default(), 0),
+            forms: Arc::default(),
+            gathered: vec![Hits::default(); shards],
+            assembly: Assembly::default(),
+            fired: Vec::new(),
+            watermark: Watermark::new(shards, 0),
+            newest_ms: i64::MIN,
+            cells: Vec::new(),
+        });
+        engine.set.take_up(correlation.correlations.clone(), correlation.budget_bytes, &mut engine.fired);
+        engine.forms = correlation.forms.clone();
+        let cells = correlation.forms.iter().zip(engine.set.holdings()).map(|(form, holding)| Cells::new(form, holding, registry));
+        engine.cells = cells.collect();
+        // A budget that became smaller; what it fired belongs to the numbers of the new plan already.
+        self.settle();
+        self.send();
+        self.publish();
+    }
+
+    /// Whether there are correlations.
+    pub fn is_on(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// Adds the hit of an event, if it belongs to a group.
+    pub fn add(&mut self, feed: &Feed, event: Event<'_>, position: Position, received_ms: i64) {
+        let Some(engine) = &mut self.engine else { return };
+        if !feed.assemble(event, &mut engine.assembly) {
+            return;
+        }
+        let Some(compiled) = engine.set.correlations().list().get(feed.correlation as usize) else { return };
+        let time_ms = event.time_ms.min(received_ms.saturating_add(compiled.lateness_ms));
+        let owner = self.ownership.owner(compiled.key, &engine.assembly.key);
+        let hit = engine.assembly.hit(position, time_ms, feed.base);
+        if owner == self.index {
+            engine.set.accept(feed.correlation, &hit, &mut engine.fired);
+        } else if let Some(hits) = engine.gathered.get_mut(owner) {
+            hits.push(feed.correlation, &hit);
+        }
+        engine.cells.get(feed.correlation as usize).into_iter().for_each(|cells| cells.hits.add(1));
+    }
+
+    /// A chunk is done: sends its hits, and says behind them that its newest event was of `newest_ms`.
+    pub fn chunk_done(&mut self, newest_ms: i64, received_ms: i64) {
+        if let Some(engine) = &mut self.engine {
+            engine.newest_ms = engine.newest_ms.max(newest_ms.min(received_ms));
+        }
+        self.settle();
+        self.send();
+        self.publish();
+        self.note_active();
+    }
+
+    /// Says that this shard has something to do, even if it waits to do it.
+    fn note_active(&self) {
+        self.note_active_of(self.index);
+    }
+
+    /// Says that a shard has something to do: it is about to be given a chunk.
+    pub fn note_active_of(&self, shard: usize) {
+        if let Some(face) = self.faces.get(shard).filter(|_| self.is_on()) {
+            face.active_ms.store(self.now_ms(), Ordering::Release);
+        }
+    }
+
+    /// Whether all hits are on their way. Until then no further chunk may be worked on.
+    pub fn is_flushed(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    /// Tries again to send what found no room.
+    pub fn flush(&mut self) {
+        while let Some((owner, parcel)) = self.unsent.pop_front() {
+            if let Err(parcel) = self.push(owner, parcel) {
+                self.unsent.push_front((owner, parcel));
+                return;
+            }
+        }
+        self.publish();
+    }
+
+    /// Takes what other shards have sent. Waits for nothing.
+    pub fn drain(&mut self) {
+        for consumer in &mut self.incoming {
+            while let Ok(parcel) = consumer.pop() {
+                if let Some(engine) = &mut self.engine {
+                    engine.take(&parcel);
+                }
+            }
+        }
+        self.settle();
+        self.send();
+    }
+
+    /// Resolves when something was sent here since the last call, or has been before it.
+    pub fn woken(&self) -> impl Future<Output = ()> + use<> {
+        let (faces, index) = (self.faces.clone(), self.index);
+        async move { faces[index].wake.notified().await }
+    }
+
+    /// Moves all levels on as far as they can come. `is_busy` says that this shard waits for room.
+    pub fn tick(&mut self, clock_ms: i64, is_busy: bool) {
+        if is_busy || !self.unsent.is_empty() {
+            self.note_active();
+        }
+        self.flush();
+        // While the journal takes no alerts, none are made; hits wait in memory, bounded as ever.
+        if self.engine.is_none() || self.alerts.bytes.len() > ALERTS_BYTES_MAX {
+            self.drain();
+            return;
+        }
+        let levels = self.engine.as_ref().map_or(0, |engine| engine.set.correlations().levels());
+        for level in 0..levels {
+            // Looked at before what was sent is taken: whatever is below this time is then here.
+            let reached_ms = if level == 0 { self.watermark(clock_ms) } else { self.level_below(level) };
+            self.drain();
+            if let Some(engine) = &mut self.engine {
+                engine.set.advance(level, reached_ms, &mut engine.fired);
+            }
+            self.settle();
+            self.send();
+            self.publish_level(level + 1, reached_ms);
+        }
+        if let Some(engine) = &mut self.engine {
+            engine.set.share(&mut engine.fired);
+            engine.report();
+        }
+        self.settle();
+        self.send();
+    }
+
+    /// Takes everything that waits at one level, at a stop: nothing comes any more.
+    pub fn finish_level(&mut self, level: usize) {
+        self.drain();
+        let newest_ms = self.faces.iter().map(|face| face.newest_ms.load(Ordering::Acquire)).max().unwrap_or(i64::MIN);
+        if let Some(engine) = &mut self.engine {
+            engine.set.take_waiting(level, newest_ms, &mut engine.fired);
+            engine.report();
+        }
+        self.settle();
+        self.send();
+    }
+
+    /// Alerts that wait for the journal.
+    pub fn take_alerts(&mut self) -> Alerts {
+        std::mem::take(&mut self.alerts)
+    }
+
+    /// Whether there are any.
+    pub fn has_alerts(&self) -> bool {
+        !self.alerts.spans.is_empty()
+    }
+
+    /// Makes alerts and hits of chains of all that was fired; accepting the hits may fire more.
+    fn settle(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
+        while !engine.fired.is_empty() {
+            for (correlation, fired) in std::mem::take(&mut engine.fired) {
+                let index = correlation as usize;
+                engine.cells.get(index).into_iter().for_each(|cells| cells.fired.add(1));
+                if let Some(form) = engine.forms.get(index).filter(|form| form.is_alert) {
+                    self.alerts.push(form, &fired);
+                }
+                engine.chain(index, &fired, &self.ownership, self.index);
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
+        let correlations = engine.set.correlations();
+        let ready: Vec<(usize, Parcel)> = engine
+            .gathered
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, hits)| !hits.is_empty())
+            .map(|(owner, hits)| (owner, Parcel { correlations: correlations.clone(), hits: std::mem::take(hits) }))
+            .collect();
+        for (owner, parcel) in ready {
+            // What waits already goes first, so that the order of parcels stays.
+            let refused = if self.unsent.is_empty() { self.push(owner, parcel).err() } else { Some(parcel) };
+            self.unsent.extend(refused.map(|parcel| (owner, parcel)));
+        }
+    }
+
+    fn push(&mut self, owner: usize, parcel: Parcel) -> Result<(), Parcel> {
+        let Some(Some(producer)) = self.outgoing.get_mut(owner) else { return Ok(()) };
+        if producer.is_abandoned() {
+            // That shard has failed; the process is about to end.
+            return Ok(());
+        }
+        match producer.push(parcel) {
+            Ok(()) => {
+                self.faces.get(owner).into_iter().for_each(|face| face.wake.notify_one());
+                Ok(())
+            }
+            Err(rtrb::PushError::Full(parcel)) => Err(parcel),
+        }
+    }
+
+    /// Publishes the newest event time once its hits are on their way.
+    fn publish(&self) {
+        if let (Some(engine), Some(face), true) = (&self.engine, self.faces.get(self.index), self.unsent.is_empty()) {
+            face.newest_ms.store(engine.newest_ms, Ordering::Release);
+        }
+    }
+
+    fn publish_level(&self, level: usize, reached_ms: i64) {
+        let place = self.faces.get(self.index).and_then(|face| face.reached_ms.get(level));
+        if let (Some(place), true) = (place, self.unsent.is_empty()) {
+            place.store(reached_ms, Ordering::Release);
+        }
+    }
+
+    /// The time up to which all hits of rules have been sent.
+    fn watermark(&mut self, clock_ms: i64) -> i64 {
+        let now_ms = self.now_ms();
+        let Some(engine) = &mut self.engine else { return i64::MIN };
+        let mut idle_ms = i64::MIN;
+        for (shard, face) in self.faces.iter().enumerate() {
+            // In this order: who becomes active behind this look is seen as it was before.
+            let active_ms = face.active_ms.load(Ordering::Acquire);
+            let newest_ms = face.newest_ms.load(Ordering::Acquire);
+            let is_idle = active_ms == 0 || now_ms.saturating_sub(active_ms) > IDLE_AFTER.as_millis() as u64;
+            if newest_ms > i64::MIN {
+                engine.watermark.observe(shard, newest_ms);
+                let pause_ms = i64::try_from(now_ms.saturating_sub(active_ms)).unwrap_or(i64::MAX);
+                idle_ms = idle_ms.max(newest_ms.saturating_add(pause_ms).min(clock_ms));
+            }
+            if is_idle {
+                engine.watermark.idle(shard);
+            }
+        }
+        engine.watermark.value(clock_ms, idle_ms)
+    }
+
+    /// The time up to which all hits of the levels below have been sent.
+    fn level_below(&self, level: usize) -> i64 {
+        let reached = self.faces.iter().filter_map(|face| face.reached_ms.get(level));
+        reached.map(|reached| reached.load(Ordering::Acquire)).min().unwrap_or(i64::MIN)
+    }
+
+    fn now_ms(&self) -> u64 {
+        // Never 0, which stands for never.
+        self.since.elapsed().as_millis() as u64 + 1
+    }
+}
+
+impl Engine {
+    /// Takes the hits of a parcel, perhaps of a shard with another plan.
+    fn take(&mut self, parcel: &Parcel) {
+        let is_same = Arc::ptr_eq(&parcel.correlations, self.set.correlations());
+        for (correlation, hit) in parcel.hits.iter() {
+            let own = if is_same {
+                Some(correlation)
+            } else {
+                let theirs = parcel.correlations.list().get(correlation as usize);
+                theirs.and_then(|theirs| self.set.correlations().find(theirs.key))
+            };
+            // One that this plan does not have any more, or not yet, counts nothing.
+            if let Some(own) = own {
+                self.set.accept(own, &hit, &mut self.fired);
+            }
+        }
+    }
+
+    /// Makes hits of a match for the correlations that are chained to it.
+    fn chain(&mut self, index: usize, fired: &Fired, ownership: &Ownership, own: usize) {
+        let correlations = self.set.correlations().clone();
+        for step in correlations.list().get(index).map_or(&[][..], |compiled| &compiled.steps) {
+            let Some(to) = correlations.list().get(step.to as usize) else { continue };
+            if !step.assemble(fired, &mut self.assembly) {
+                continue;
+            }
+            let owner = ownership.owner(to.key, &self.assembly.key);
+            let hit = self.assembly.hit(fired.position, fired.time_ms, step.base);
+            if owner == own {
+                self.set.accept(step.to, &hit, &mut self.fired);
+            } else if let Some(hits) = self.gathered.get_mut(owner) {
+                hits.push(step.to, &hit);
+            }
+        }
+    }
+
+    /// Brings the metrics up to date.
+    fn report(&mut self) {
+        for (cells, holding) in self.cells.iter_mut().zip(self.set.holdings()) {
+            let counters = holding.counters;
+            for ((cell, own), value) in [
+                (&mut cells.groups, holding.groups as u64),
+                (&mut cells.bytes, holding.bytes as u64),
+                (&mut cells.late, counters.late_events),
+                (&mut cells.evicted, counters.evicted_keys),
+                (&mut cells.forced, counters.forced_events),
+                (&mut cells.without_value, counters.without_value),
+            ] {
+                // A difference below zero wraps around, and so does the sum.
+                cell.add(value.wrapping_sub(std::mem::replace(own, value)));
+            }
+        }
+    }
+}
+
+impl Cells {
+    /// `holding` is what was counted before.
+    fn new(form: &Form, holding: Holding, registry: &Registry) -> Self {
+        let counters = holding.counters;
+        let labels: &[(&str, &str)] = &[("rule_id", &form.id), ("rule", &form.title)];
+        let cell = |family: &'static metrics::Family| registry.cell(family, labels);
+        let left_out = |reason| {
+            let labels = [("rule_id", form.id.as_str()), ("rule", form.title.as_str()), ("reason", reason)];
+            registry.cell(&metrics::CORRELATION_LEFT_OUT, &labels)
+        };
+        Self {
+            hits: cell(&metrics::CORRELATION_HITS),
+            fired: cell(&metrics::RULE_HITS),
+            groups: (cell(&metrics::CORRELATION_GROUPS), 0),
+            bytes: (cell(&metrics::CORRELATION_BYTES), 0),
+            late: (left_out("late"), counters.late_events),
+            evicted: (cell(&metrics::CORRELATION_EVICTED), counters.evicted_keys),
+            forced: (cell(&metrics::CORRELATION_FORCED), counters.forced_events),
+            without_value: (left_out("without_value"), counters.without_value),
+        }
+    }
+
+    /// Takes this shard's part out of what goes up and down.
+    fn leave(&mut self) {
+        for (cell, own) in [&mut self.groups, &mut self.bytes] {
+            cell.add(0u64.wrapping_sub(std::mem::take(own)));
+        }
+    }
+}
+
+impl Alerts {
+    fn push(&mut self, form: &Form, fired: &Fired) {
+        let start = self.bytes.len();
+        form.write(fired, &mut self.bytes);
+        self.spans.push(Span::new(start, self.bytes.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests;
