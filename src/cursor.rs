@@ -49,6 +49,8 @@ pub trait Journal {
     fn has_room(&self, bytes: usize) -> bool;
     /// Resolves when there may be room again.
     fn freed(&self) -> LocalFuture<'_, ()>;
+    /// Whether more than half of the space is used, so that what is not sent soon should be left to the log.
+    fn is_filling(&self) -> bool;
     /// Gives chunks their positions. They are one transaction: after a crash all of them are there, or none.
     fn append(&self, chunks: &mut [Chunk]) -> Commit;
     /// Resolves when everything that was appended here before is durable.

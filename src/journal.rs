@@ -5,7 +5,8 @@
 //! (`docs/adr/0009-journal-on-disk.md`): what was acknowledged outlives the process and the machine's power.
 //!
 //! On disk: [`record`] frames, [`content`] encodes bodies, [`state`] is what records add up to, [`segment`] writes one
-//! log, [`disk`] runs a writer thread for each, [`recover`] reads what an earlier run left, all through [`storage`].
+//! log, [`disk`] runs a writer thread for each, [`recover`] reads what an earlier run left, [`repair`] takes damage out of
+//! it, all through [`storage`].
 
 mod adopt;
 mod content;
@@ -14,6 +15,7 @@ mod inspect;
 mod memory;
 mod record;
 mod recover;
+mod repair;
 mod segment;
 mod state;
 mod storage;
@@ -22,7 +24,8 @@ mod storage;
 mod tests;
 
 pub use adopt::Work;
-pub use disk::{Closer, Disk, Opened, Options, Piece, open};
+pub use disk::{Closer, Disk, DroppedCount, Opened, Options, Piece, open};
 pub use inspect::{Report, Waiting, export, inspect};
 pub use memory::Memory;
 pub use recover::{ChunkReader, Damage, Place};
+pub use repair::{Repaired, repair};

@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use book::{Book, Destination, Flow, LOST, Sender, Source};
+pub use book::{Book, Destination, Flow, JOURNAL_FULL, LOST, Sender, Source};
 pub use page::{Count, DestinationCounts, FlowCounts, InWork, Names, Page, PageData, SENDERS_MAX, SenderName, SourceCounts, Waiting};
 pub use store::Store;
 

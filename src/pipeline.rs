@@ -5,6 +5,7 @@
 //! * [`intake`]: what sources give their bytes to: framing, budget, journal.
 //! * [`mesh`]: whole chunks from a busy shard to an idle one.
 //! * [`catch_up`]: what the journal keeps for destinations that are behind, and what an earlier run left there.
+//! * [`room`]: at the journal's cap, the oldest is dropped for destinations that say so.
 //! * [`run`]: starts the shards, stops them, drains.
 //! * [`health`]: what is open, what has ended; [`tap`]: a sample of live events for those who watch.
 //! * [`reload`]: a changed configuration for a running pipeline.
@@ -18,6 +19,7 @@ pub mod mesh;
 pub mod offline;
 pub mod plan;
 pub mod reload;
+pub mod room;
 pub mod run;
 pub mod schema;
 pub mod shard;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::{Failure, Output, print, print_json, table, validate};
 use crate::event::Chunk;
-use crate::journal::{self, Report};
+use crate::journal::{self, Damage, Report};
 use crate::json::write_string;
 
 /// Exit code of `check` when something is damaged.
@@ -24,6 +24,8 @@ pub(super) struct Arguments {
 enum Command {
     /// Read every record and say what is damaged; exit code 1 if anything is.
     Check(Folder),
+    /// Take damaged records out of a journal that does not run; their bytes are kept beside it.
+    Repair(Repair),
     /// Print what waits for which destination.
     Stat(Folder),
     /// Print the events that wait, as they came, one JSON object a line.
@@ -43,6 +45,15 @@ struct Folder {
     output: Output,
 }
 
+#[derive(clap::Args)]
+struct Repair {
+    #[command(flatten)]
+    folder: Folder,
+    /// Only say what would be done; exit code 1 if there is anything.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 impl Folder {
     fn path(&self) -> Result<PathBuf, Failure> {
         let data_dir = match &self.config {
@@ -56,6 +67,7 @@ impl Folder {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Check(folder) => check(folder),
+        Command::Repair(arguments) => repair(arguments),
         Command::Stat(folder) => stat(folder),
         Command::Export(folder) => export(folder),
     }
@@ -63,25 +75,46 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn check(folder: &Folder) -> Result<(), Failure> {
     let report = journal::inspect(&folder.path()?, true)?;
-    for damage in &report.damage {
-        let position = damage.position.map(|position| position.to_string());
-        match folder.output {
-            Output::Json => print_json(&json!({
-                "log": damage.epoch, "segment": damage.segment, "offset": damage.offset, "bytes": damage.bytes,
-                "what": damage.what, "chunk": position,
-            }))?,
-            Output::Table => {
-                let chunk = position.map(|position| format!(", chunk {position} is lost")).unwrap_or_default();
-                let place = format!("log {} segment {} offset {}", damage.epoch, damage.segment, damage.offset);
-                print(format!("{place}: {} bytes of {}{chunk}\n", damage.bytes, damage.what).as_bytes())?;
-            }
-        }
-    }
+    report.damage.iter().try_for_each(|damage| print_damage(damage, folder.output))?;
     if report.damage.is_empty() {
         return stat_line(folder, &report);
     }
     let summary = format!("{} of {} segments' records are damaged", report.damage.len(), report.segments);
     Err(Failure::Found { summary, exit_code: DAMAGED })
+}
+
+fn print_damage(damage: &Damage, output: Output) -> Result<(), Failure> {
+    let position = damage.position.map(|position| position.to_string());
+    match output {
+        Output::Json => print_json(&json!({
+            "log": damage.epoch, "segment": damage.segment, "offset": damage.offset, "bytes": damage.bytes,
+            "what": damage.what, "chunk": position,
+        })),
+        Output::Table => {
+            let chunk = position.map(|position| format!(", chunk {position} is lost")).unwrap_or_default();
+            let place = format!("log {} segment {} offset {}", damage.epoch, damage.segment, damage.offset);
+            print(format!("{place}: {} bytes of {}{chunk}\n", damage.bytes, damage.what).as_bytes())
+        }
+    }
+}
+
+fn repair(arguments: &Repair) -> Result<(), Failure> {
+    let Repair { folder, dry_run } = arguments;
+    let repaired = journal::repair(&folder.path()?, *dry_run)?;
+    repaired.damage.iter().try_for_each(|damage| print_damage(damage, folder.output))?;
+    let (places, chunks) = (repaired.damage.len(), repaired.lost().len());
+    if *dry_run && places > 0 {
+        let summary = format!("{places} places would be mended, {chunks} chunks are lost; nothing was changed");
+        return Err(Failure::Found { summary, exit_code: DAMAGED });
+    }
+    match folder.output {
+        Output::Json => print_json(&json!({ "mended": places, "lost_chunks": chunks, "kept": repaired.kept })),
+        Output::Table if places == 0 => print(b"nothing is damaged\n"),
+        Output::Table => {
+            let kept = if repaired.kept.is_empty() { "nowhere: there were none".into() } else { repaired.kept.join(", ") };
+            print(format!("{places} places mended, {chunks} chunks lost; the damaged bytes are in {kept}\n").as_bytes())
+        }
+    }
 }
 
 fn stat_line(folder: &Folder, report: &Report) -> Result<(), Failure> {

@@ -51,6 +51,17 @@ impl Signals {
             user: on(SignalKind::user_defined2())?,
         })
     }
+
+    /// Whether somebody has asked for the end and was not heard.
+    async fn is_end_asked_for(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            // What a handler has noted is seen when the runtime has slept.
+            () = tokio::time::sleep(Duration::from_millis(1)) => false,
+        }
+    }
 }
 
 /// Why a run ends.
@@ -99,6 +110,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if end == End::HandOver {
         if let Err(error) = undelivered {
             tracing::error!(%error, "the process that takes over begins behind a stop that failed");
+        }
+        handover::let_signals_end_this();
+        if runtime.block_on(signals.is_end_asked_for()) {
+            return Ok(());
         }
         return Err(handover::exec(&program, std::env::args_os().skip(1)).into());
     }

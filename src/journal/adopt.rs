@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::recover::{Loaded, Place};
-use super::state::{Batch, Names, OpenChunk, State, Usage};
+use super::state::{Batch, Names, OpenChunk, Share, State, Usage};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Members, Position};
 
@@ -65,14 +65,16 @@ pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, forget: &[String], sh
         batch.members.iter().for_each(|members| sealed.entry(members.chunk).or_default().push((batch.destination, members)));
     }
     let mut states: Vec<State> = (0..shards).map(|_| State::default()).collect();
-    for (position, chunk) in &loaded.chunks {
+    for (position, chunk) in &mut loaded.chunks {
         let had = had(*position, chunk, sealed.get(position).map_or(&[][..], Vec::as_slice));
         if chunk.verdict.is_none() {
             let had = had.into_iter().map(|(number, members)| (usize::from(number), members)).collect();
             work[owner(*position)].push(Work::Undecided(Place { position: *position, at: chunk.at }, had));
             continue;
         }
-        for share in chunk.shares.iter().filter(|share| had.get(&share.destination).is_none_or(|had| !share.expected.is_within(had))) {
+        let lacks = |share: &&mut Share| had.get(&share.destination).is_none_or(|had| !share.expected.is_within(had));
+        for share in chunk.shares.iter_mut().filter(lacks) {
+            share.is_deferred = true;
             states[owner(*position)].deferred.entry(share.destination).or_default().push_back(*position);
         }
     }

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
@@ -20,7 +20,7 @@ use super::content::write_chunk;
 use super::record::Key;
 use super::recover::{self, ChunkReader, Damage, Place};
 use super::segment::{Log, file_name};
-use super::state::{Batch, Entry, Names, NewChunk, Verdict};
+use super::state::{Batch, Dropped, Entry, Names, NewChunk, Verdict};
 use super::storage::{Folder, Storage};
 use crate::budget::{Budget, Reservation};
 use crate::clock;
@@ -62,6 +62,8 @@ pub struct Options {
     pub sources: Vec<String>,
     /// Names that are gone: what waits for them is given up.
     pub forget: Vec<String>,
+    /// A bit for each destination for which the oldest is dropped when there is no room, in place of holding senders back.
+    pub drop_oldest: u64,
     /// How long a commit waits for more.
     pub commit_interval: Duration,
     /// Bytes at which it does not wait any longer.
@@ -74,6 +76,15 @@ pub struct Options {
     pub open_chunks_max: usize,
     /// Whether chunks are compressed.
     pub compress: bool,
+}
+
+/// What was dropped for a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DroppedCount {
+    /// Events and alerts that this run had deferred.
+    pub deferred: (u64, u64),
+    /// Events and alerts that an earlier run had left.
+    pub earlier: (u64, u64),
 }
 
 /// What a destination lacks of a chunk that was deferred.
@@ -145,6 +156,7 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
     let deferred = |(log, _): &(Log, u64)| Deferred {
         counts: (0..options.destinations.len()).map(|index| AtomicUsize::new(count(log, index as u16))).collect(),
         more: Notify::new(),
+        dropped: options.destinations.iter().map(|_| Mutex::default()).collect(),
     };
     let shared = Arc::new(Shared {
         queues,
@@ -156,6 +168,7 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
         full_bytes,
         open_chunks: (0..options.shards).map(|_| AtomicUsize::new(0)).collect(),
         open_chunks_max: options.open_chunks_max,
+        drop_oldest: options.drop_oldest,
         first_epoch: logs.iter().map(|(_, epoch)| *epoch).min().unwrap_or(0),
         deferred: logs.iter().map(deferred).collect(),
     });
@@ -169,6 +182,7 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
             queue,
             shared: shared.clone(),
             commit: (options.commit_interval, options.commit_bytes),
+            dropped: Vec::new(),
             counters: Counters::new(registry, own),
         };
         let thread = std::thread::Builder::new().name(format!("hydrant-log-{own}")).spawn(move || writer.run());
@@ -199,7 +213,15 @@ pub(super) fn start_logs(storage: &Arc<dyn Storage>, options: &Options) -> Resul
     };
     // What an earlier run removed must not come back when nothing speaks of it any more.
     storage.sync_folder().map_err(failed)?;
-    let mut loaded = recover::load(&**storage, false).map_err(failed)?;
+    start_from(storage, options, recover::load(&**storage, false).map_err(failed)?)
+}
+
+/// As [`start_logs`], from what was loaded before.
+pub(super) fn start_from(storage: &Arc<dyn Storage>, options: &Options, mut loaded: recover::Loaded) -> Result<Started, Error> {
+    let failed = |error: io::Error| {
+        let error = Error::new(ErrorKind::Storage, "open the journal", error.to_string());
+        error.with("folder", options.folder.display())
+    };
     for ((epoch, segment), end) in &loaded.ends {
         // The room that was kept for records to come. And what a process wrote that was killed may be nowhere but in
         // the cache: it has been read, so from here on it has to stay.
@@ -254,6 +276,7 @@ struct Shared {
     /// By log.
     open_chunks: Vec<AtomicUsize>,
     open_chunks_max: usize,
+    drop_oldest: u64,
     /// Of this run.
     first_epoch: u64,
     /// By log.
@@ -266,9 +289,24 @@ struct Deferred {
     counts: Vec<AtomicUsize>,
     /// Told when there are more.
     more: Notify,
+    /// What was dropped and is not counted anywhere else yet, by destination.
+    dropped: Vec<Mutex<DroppedCount>>,
 }
 
+/// Of the chunks that a log may have open, so many are dropped at once when there are too many: looking for them takes a
+/// while.
+const DROP_SHARE: usize = 16;
+
 impl Shared {
+    /// Whether the log takes nothing more before something is given back.
+    fn is_full(&self, own: usize) -> bool {
+        self.used_bytes.load(Ordering::Relaxed) > self.full_bytes || self.has_open(own, self.open_chunks_max)
+    }
+
+    fn has_open(&self, own: usize, count: usize) -> bool {
+        self.open_chunks.get(own).is_some_and(|open| open.load(Ordering::Relaxed) >= count)
+    }
+
     /// Wakes those who wait for room although nothing of their own backlog was freed.
     fn wake(&self) {
         self.backlogs.iter().for_each(|backlog| drop(backlog.take(1)));
@@ -314,6 +352,8 @@ enum Message {
     Entry { entry: Entry, committed: oneshot::Sender<()>, reservation: Option<Reservation> },
     /// Asks for so many deferred chunks of a destination; answered from what is durable.
     Deferred { destination: u16, count: usize, answer: oneshot::Sender<Vec<Piece>> },
+    /// Asks for the oldest to be dropped if the log is full. Answered when that is durable: whether there was anything.
+    MakeRoom(oneshot::Sender<bool>),
 }
 
 /// Ends the writers when the shards have ended.
@@ -367,20 +407,45 @@ impl Disk {
         }
         pieces.await.unwrap_or_default()
     }
+
+    /// Whether nothing more is taken before something is given back.
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full(self.own)
+    }
+
+    /// Drops the oldest chunks of this log that wait for nobody but the destinations of [`Options::drop_oldest`] and are in
+    /// no batch: those of a whole segment, or some if too many are open. Whether there were any.
+    pub async fn make_room(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        if let Some(queue) = self.shared.queues.get(self.own) {
+            let _ = queue.send(Message::MakeRoom(answer));
+        }
+        answered.await.unwrap_or(false)
+    }
+
+    /// What was dropped of this log for a destination, durably, since this was asked the last time.
+    pub fn take_dropped(&self, destination: usize) -> DroppedCount {
+        let deferred = self.shared.deferred.get(self.own);
+        let dropped = deferred.and_then(|deferred| deferred.dropped.get(destination));
+        dropped.map(|dropped| std::mem::take(&mut *dropped.lock().unwrap_or_else(PoisonError::into_inner))).unwrap_or_default()
+    }
 }
 
 impl Journal for Disk {
     fn has_room(&self, bytes: usize) -> bool {
         let shared = &self.shared;
         let is_failing = shared.failing[self.own].load(Ordering::Relaxed);
-        let is_full = shared.used_bytes.load(Ordering::Relaxed) > shared.full_bytes
-            || shared.open_chunks[self.own].load(Ordering::Relaxed) >= shared.open_chunks_max;
         // A large request must not wait for the moment in which nothing at all is on its way.
-        !is_failing && !is_full && shared.backlogs[self.own].has_room(bytes.min(BACKLOG_BYTES_MAX / 4))
+        !is_failing && !self.is_full() && shared.backlogs[self.own].has_room(bytes.min(BACKLOG_BYTES_MAX / 4))
     }
 
     fn freed(&self) -> LocalFuture<'_, ()> {
         Box::pin(self.shared.backlogs[self.own].freed())
+    }
+
+    fn is_filling(&self) -> bool {
+        let shared = &self.shared;
+        shared.used_bytes.load(Ordering::Relaxed) > shared.full_bytes / 2 || shared.has_open(self.own, shared.open_chunks_max / 2)
     }
 
     fn append(&self, chunks: &mut [Chunk]) -> Commit {
@@ -484,6 +549,8 @@ struct Writer {
     queue: mpsc::Receiver<Message>,
     shared: Arc<Shared>,
     commit: (Duration, usize),
+    /// What the entries under way drop.
+    dropped: Vec<(u16, DroppedCount)>,
     counters: Counters,
 }
 
@@ -492,6 +559,7 @@ impl Writer {
     fn run(mut self) -> bool {
         let mut entries = Vec::new();
         let mut waiting = Vec::new();
+        let mut rooms = Vec::new();
         while !self.shared.closing.load(Ordering::Acquire) {
             let Ok(first) = self.queue.recv() else { break };
             let deadline = Instant::now() + self.commit.0;
@@ -505,6 +573,11 @@ impl Writer {
                         waiting.push((committed, reservation));
                     }
                     Message::Deferred { destination, count, answer } => drop(answer.send(self.take_deferred(destination, count))),
+                    Message::MakeRoom(answer) => {
+                        let dropped = self.drop_oldest();
+                        rooms.push((answer, !dropped.is_empty()));
+                        entries.extend(dropped);
+                    }
                 }
                 if bytes < self.commit.1 {
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -520,6 +593,11 @@ impl Writer {
                 let _ = committed.send(());
             }
             self.free();
+            self.count_dropped();
+            for (answer, was_any) in rooms.drain(..) {
+                // Who asked may be gone.
+                let _ = answer.send(was_any);
+            }
         }
         // What came between the last commit and the end; and the mark that says that the rest is durable.
         for message in self.queue.try_iter() {
@@ -562,12 +640,50 @@ impl Writer {
 
     fn take_deferred(&mut self, destination: u16, count: usize) -> Vec<Piece> {
         let (pieces, taken) = self.log.take_deferred(destination, count);
-        if let Some(count) = self.shared.deferred.get(self.own).and_then(|deferred| deferred.counts.get(usize::from(destination))) {
-            count.fetch_sub(taken, Ordering::Relaxed);
-        }
+        self.note_taken(destination, taken);
         let is_earlier = |position: Position| position.epoch < self.shared.first_epoch;
         let piece = |(position, at, members)| Piece { place: Place { position, at }, members, is_earlier: is_earlier(position) };
         pieces.into_iter().map(piece).collect()
+    }
+
+    /// What settles the oldest chunks that may be dropped, if the log is full.
+    fn drop_oldest(&mut self) -> Vec<Entry> {
+        let shared = self.shared.clone();
+        if !shared.is_full(self.own) || shared.drop_oldest == 0 {
+            return Vec::new();
+        }
+        let count = shared.has_open(self.own, shared.open_chunks_max).then(|| (shared.open_chunks_max / DROP_SHARE).max(1));
+        let Dropped { members, taken } = self.log.drop_oldest(shared.drop_oldest, count);
+        for (destination, count) in taken {
+            self.note_taken(destination, count);
+        }
+        for (destination, members) in &members {
+            let mut count = DroppedCount::default();
+            for members in members {
+                let part = if members.chunk.epoch < shared.first_epoch { &mut count.earlier } else { &mut count.deferred };
+                *part = (part.0 + u64::from(members.count), part.1 + members.alerts.len() as u64);
+            }
+            self.dropped.push((*destination, count));
+        }
+        members.into_iter().map(|(destination, members)| Entry::Settled(destination, 0, members)).collect()
+    }
+
+    /// Tells what was dropped, which is durable now.
+    fn count_dropped(&mut self) {
+        let deferred = self.shared.deferred.get(self.own);
+        for (destination, count) in self.dropped.drain(..) {
+            let Some(all) = deferred.and_then(|deferred| deferred.dropped.get(usize::from(destination))) else { continue };
+            let all = &mut *all.lock().unwrap_or_else(PoisonError::into_inner);
+            for (sum, more) in [(&mut all.deferred, count.deferred), (&mut all.earlier, count.earlier)] {
+                *sum = (sum.0 + more.0, sum.1 + more.1);
+            }
+        }
+    }
+
+    fn note_taken(&self, destination: u16, taken: usize) {
+        if let Some(count) = self.shared.deferred.get(self.own).and_then(|deferred| deferred.counts.get(usize::from(destination))) {
+            count.fetch_sub(taken, Ordering::Relaxed);
+        }
     }
 
     fn free(&mut self) {

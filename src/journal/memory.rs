@@ -35,6 +35,10 @@ impl Journal for Memory {
         Box::pin(std::future::pending())
     }
 
+    fn is_filling(&self) -> bool {
+        false
+    }
+
     fn append(&self, chunks: &mut [Chunk]) -> Commit {
         for chunk in chunks {
             let sequence = self.next.fetch_add(chunk.frames().len() as u64, Ordering::Relaxed);

@@ -34,11 +34,23 @@ pub(super) enum Kind {
     Settled = 8,
     /// A chunk that cannot be read any more.
     Lost = 9,
+    /// Nothing: a repair put it in the place of what could not be read.
+    Void = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 9] =
-        [Self::Mark, Self::Names, Self::Snapshot, Self::Chunk, Self::Commit, Self::Verdict, Self::Manifest, Self::Settled, Self::Lost];
+    const ALL: [Self; 10] = [
+        Self::Mark,
+        Self::Names,
+        Self::Snapshot,
+        Self::Chunk,
+        Self::Commit,
+        Self::Verdict,
+        Self::Manifest,
+        Self::Settled,
+        Self::Lost,
+        Self::Void,
+    ];
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -56,6 +68,7 @@ impl Kind {
             Self::Manifest => "manifest",
             Self::Settled => "settled",
             Self::Lost => "lost",
+            Self::Void => "void",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! read twice. Nothing is written.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub(super) struct Loaded {
 /// # Errors
 /// Files that cannot be read at all, and formats of later versions.
 pub(super) fn load(storage: &dyn Storage, every_segment: bool) -> io::Result<Loaded> {
-    let mut merge = Merge::default();
+    let mut merge = Merge { scanned: every_segment.then(Scanned::default), ..Merge::default() };
     let files = storage.list()?;
     merge.loaded.files = files.iter().filter_map(|(name, bytes)| Some((parse_name(name)?, *bytes))).collect();
     let epochs: BTreeSet<u64> = merge.loaded.files.keys().map(|(epoch, _)| *epoch).collect();
@@ -200,8 +200,17 @@ struct Merge {
     loaded: Loaded,
     claims: Vec<Claim>,
     lost: BTreeSet<Position>,
+    /// What is good in the segments that were read, if every one is.
+    scanned: Option<Scanned>,
     /// Chunks that records say something of; the place is missing for those of other logs and segments.
     known: BTreeMap<Position, Known>,
+}
+
+#[derive(Default)]
+struct Scanned {
+    segments: BTreeSet<(u64, u32)>,
+    /// Segment and offset of the records of chunks.
+    chunks: HashSet<(Position, u32, u64)>,
 }
 
 #[derive(Default)]
@@ -217,6 +226,9 @@ impl Merge {
             End::Open => records.iter().filter_map(mark).max().unwrap_or(0),
         };
         let mut pending: Vec<(Position, Location, u16, u32)> = Vec::new();
+        if let Some(scanned) = &mut self.scanned {
+            scanned.segments.insert((segment.key.epoch, segment.key.segment));
+        }
         for found in records.iter().copied() {
             let (from, to) = extent(&found, segment.bytes.len() as u64);
             if matches!(end, End::Known(end) if from >= end) {
@@ -240,10 +252,14 @@ impl Merge {
                     continue;
                 }
             };
-            if !is_needed {
+            let at = Location { segment: segment.key.segment, offset };
+            if let Some(scanned) = self.scanned.as_mut().filter(|_| header.kind == Kind::Chunk) {
+                scanned.chunks.insert((header.position, at.segment, at.offset));
+            }
+            // What a repair has given up, it has wherever the chunk was.
+            if !is_needed && header.kind != Kind::Lost {
                 continue;
             }
-            let at = Location { segment: segment.key.segment, offset };
             match header.kind {
                 Kind::Chunk => {
                     let Some((source, frames)) = peek_chunk(body) else { continue };
@@ -315,7 +331,7 @@ impl Merge {
                 }
             }
             Kind::Lost => drop(self.lost.insert(header.position)),
-            Kind::Mark | Kind::Names | Kind::Chunk | Kind::Commit => {}
+            Kind::Mark | Kind::Names | Kind::Chunk | Kind::Commit | Kind::Void => {}
         }
     }
 
@@ -397,7 +413,44 @@ impl Merge {
         }
         // A chunk that is settled is no loss.
         damage.retain(|damage| damage.position.is_none_or(|position| !is_done(position) && !self.lost.contains(&position)));
+        self.scanned.into_iter().for_each(|scanned| scanned.name_missing(chunks, damage));
         self.loaded
+    }
+}
+
+impl Scanned {
+    /// Names the chunks that wait and whose records are not in their places any more.
+    fn name_missing(&self, chunks: &BTreeMap<Position, OpenChunk>, damage: &mut Vec<Damage>) {
+        let named: BTreeSet<Position> = damage.iter().filter_map(|damage| damage.position).collect();
+        let is_missing = |position: &Position, at: Location| {
+            let is_read = self.segments.contains(&(position.epoch, at.segment));
+            is_read && !named.contains(position) && !self.chunks.contains(&(*position, at.segment, at.offset))
+        };
+        for (position, chunk) in chunks.iter().filter(|(position, chunk)| is_missing(position, chunk.at)) {
+            let Location { segment, offset } = chunk.at;
+            let is_hole = |damage: &&mut Damage| {
+                let is_here = (damage.epoch, damage.segment) == (position.epoch, segment);
+                is_here && damage.position.is_none() && (damage.offset..damage.offset + damage.bytes).contains(&offset)
+            };
+            match damage.iter_mut().find(is_hole) {
+                Some(hole) => (hole.position, hole.what) = (Some(*position), Kind::Chunk.name()),
+                None => {
+                    let what = "missing record";
+                    damage.push(Damage { epoch: position.epoch, segment, offset, bytes: 0, position: Some(*position), what });
+                }
+            }
+        }
+    }
+}
+
+impl Loaded {
+    /// Gives up chunks that cannot be read.
+    pub(super) fn give_up(&mut self, lost: &BTreeSet<Position>) {
+        self.chunks.retain(|position, _| !lost.contains(position));
+        for batch in self.batches.values_mut() {
+            batch.members.retain(|members| !lost.contains(&members.chunk));
+        }
+        self.batches.retain(|_, batch| !batch.members.is_empty());
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::content::Writer;
 use super::record::{Header, Key, Kind};
-use super::state::{Entry, Location, Names, State, Usage};
+use super::state::{Dropped, Entry, Location, Names, State, Usage, Wanted};
 use super::storage::{SegmentFile, Storage};
 use crate::clock;
 use crate::event::{Members, Position};
@@ -156,6 +156,22 @@ impl Log {
     /// Takes deferred chunks of a destination out: see [`State::take_deferred`].
     pub(super) fn take_deferred(&mut self, destination: u16, count: usize) -> (Vec<(Position, Location, Members)>, usize) {
         self.state.take_deferred(destination, count)
+    }
+
+    /// Puts back what [`Log::take_deferred`] took out.
+    #[cfg(test)]
+    pub(super) fn defer_again(&mut self, destination: u16, position: Position) {
+        if let Some(chunk) = self.state.chunks.get_mut(&position) {
+            chunk.share(destination, position).is_deferred = true;
+            self.state.deferred.entry(destination).or_default().push_back(position);
+        }
+    }
+
+    /// Takes deferred chunks out for good: see [`State::drop_oldest`]. With `count` so many, else those of the oldest segment
+    /// that becomes free by it.
+    pub(super) fn drop_oldest(&mut self, destinations: u64, count: Option<usize>) -> Dropped {
+        let current = (self.key.epoch, self.last.map_or(NO_SEGMENT, |(segment, _)| segment));
+        self.state.drop_oldest(destinations, count.map_or(Wanted::Segment(current), Wanted::Chunks))
     }
 
     /// Makes entries durable, in their order, and takes them in. After an error nothing is taken in; the same

@@ -3,7 +3,7 @@
 //! In: durable [`Entry`]s, each with its place. Out: which segments nobody needs any more, and the snapshot at the
 //! beginning of the next one. Destinations and sources are numbers of the log's [`Names`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::content::{IN_TRANSACTION, Reader, Writer};
 use super::record::{Header, Key, Kind};
@@ -103,6 +103,26 @@ pub(super) struct Share {
     pub(super) expected: Members,
     /// What it has, or will never get.
     pub(super) settled: Members,
+    /// Whether what it lacks, but for what batches have, is kept for it here and nowhere else. Not written.
+    pub(super) is_deferred: bool,
+}
+
+/// What is dropped so that there is room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// What makes the oldest segment free for which that is possible, all but this one.
+    Segment((u64, u32)),
+    /// Up to so many of the oldest chunks.
+    Chunks(usize),
+}
+
+/// What was taken out of the deferred chunks, to be settled.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Dropped {
+    /// By destination: what it will not get.
+    pub(super) members: BTreeMap<u16, Vec<Members>>,
+    /// By destination: how many chunks are not deferred any more.
+    pub(super) taken: BTreeMap<u16, usize>,
 }
 
 impl OpenChunk {
@@ -115,7 +135,7 @@ impl OpenChunk {
     pub(super) fn share(&mut self, destination: u16, chunk: Position) -> &mut Share {
         let index = self.shares.iter().position(|share| share.destination == destination).unwrap_or_else(|| {
             let none = Members::none(chunk, self.frames as usize);
-            self.shares.push(Share { destination, expected: none.clone(), settled: none });
+            self.shares.push(Share { destination, expected: none.clone(), settled: none, is_deferred: false });
             self.shares.len() - 1
         });
         &mut self.shares[index]
@@ -191,10 +211,12 @@ impl State {
                 if let Some(chunk) = self.chunks.get_mut(&position) {
                     chunk.verdict = Some(verdict.plan);
                     for (destination, members) in verdict.expected {
-                        if 1u64.checked_shl(u32::from(destination)).is_some_and(|bit| verdict.deferred & bit != 0) {
+                        let share = chunk.share(destination, position);
+                        share.expected = members;
+                        if has_bit(verdict.deferred, destination) {
+                            share.is_deferred = true;
                             self.deferred.entry(destination).or_default().push_back(position);
                         }
-                        chunk.share(destination, position).expected = members;
                     }
                     self.close_if_done(position);
                 }
@@ -266,6 +288,10 @@ impl State {
     pub(super) fn take_deferred(&mut self, destination: u16, count: usize) -> (Vec<(Position, Location, Members)>, usize) {
         let Some(queue) = self.deferred.get_mut(&destination) else { return (Vec::new(), 0) };
         let taken: Vec<Position> = queue.drain(..count.min(queue.len())).collect();
+        for position in &taken {
+            let share = self.chunks.get_mut(position).and_then(|chunk| chunk.shares.iter_mut().find(|s| s.destination == destination));
+            share.into_iter().for_each(|share| share.is_deferred = false);
+        }
         let mut sealed: BTreeMap<Position, Vec<&Members>> = BTreeMap::new();
         for batch in self.batches.range((destination, 0)..=(destination, u128::MAX)).map(|(_, batch)| batch) {
             batch.members.iter().for_each(|members| sealed.entry(members.chunk).or_default().push(members));
@@ -282,6 +308,64 @@ impl State {
             }
         }
         (pieces, taken.len())
+    }
+
+    /// Takes deferred chunks out for good, the oldest first: those of which nobody lacks anything but `destinations` (a bit
+    /// each), and that are in no batch. What others lack stays, so dropping a part of a chunk would gain nothing.
+    pub(super) fn drop_oldest(&mut self, destinations: u64, wanted: Wanted) -> Dropped {
+        let is_asked = |destination: u16| has_bit(destinations, destination);
+        let batches = self.batches.values().filter(|batch| is_asked(batch.destination));
+        let sealed: BTreeSet<(u16, Position)> =
+            batches.flat_map(|batch| batch.members.iter().map(|members| (batch.destination, members.chunk))).collect();
+        let can_go = |position: Position, share: &Share| {
+            let is_kept = is_asked(share.destination) && share.is_deferred && !sealed.contains(&(share.destination, position));
+            is_kept || share.expected.is_within(&share.settled)
+        };
+        let is_free = |(position, chunk): &(&Position, &OpenChunk)| {
+            chunk.verdict.is_some() && chunk.shares.iter().all(|share| can_go(**position, share))
+        };
+        let chosen: Vec<Position> = match wanted {
+            Wanted::Chunks(count) => self.chunks.iter().filter(is_free).map(|(position, _)| *position).take(count).collect(),
+            Wanted::Segment(current) => {
+                let mut segments: BTreeMap<(u64, u32), Option<Vec<Position>>> = BTreeMap::new();
+                for (position, chunk) in &self.chunks {
+                    let all = segments.entry((position.epoch, chunk.at.segment)).or_insert_with(|| Some(Vec::new()));
+                    if !is_free(&(position, chunk)) {
+                        *all = None;
+                    } else if let Some(all) = all {
+                        all.push(*position);
+                    }
+                }
+                segments.remove(&current);
+                segments.into_values().flatten().next().unwrap_or_default()
+            }
+        };
+        self.take_out(&chosen)
+    }
+
+    fn take_out(&mut self, chosen: &[Position]) -> Dropped {
+        let mut dropped = Dropped::default();
+        for position in chosen {
+            for share in self.chunks.get_mut(position).into_iter().flat_map(|chunk| &mut chunk.shares) {
+                let mut left = share.expected.clone();
+                left.remove(&share.settled);
+                share.is_deferred = false;
+                if !left.is_empty() {
+                    dropped.members.entry(share.destination).or_default().push(left);
+                }
+            }
+        }
+        for destination in dropped.members.keys() {
+            let Some(queue) = self.deferred.get_mut(destination) else { continue };
+            let before = queue.len();
+            let is_left = |position: &Position| {
+                let shares = self.chunks.get(position).map_or(&[][..], |chunk| &chunk.shares);
+                shares.iter().any(|share| share.destination == *destination && share.is_deferred)
+            };
+            queue.retain(is_left);
+            dropped.taken.insert(*destination, before - queue.len());
+        }
+        dropped
     }
 
     /// Segments that nobody needs any more, all but the one that is being written.
@@ -340,7 +424,7 @@ impl State {
             let mut shares = Vec::new();
             for _ in 0..read.count()? {
                 let destination = u16::try_from(read.number()?).ok()?;
-                shares.push(Share { destination, expected: read.members()?, settled: read.members()? });
+                shares.push(Share { destination, expected: read.members()?, settled: read.members()?, is_deferred: false });
             }
             state.chunks.insert(position, OpenChunk { at, source, frames, verdict: is_decided.then_some(plan), shares });
         }
@@ -350,6 +434,11 @@ impl State {
         }
         Some(state)
     }
+}
+
+/// Whether a set of destinations has one of them.
+fn has_bit(bits: u64, destination: u16) -> bool {
+    1u64.checked_shl(u32::from(destination)).is_some_and(|bit| bits & bit != 0)
 }
 
 fn write_batch(batch: &Batch, out: &mut Writer) {

@@ -10,15 +10,16 @@ mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::adopt::Work;
 use super::content::write_chunk;
-use super::disk::{Options, Piece, Started, start_logs};
+use super::disk::{DroppedCount, Options, Piece, Started, start_logs};
 use super::record::{Found, Key, Kind, scan};
-use super::recover::{ChunkReader, Loaded, Place, load};
+use super::recover::{ChunkReader, Damage, Loaded, Place, load};
+use super::repair::{Repaired, repair_on};
 use super::segment::{RECORDS_START, SegmentHeader, parse_name};
 use super::state::{Batch, Entry, NewChunk, Verdict};
 use super::storage::Storage;
@@ -52,7 +53,7 @@ impl Random {
 }
 
 /// What the oracle knows of a chunk.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Known {
     bytes: Vec<u8>,
     frames: usize,
@@ -63,6 +64,12 @@ struct Known {
     decided: Told<bool>,
     /// By destination.
     shares: BTreeMap<String, (Told<Members>, Told<Members>)>,
+    /// By destination: what it was sent and has confirmed.
+    delivered: BTreeMap<String, Members>,
+    /// By destination: what was dropped, and counted when that was durable.
+    dropped: BTreeMap<String, Told<Members>>,
+    /// Destinations for which the log keeps it.
+    deferred: BTreeSet<String>,
 }
 
 /// What was said, and what of it is durable.
@@ -137,6 +144,7 @@ fn options(names: &[String], shards: usize) -> Options {
         destinations: names.to_vec(),
         sources: vec!["fw".into()],
         forget: Vec::new(),
+        drop_oldest: 0,
         commit_interval: Duration::ZERO,
         commit_bytes: 1,
         segment_bytes: 6 * 1024,
@@ -207,7 +215,7 @@ impl Case {
     }
 
     /// Everything that is not settled is given back as work: in its batch, or alone, once.
-    fn check_work(&self, started: &mut Started, names: &[String]) {
+    fn check_work(&mut self, started: &mut Started, names: &[String]) {
         let mut given: BTreeMap<(Position, String), Members> = BTreeMap::new();
         let mut undecided = BTreeSet::new();
         let mut give = |position: Position, destination: usize, members: &Members| {
@@ -226,10 +234,15 @@ impl Case {
                 Work::Undecided(place, _) => drop(undecided.insert(place.position)),
             }
         }
+        let mut deferred = Vec::new();
         for (log, _) in &mut started.logs {
             for destination in 0..names.len() {
                 let (pieces, _) = log.take_deferred(destination as u16, usize::MAX);
                 pieces.iter().for_each(|(position, _, members)| give(*position, destination, members));
+                for (position, _, _) in pieces {
+                    log.defer_again(destination as u16, position);
+                    deferred.push((position, names[destination].clone()));
+                }
             }
         }
         for (position, known) in &self.chunks {
@@ -244,11 +257,18 @@ impl Case {
                 assert!(left.is_within(got) && got.is_within(&left), "{position} {name}: {left:?} is owed, {got:?} is given");
             }
         }
+        for (position, name) in deferred {
+            if let Some(known) = self.chunks.get_mut(&position) {
+                known.deferred.insert(name);
+            }
+        }
     }
 
     fn step(&mut self, run: &mut Run) {
         let log = self.random.below(run.queues.len() as u64) as usize;
-        match self.random.below(10) {
+        match self.random.below(12) {
+            10 => self.resume(run, log),
+            11 => self.drop_oldest(run, log),
             0..=3 => self.append(run, log),
             4 => self.decide(run),
             5 => self.seal(run),
@@ -273,8 +293,7 @@ impl Case {
             let (body, flags) = write_chunk(&chunk, self.random.one_in(2));
             new.push(NewChunk { position: chunk.position, source: 0, frames: frames as u32, body, flags });
             positions.push(chunk.position);
-            let known =
-                Known { bytes, frames, transaction: Vec::new(), acknowledged: false, decided: Told::default(), shares: BTreeMap::new() };
+            let known = Known { bytes, frames, ..Known::default() };
             self.chunks.insert(chunk.position, known);
         }
         for position in &positions {
@@ -309,7 +328,7 @@ impl Case {
     fn decide(&mut self, run: &mut Run) {
         let Some(position) = self.pick(false) else { return };
         let frames = self.chunks[&position].frames;
-        let mut expected = Vec::new();
+        let (mut expected, mut deferred) = (Vec::new(), 0);
         for number in 0..run.names.len() {
             let mut members = self.members(position, frames);
             // Recovery keeps what a destination has, and its batches.
@@ -322,14 +341,60 @@ impl Case {
             let known = self.chunks.get_mut(&position).unwrap();
             known.shares.entry(run.names[number].clone()).or_default().0.said = members.clone();
             expected.push((number as u16, members));
+            if self.random.one_in(2) {
+                deferred |= 1 << number;
+                self.chunks.get_mut(&position).unwrap().deferred.insert(run.names[number].clone());
+            }
         }
         self.chunks.get_mut(&position).unwrap().decided.said = true;
         let owner = Self::owner(run, position);
-        run.queues[owner].push(Entry::Verdict(position, Verdict { plan: 1, expected, deferred: 0 }));
+        run.queues[owner].push(Entry::Verdict(position, Verdict { plan: 1, expected, deferred }));
+    }
+
+    /// Takes up what the log keeps for a destination that has come back.
+    fn resume(&mut self, run: &mut Run, log: usize) {
+        let (number, count) = (self.random.below(3) as u16, self.random.below(4) as usize);
+        let name = &run.names[usize::from(number)];
+        for (position, _, members) in run.started.logs[log].0.take_deferred(number, count).0 {
+            if self.is_rotten(position) {
+                continue;
+            }
+            let lacks = self.lacks(position, name);
+            assert!(lacks.is_within(&members) && members.is_within(&lacks), "{position} {name}: {lacks:?}, {members:?}");
+            assert!(self.chunks.get_mut(&position).unwrap().deferred.remove(name));
+        }
+    }
+
+    /// Drops for some destinations: only for them, only what no batch has, and all that the destination lacks of a chunk.
+    fn drop_oldest(&mut self, run: &mut Run, log: usize) {
+        let asked = self.random.below(8);
+        let count = self.random.one_in(2).then(|| 1 + self.random.below(3) as usize);
+        for (number, members) in run.started.logs[log].0.drop_oldest(asked, count).members {
+            let name = run.names[usize::from(number)].clone();
+            assert!(asked & 1 << number != 0, "nobody asked to drop for {name}");
+            for members in &members {
+                if self.is_rotten(members.chunk) {
+                    continue;
+                }
+                let lacks = self.lacks(members.chunk, &name);
+                assert!(lacks.is_within(members) && members.is_within(&lacks), "{}: {lacks:?}, {members:?}", members.chunk);
+                let known = self.chunks.get_mut(&members.chunk).unwrap();
+                assert!(known.deferred.remove(&name), "what was dropped was kept for nobody");
+                known.shares.get_mut(&name).unwrap().1.said.add(members);
+                known.dropped.entry(name.clone()).or_default().said.add(members);
+            }
+            run.queues[log].push(Entry::Settled(number, 0, members));
+        }
+    }
+
+    /// Whether the log waits for a chunk that cannot be read any more, as it finds out when it reads it.
+    fn is_rotten(&self, position: Position) -> bool {
+        assert!(self.chunks.contains_key(&position) || self.dead.contains(&position), "{position} is invented");
+        !self.chunks.contains_key(&position)
     }
 
     /// What a destination is to get of a chunk, is in no batch, and does not have.
-    fn unsealed(&self, position: Position, name: &str) -> Members {
+    fn lacks(&self, position: Position, name: &str) -> Members {
         let known = &self.chunks[&position];
         let Some((expected, settled)) = known.shares.get(name) else { return Members::none(position, known.frames) };
         let mut left = expected.said.clone();
@@ -345,8 +410,10 @@ impl Case {
         let name = run.names[number].clone();
         let mut members = Vec::new();
         for position in self.chunks.keys().copied().collect::<Vec<_>>() {
-            let left = self.unsealed(position, &name);
-            if !left.is_empty() && self.random.one_in(2) {
+            // What the log keeps has to be taken up first.
+            let is_kept = self.chunks[&position].deferred.contains(&name);
+            let left = self.lacks(position, &name);
+            if !is_kept && !left.is_empty() && self.random.one_in(2) {
                 members.push(left);
             }
         }
@@ -381,6 +448,7 @@ impl Case {
         for members in &settled {
             if let Some(known) = self.chunks.get_mut(&members.chunk) {
                 known.shares.entry(name.clone()).or_default().1.said.add(members);
+                known.delivered.entry(name.clone()).or_default().add(members);
             }
         }
         for log in 0..run.queues.len() {
@@ -417,10 +485,13 @@ impl Case {
                 known.decided.durable = true;
                 expected.into_iter().for_each(|(name, members)| known.shares.entry(name).or_default().0.durable = members);
             }
-            Told1::Settled(name, settled) => {
+            Told1::Settled(name, batch, settled) => {
                 for members in settled {
                     if let Some(known) = self.chunks.get_mut(&members.chunk) {
                         known.shares.entry(name.clone()).or_default().1.durable.add(&members);
+                        if batch == 0 {
+                            known.dropped.entry(name.clone()).or_default().durable.add(&members);
+                        }
                     }
                 }
             }
@@ -438,6 +509,9 @@ impl Case {
         let before = load(&self.disk, false).unwrap();
         assert!(!self.rotten.is_empty() || before.damage.is_empty(), "{:?}", before.damage);
         self.check(&before, &BTreeSet::new(), false);
+        if self.rotten.is_empty() {
+            self.check_dropped(&before);
+        }
         if !rots {
             return self.go_on(before);
         }
@@ -464,9 +538,45 @@ impl Case {
                 "{position} is lost without a word"
             );
         }
+        let after = if self.random.one_in(2) { self.repair(after.damage, &lost) } else { after };
         self.go_on(after);
         // It may have been settled, and come again when another bit flips.
         self.dead.extend(lost);
+    }
+
+    /// What a destination does not have and will not get is what was dropped for it: all that was counted, and no more than
+    /// was on its way to the disk when the process died.
+    fn check_dropped(&self, loaded: &Loaded) {
+        let names = &loaded.names.destinations;
+        for (position, known) in self.chunks.iter().filter(|(_, known)| known.decided.durable) {
+            for (name, (expected, _)) in &known.shares {
+                let mut missing = expected.durable.clone();
+                known.delivered.get(name).into_iter().for_each(|delivered| missing.remove(delivered));
+                let shares = loaded.chunks.get(position).map_or(&[][..], |chunk| &chunk.shares);
+                if let Some(share) = shares.iter().find(|share| names[usize::from(share.destination)] == *name) {
+                    let mut owed = share.expected.clone();
+                    owed.remove(&share.settled);
+                    missing.remove(&owed);
+                }
+                let Told { said, durable } = known.dropped.get(name).cloned().unwrap_or_default();
+                assert!(durable.is_within(&missing), "{position} {name}: {durable:?} was dropped and comes back; missing: {missing:?}");
+                assert!(missing.is_within(&said), "{position} {name}: {missing:?} is missing, {said:?} was dropped");
+            }
+        }
+    }
+
+    /// A repair loses no more than the damage does, and leaves none.
+    fn repair(&mut self, damage: Vec<Damage>, lost: &BTreeSet<Position>) -> Loaded {
+        let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
+        let repaired = repair_on(&storage, Path::new("simulated")).unwrap();
+        assert_eq!(repaired.damage, damage);
+        let after = load(&self.disk, true).unwrap();
+        assert_eq!(after.damage, []);
+        self.check(&after, lost, true);
+        let unreadable = after.chunks.keys().find(|position| !readable(&self.disk, &after, **position));
+        assert!(unreadable.is_none() || damage.is_empty(), "{unreadable:?} is still waited for");
+        assert_eq!(repair_on(&storage, Path::new("simulated")).unwrap(), Repaired::default(), "once is enough");
+        after
     }
 
     fn check(&self, loaded: &Loaded, lost: &BTreeSet<Position>, is_rotten: bool) {
@@ -553,6 +663,20 @@ impl Case {
                 (names[usize::from(share.destination)].clone(), (both(&share.expected), both(&share.settled)))
             };
             known.shares = chunk.shares.iter().map(share).collect();
+            known.deferred.clear();
+            // A confirmation that nobody wrote down is not known any more: it is sent again, or dropped.
+            for (name, delivered) in &mut known.delivered {
+                let mut lost = delivered.clone();
+                known.shares.get(name).into_iter().for_each(|(_, settled)| lost.remove(&settled.said));
+                delivered.remove(&lost);
+            }
+            for (name, dropped) in &mut known.dropped {
+                // What was on its way to the disk is there, or it is owed again.
+                let mut lost = dropped.said.clone();
+                known.shares.get(name).into_iter().for_each(|(_, settled)| lost.remove(&settled.said));
+                dropped.said.remove(&lost);
+                dropped.durable.clone_from(&dropped.said);
+            }
         }
         for batch in self.batches.values_mut() {
             batch.members.clear();
@@ -571,7 +695,7 @@ impl Case {
 enum Told1 {
     Chunks(Vec<Position>),
     Verdict(Position, Vec<(String, Members)>),
-    Settled(String, Vec<Members>),
+    Settled(String, u128, Vec<Members>),
     Nothing,
 }
 
@@ -583,7 +707,7 @@ impl Told1 {
             Entry::Verdict(position, Verdict { expected, .. }) => {
                 Self::Verdict(*position, expected.iter().map(|(number, members)| (name(*number), members.clone())).collect())
             }
-            Entry::Settled(number, _, members) => Self::Settled(name(*number), members.clone()),
+            Entry::Settled(number, batch, members) => Self::Settled(name(*number), *batch, members.clone()),
             Entry::Manifest(_) | Entry::Lost(_) | Entry::Flush => Self::Nothing,
         }
     }
@@ -719,6 +843,69 @@ async fn at_its_cap_the_journal_takes_nothing_more_until_destinations_have_taken
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(opened.closer.close());
+}
+
+#[tokio::test]
+async fn at_its_cap_the_oldest_is_dropped_for_a_destination_that_says_so_and_never_what_another_one_lacks() {
+    let disk = Disk::new(1);
+    let capped = Options { segment_bytes: 16 << 10, max_bytes: 5 * (16 << 10), drop_oldest: 0b10, ..options(&two_names(), 1) };
+    let (opened, _) = open(&disk, &capped).unwrap();
+    let journal = &opened.journals[0];
+    let mut taken = Vec::new();
+    assert!(!journal.make_room().await, "there is room");
+    while journal.has_room(3000) {
+        let mut chunks = [chunk(0, 1000)];
+        journal.append(&mut chunks).await.unwrap();
+        let [chunk] = chunks;
+        let verdict = decided(vec![(0, all(&chunk)), (1, all(&chunk))]);
+        journal.decide(chunk.position, cursor::Verdict { deferred: 0b10, ..verdict });
+        // The first one is not confirmed by the other destination.
+        if !taken.is_empty() {
+            journal.settle(0, 0, &[all(&chunk)]);
+        }
+        taken.push(all(&chunk));
+        journal.flush().await.unwrap();
+        assert!(taken.len() < 60, "the cap does not hold");
+    }
+    assert!(journal.is_full() && journal.is_filling() && journal.make_room().await && journal.has_room(3000));
+    let dropped = journal.take_dropped(1);
+    let chunks = dropped.deferred.0 / 1000;
+    assert!(chunks >= 2 && dropped.deferred == (chunks * 1000, 0) && dropped.earlier == (0, 0), "{dropped:?}");
+    assert_eq!((journal.take_dropped(1), journal.take_dropped(0)), (DroppedCount::default(), DroppedCount::default()));
+    assert_eq!(journal.deferred(1) as u64, taken.len() as u64 - chunks);
+    assert!(opened.closer.close());
+
+    let (opened, _) = open(&disk, &capped).unwrap();
+    let journal = &opened.journals[0];
+    let owed: BTreeSet<Position> = journal.take_deferred(1, 99).await.iter().map(|piece| piece.place.position).collect();
+    assert_eq!(owed.len() as u64, taken.len() as u64 - chunks, "what was dropped stays dropped");
+    let is_gone: Vec<bool> = taken.iter().map(|members| !owed.contains(&members.chunk)).collect();
+    let first = is_gone.iter().position(|is_gone| *is_gone).unwrap();
+    assert!(first > 0 && is_gone[first..first + chunks as usize].iter().all(|is_gone| *is_gone), "the oldest that could go: {is_gone:?}");
+    assert!(opened.closer.close());
+}
+
+#[tokio::test]
+async fn too_many_open_chunks_are_dropped_and_those_of_an_earlier_run_are_counted_as_such() {
+    let disk = Disk::new(1);
+    let bounded = Options { open_chunks_max: 20, drop_oldest: 0b10, ..options(&two_names(), 1) };
+    for (run, expected) in
+        [(0, DroppedCount { deferred: (3, 0), earlier: (0, 0) }), (1, DroppedCount { deferred: (0, 0), earlier: (3, 0) })]
+    {
+        let (opened, _) = open(&disk, &bounded).unwrap();
+        let journal = &opened.journals[0];
+        while journal.has_room(1) {
+            let mut chunks = [chunk(0, 3)];
+            journal.append(&mut chunks).await.unwrap();
+            let verdict = decided(vec![(1, all(&chunks[0]))]);
+            journal.decide(chunks[0].position, cursor::Verdict { deferred: 0b10, ..verdict });
+            journal.flush().await.unwrap();
+            journal.flush().await.unwrap();
+        }
+        assert!(journal.make_room().await && journal.has_room(1), "run {run}");
+        assert_eq!((journal.take_dropped(1), journal.deferred(1)), (expected, 19));
+        assert!(opened.closer.close());
+    }
 }
 
 #[tokio::test]

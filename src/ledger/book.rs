@@ -21,6 +21,9 @@ use super::page::{FlowData, PageData};
 /// The reason of alerts whose rule was gone when they were taken up.
 const GONE: &str = "rule_gone";
 
+/// The reason of what was dropped for a destination since the journal was full.
+pub const JOURNAL_FULL: &str = "journal_full";
+
 /// The reason of what was on its way when a process ended and no journal kept it.
 pub const LOST: &str = "lost_with_the_process";
 
@@ -130,8 +133,8 @@ impl Flow {
         self.dead += data.dead;
         self.waiting += data.waiting;
         self.deferred += data.deferred;
-        if data.gone > 0 {
-            *self.dropped.entry(GONE.into()).or_default() += data.gone;
+        for (reason, count) in [(GONE, data.gone), (JOURNAL_FULL, data.journal_full)].into_iter().filter(|(_, count)| *count > 0) {
+            *self.dropped.entry(reason.into()).or_default() += count;
         }
     }
 

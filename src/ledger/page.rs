@@ -226,6 +226,8 @@ pub struct FlowCounts {
     pub dead: Count,
     /// They are alerts of rules that were gone when they were taken up.
     pub gone: Count,
+    /// They were dropped since the journal was full.
+    pub journal_full: Count,
     /// The destination is behind: the journal has them for later.
     pub deferred: Count,
     /// They were, and are taken up by this shard.
@@ -235,10 +237,18 @@ pub struct FlowCounts {
 }
 
 impl FlowCounts {
+    /// Counts what the journal has dropped: what this run had left to it, and what an earlier one had.
+    pub fn dropped_full(&self, deferred: u64, earlier: u64) {
+        self.resumed.add(deferred);
+        self.recovered.add(earlier);
+        self.journal_full.add(deferred + earlier);
+    }
+
     fn data(&self) -> FlowData {
-        let Self { routed, recovered, delivered, dead, gone, deferred, resumed, waiting } = self;
+        let Self { routed, recovered, delivered, dead, gone, journal_full, deferred, resumed, waiting } = self;
         FlowData {
             gone: gone.value(),
+            journal_full: journal_full.value(),
             deferred: deferred.value() as i64 - resumed.value() as i64,
             routed: routed.value(),
             recovered: recovered.value(),
@@ -394,6 +404,7 @@ pub(super) struct FlowData {
     pub(super) delivered: u64,
     pub(super) dead: u64,
     pub(super) gone: u64,
+    pub(super) journal_full: u64,
     /// Of all shards together: one defers, another one takes up.
     pub(super) deferred: i64,
     pub(super) waiting: u64,

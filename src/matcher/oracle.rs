@@ -2,6 +2,7 @@
 //! held against, so it is written to be read, not to be fast: it allocates, and looks at every predicate anew. It shares
 //! with the engine only how a value's scalars, numbers and times are read.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 use crate::event::{Event, SlotId, Value};
@@ -64,12 +65,23 @@ fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
     }
 }
 
+thread_local! {
+    /// A text and its lower case: one command line is asked for by thousands of predicates, one behind the other.
+    static LAST_LOWERED: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
 fn asks_text(op: TextOp, value: &[u8], wanted: &[u8], cased: bool) -> bool {
     if cased {
         return text_holds(op, value, wanted);
     }
     if !value.is_ascii() || !wanted.is_ascii() {
-        return text_holds(op, &lower(value), &lower(wanted));
+        return LAST_LOWERED.with_borrow_mut(|(last, lowered)| {
+            if last != value {
+                *lowered = lower(value);
+                value.clone_into(last);
+            }
+            text_holds(op, lowered, &lower(wanted))
+        });
     }
     // Nearly all text, of which rules by the thousand ask by the million: nothing is copied.
     let is_wanted = |part: &[u8]| part.eq_ignore_ascii_case(wanted);

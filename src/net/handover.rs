@@ -191,6 +191,15 @@ pub fn close() {
     *table() = None;
 }
 
+/// From here on SIGTERM and SIGINT end the process at once: a handler of this program would take a signal with it that
+/// came when nobody looks any more. Call when all is written down.
+pub fn let_signals_end_this() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: sets the disposition of a signal to a constant of the system; no handler runs.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// Becomes `program`, which is given every socket that is kept. Returns only if that fails; the sockets are closed then.
 ///
 /// Signals that a person or a supervisor may send meanwhile (SIGHUP, SIGUSR2) would end a program that has not asked

@@ -160,7 +160,9 @@ impl CatchUp {
     async fn next_piece(&self, destination: usize, lane: &Lane) -> Option<Piece> {
         let is_asked = lane.pieces.borrow().is_empty() && self.disk.deferred(destination) > 0;
         if is_asked {
-            let pieces = self.disk.take_deferred(destination, PIECES).await;
+            // What was taken out cannot be dropped any more.
+            let count = if self.gate.with_shard(|shard| shard.spares_batches(destination)) { 1 } else { PIECES };
+            let pieces = self.disk.take_deferred(destination, count).await;
             lane.pieces.borrow_mut().extend(pieces);
         }
         lane.pieces.borrow_mut().pop_front()

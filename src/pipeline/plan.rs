@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use additions::EnricherPlan;
-pub use journal::{DiskPlan, JournalPlan};
+pub use journal::{DiskPlan, JournalPlan, WhenFull};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -217,6 +217,8 @@ pub struct SinkPlan {
     pub kind: &'static str,
     /// The sink.
     pub sink: Arc<dyn Sink>,
+    /// What happens when the journal is full and this one has not taken something.
+    pub when_full: WhenFull,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -296,6 +298,16 @@ const SOURCE_KEYS: &[&str] = &["decoder", "framing", "unwrap", "frame_bytes_max"
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+pub(super) struct SinkCommon {
+    /// What happens when the journal is full and this destination has not taken something; otherwise what `journal.full`
+    /// says.
+    when_journal_full: Option<WhenFull>,
+}
+
+const SINK_KEYS: &[&str] = &["when_journal_full"];
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RouteConfig {
     /// VRL condition; without it the route takes everything.
     when: Option<String>,
@@ -312,7 +324,7 @@ impl Plan {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
         let top = diagnostics.absorb(root.read::<Top>());
-        let sinks = read_sinks(&root, &mut diagnostics);
+        let mut sinks = read_sinks(&root, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or_else(|| Path::new("."));
         let paths = rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, &mut diagnostics);
@@ -337,6 +349,7 @@ impl Plan {
         additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
+        settings.iter().for_each(|settings| set_when_full(&root, &settings.journal, &mut sinks, &mut diagnostics));
         // In the order of the file, then those of rule files.
         diagnostics.0.sort_by(|a, b| (a.file != file, &a.file, a.line, a.column).cmp(&(b.file != file, &b.file, b.line, b.column)));
         if diagnostics.has_errors() {
@@ -402,6 +415,18 @@ fn rule_paths(root: &Section, named: &[PathBuf], base: &Path, diagnostics: &mut 
     paths
 }
 
+/// Sinks that do not say what happens when the journal is full have what it says.
+fn set_when_full(root: &Section, journal: &JournalPlan, sinks: &mut [SinkPlan], diagnostics: &mut Diagnostics) {
+    for sink in sinks {
+        let place = root.child("sinks").and_then(|sinks| sinks.child(&sink.name)?.child("when_journal_full"));
+        match (journal, place) {
+            (JournalPlan::Disk(disk), None) => sink.when_full = disk.full,
+            (JournalPlan::Disk(_), Some(_)) | (JournalPlan::Memory, None) => {}
+            (JournalPlan::Memory, Some(place)) => diagnostics.push(place.error("only a journal of `type: disk` becomes full")),
+        }
+    }
+}
+
 fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
     let Some(section) = root.child("sinks").filter(|section| !section.node().entries().is_empty()) else {
         diagnostics.push(root.error("there are no `sinks`").help("sinks: { out: { type: stdout } }"));
@@ -410,8 +435,15 @@ fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
     let mut sinks = Vec::new();
     for (name, section) in section.children() {
         let Some(kind) = diagnostics.absorb(section.component(SINKS, |kind| kind.name())) else { continue };
-        if let Some(sink) = diagnostics.absorb(kind.read(&section.without(&["type"]))) {
-            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into() });
+        let mut common_keys = vec!["type"];
+        common_keys.extend_from_slice(SINK_KEYS);
+        let sink = diagnostics.absorb(kind.read(&section.without(&common_keys)));
+        let own: Vec<&str> =
+            section.node().entries().iter().filter_map(|(key, _)| key.text()).filter(|key| !SINK_KEYS.contains(key)).collect();
+        let common = diagnostics.absorb(section.without(&own).read::<SinkCommon>());
+        if let (Some(sink), Some(common)) = (sink, common) {
+            let when_full = common.when_journal_full.unwrap_or_default();
+            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into(), when_full });
         }
     }
     if sinks.len() > DESTINATIONS_MAX {

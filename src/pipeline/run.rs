@@ -27,7 +27,8 @@ use crate::pipeline::catch_up::CatchUp;
 use crate::pipeline::health::Health;
 use crate::pipeline::intake::{Gate, SourcePort};
 use crate::pipeline::mesh::{self, Port};
-use crate::pipeline::plan::{JournalPlan, Plan};
+use crate::pipeline::plan::{JournalPlan, Plan, WhenFull};
+use crate::pipeline::room::Room;
 use crate::pipeline::shard::{Common, Shard};
 use crate::task::{self, Stop, Stopper};
 
@@ -83,6 +84,7 @@ fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
         destinations: plan.sinks.iter().map(|sink| sink.name.to_string()).collect(),
         sources: plan.sources.iter().map(|source| source.name.to_string()).collect(),
         forget: disk.forget.clone(),
+        drop_oldest: drop_oldest(plan),
         commit_interval: disk.commit_interval,
         commit_bytes: disk.commit_bytes,
         segment_bytes: disk.segment_bytes as u64,
@@ -93,6 +95,12 @@ fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
     let Opened { journals, work, reader, closer, .. } = journal::open(&options, registry)?;
     let shards = journals.into_iter().map(|journal| ShardJournal::Disk(journal, reader.clone())).zip(work).collect();
     Ok(Journals { shards, closer: Some(closer) })
+}
+
+/// A bit for each destination that the oldest is dropped for.
+fn drop_oldest(plan: &Plan) -> u64 {
+    let sinks = plan.sinks.iter().enumerate().filter(|(_, sink)| sink.when_full == WhenFull::DropOldest);
+    sinks.fold(0, |bits, (index, _)| bits | 1 << index)
 }
 
 /// Starts every shard. `stop` ends the sources; [`Running::join`] waits for the rest.
@@ -216,6 +224,8 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
     };
     let stages = Shard::new(&common, journal.clone(), seed)?;
     let gate = Gate::new(common.budget.clone(), journal, stages, port, stop_now);
+    let room = log.as_ref().and_then(|(disk, _)| Room::new(disk.clone(), gate.page(), &common));
+    let making_room = room.clone().map(|room| tokio::task::spawn_local(room.run()));
     let catch_up = log.map(|(disk, reader)| CatchUp::new(gate.clone(), disk, reader, &common));
     let catching_up = catch_up.clone().map(|catch_up| tokio::task::spawn_local(catch_up.run(work)));
     let mesh = tokio::task::spawn_local(gate.clone().serve_mesh());
@@ -250,6 +260,10 @@ async fn shard(common: Common, (journal, work): (ShardJournal, Vec<Work>), port:
     drop(sources);
     let undelivered = drain(&gate, ends, plan.settings.drain_timeout.0, catch_up.zip(catching_up)).await?;
     counts.abort();
+    making_room.iter().for_each(JoinHandle::abort);
+    if let Some(room) = &room {
+        room.settle().await;
+    }
     common.ledger.publish(index, gate.page().data());
     stopper.stop();
     timer.abort();

@@ -6,7 +6,7 @@ use crate::config::schema_of;
 use crate::enrich::ENRICHERS;
 use crate::limits::DESTINATIONS_MAX;
 use crate::pipeline::plan::additions::TransformConfig;
-use crate::pipeline::plan::{RouteConfig, SourceCommon, Top};
+use crate::pipeline::plan::{RouteConfig, SinkCommon, SourceCommon, Top};
 use crate::sink::SINKS;
 use crate::source::SOURCES;
 
@@ -14,8 +14,9 @@ use crate::source::SOURCES;
 pub fn configuration() -> Value {
     let mut top = Value::from(schema_of::<Top>());
     let common = Value::from(schema_of::<SourceCommon>());
+    let of_sinks = Value::from(schema_of::<SinkCommon>());
     let sources: Vec<Value> = SOURCES.iter().map(|kind| component(kind.name(), kind.schema(), &common)).collect();
-    let sinks: Vec<Value> = SINKS.iter().map(|kind| component(kind.name(), kind.schema(), &Value::Null)).collect();
+    let sinks: Vec<Value> = SINKS.iter().map(|kind| component(kind.name(), kind.schema(), &of_sinks)).collect();
     if let Some(properties) = top.get_mut("properties").and_then(Value::as_object_mut) {
         let named = |components: &[Value], description: &str, least: usize| {
             let component = json!({ "oneOf": components });

@@ -28,7 +28,7 @@ use crate::ledger::{DestinationCounts, Ledger, Page, Waiting};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::health::Health;
-use crate::pipeline::plan::{Line, Plan};
+use crate::pipeline::plan::{Line, Plan, WhenFull};
 use crate::pipeline::tap::{Routed, Taps};
 use crate::route;
 use crate::sink::{Encoder, Selection};
@@ -172,6 +172,7 @@ struct SinkState {
     deferred: Cell,
     sealed_early: Cell,
     counts: Rc<DestinationCounts>,
+    drops_oldest: bool,
 }
 
 /// The share of the budget that batches which wait for destinations may take; the rest is for those on their way, for
@@ -257,6 +258,7 @@ impl Shard {
                 deferred: registry.cell(&metrics::EVENTS_DEFERRED, labels),
                 sealed_early: registry.cell(&metrics::SEALED_EARLY, labels),
                 counts: page.destination(index),
+                drops_oldest: sink.when_full == WhenFull::DropOldest,
             });
         }
         Ok(Self {
@@ -311,7 +313,14 @@ impl Shard {
 
     /// Whether a destination keeps up so well that it can have more than what comes in.
     pub fn keeps_up(&self, sink: usize) -> bool {
-        self.sinks.get(sink).is_some_and(|sink| sink.destination.queued_bytes() < self.queue_bytes_max / 2)
+        let queued_bytes = self.sinks.get(sink).map(|sink| sink.destination.queued_bytes());
+        queued_bytes.is_some_and(|bytes| bytes < self.queue_bytes_max / 2 && (bytes == 0 || !self.spares_batches(sink)))
+    }
+
+    /// Whether what a destination does not need at once is to stay out of batches: from the journal it can be dropped, and
+    /// half of that is used.
+    pub fn spares_batches(&self, sink: usize) -> bool {
+        self.sinks.get(sink).is_some_and(|sink| sink.drops_oldest) && self.journal.is_filling()
     }
 
     /// Adds members of a chunk of an earlier run to a batch that is built again.
@@ -606,7 +615,10 @@ impl Shard {
             counters.routed.add(count(rows) as u64);
             let (events, alerts) = (count(rows) as u64, (rows.len() - count(rows)) as u64);
             // Who waits for the delivery has to wait: the log does not know whom to tell.
-            let is_behind = counters.destination.queued_bytes() >= self.queue_bytes_max;
+            let queued_bytes = counters.destination.queued_bytes();
+            // What is in a batch cannot be dropped.
+            let is_droppable = counters.drops_oldest && queued_bytes > 0 && self.journal.is_filling();
+            let is_behind = queued_bytes >= self.queue_bytes_max || is_droppable;
             if is_behind && self.journal.keeps_verdicts() && chunk.acknowledgement.is_none() && !rows.is_empty() {
                 verdict.deferred |= 1 << sink;
                 counters.deferred.add(events);

@@ -5,12 +5,14 @@
 2. SIGUSR2 again and again; one of them brings a source, a sink and a route. Nobody who connects is refused, what was
    answered with 200 is delivered, each datagram is delivered or counted as dropped by the kernel. The process keeps
    its number. A configuration with a mistake is refused and the process goes on. What plain TCP loses is told.
-3. Sockets as systemd gives them: what was sent before the program ran arrives, by two shards that share one socket.
+3. SIGTERM at any moment of a hand-over ends the process.
+4. Sockets as systemd gives them: what was sent before the program ran arrives, by two shards that share one socket.
 """
 import errno
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -231,6 +233,19 @@ def under_load(stage):
             f"TCP {tcp_got} of {tcp_sent} over {load.reconnected + 1} connections")
 
 
+def ended_meanwhile(stage):
+    ports = {name: free_port() for name in ("tcp", "udp", "http", "late")}
+    codes = []
+    for number in range(HAND_OVERS):
+        hydrant = stage.hydrant(config(ports, 0), f"ended{number}", files={"rules/made.yml": RULE.format(number=0)})
+        hydrant.process.send_signal(signal.SIGUSR2)
+        time.sleep(random.random() * 0.6)
+        hydrant.process.send_signal(signal.SIGTERM)
+        codes.append(hydrant.process.wait(60))
+    check(set(codes) <= {0, -signal.SIGTERM}, f"exit codes {codes}")
+    return f"SIGTERM during {HAND_OVERS} hand-overs: all ended"
+
+
 def given_by_systemd(stage):
     tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
     for given in (tcp, udp):
@@ -281,7 +296,7 @@ sinks:
 
 
 def main(stage):
-    return "; ".join(part(stage) for part in (under_load, given_by_systemd))
+    return "; ".join(part(stage) for part in (under_load, ended_meanwhile, given_by_systemd))
 
 
 harness.play(main)

@@ -32,7 +32,7 @@ pub(super) struct JournalConfig {
     /// Bytes that the journal may take on the disk.
     max_size: Option<ByteSize>,
     /// What happens at `max_size`.
-    full: Option<Full>,
+    full: Option<WhenFull>,
     /// Whether events are compressed on the disk: less to write for more CPU.
     compression: Option<JournalCompression>,
     /// Names of sinks and sources that are gone from the configuration: events that wait for them are given up.
@@ -47,11 +47,15 @@ enum JournalType {
     Memory,
 }
 
-#[derive(Clone, Copy, Deserialize, schemars::JsonSchema)]
+/// What happens when the journal is full and a destination has not taken something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Full {
-    /// Senders are held back until destinations have taken something.
+pub enum WhenFull {
+    /// Senders are held back until it has.
+    #[default]
     Hold,
+    /// The oldest events that wait for it are dropped, counted.
+    DropOldest,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
@@ -81,6 +85,8 @@ pub struct DiskPlan {
     pub segment_bytes: usize,
     /// Bytes that all segments may take.
     pub max_bytes: usize,
+    /// What happens at that, for destinations that do not say it themselves.
+    pub full: WhenFull,
     /// Whether chunks are compressed.
     pub compress: bool,
     /// Names that are gone.
@@ -116,12 +122,12 @@ impl JournalConfig {
             let message = format!("{shards} shards with segments of {} need {}", ByteSize(segment_bytes), ByteSize(least));
             diagnostics.push(place("max_size").error(message));
         }
-        let Full::Hold = self.full.unwrap_or(Full::Hold);
         JournalPlan::Disk(DiskPlan {
             commit_interval,
             commit_bytes: self.commit_size.map_or(1_000_000, |size| size.0).max(1),
             segment_bytes,
             max_bytes,
+            full: self.full.unwrap_or_default(),
             compress: self.compression == Some(JournalCompression::Lz4),
             forget: self.forget.unwrap_or_default(),
         })
