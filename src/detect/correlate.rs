@@ -32,13 +32,13 @@ mod alert;
 mod feed;
 mod hits;
 mod part;
+mod pending;
 mod set;
 mod window;
 mod wiring;
 
 use std::cmp::Reverse;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -55,6 +55,7 @@ pub use wiring::{Compiled, Correlations, LEVELS_MAX, Step};
 use super::sigma::correlation::{Condition, Decimal, Kind};
 use crate::event::Position;
 use part::VALUE_BYTES_MAX;
+use pending::Pending;
 use window::Window;
 
 /// Positions that a match names; the newest of its window. A person reads a handful.
@@ -63,8 +64,9 @@ pub const SAMPLE_MAX: usize = 16;
 /// What a group costs besides its key and window: the entries of map and heap, their spare room, the allocations.
 const GROUP_BYTES: usize = 256;
 
-/// What a waiting hit costs besides its bytes.
-const PENDING_BYTES: usize = 160;
+/// What part of the budget is left to waiting hits after some had to be taken early, in eighths. Below the half at which
+/// that begins, so that it is not begun for each hit.
+const FORCED_EIGHTHS: usize = 3;
 
 /// One correlation, ready to run.
 #[derive(Clone, Debug)]
@@ -160,25 +162,20 @@ pub struct Correlator {
     groups: HashMap<Arc<[u8]>, Group, RandomState>,
     /// One entry a group, with an end of its window that may since have moved on.
     ends: BinaryHeap<Reverse<(i64, Arc<[u8]>)>>,
-    pending: BTreeMap<(i64, Position, u8), Pending>,
-    pending_bytes: usize,
+    pending: Pending,
     group_bytes: usize,
     watermark_ms: i64,
     counters: Counters,
+    /// For values that are counted: 64 bits of a keyed hash stand for each. A million in one window have a chance of one in
+    /// thirty million that any two are taken for one.
+    hasher: RandomState,
 }
 
-#[derive(Debug)]
-struct Pending {
-    key: Arc<[u8]>,
-    base: u8,
-    value: Value,
-    carry: Box<[u8]>,
-}
-
-#[derive(Clone, Debug)]
+/// What a window looks at.
+#[derive(Clone, Copy, Debug)]
 enum Value {
     None,
-    Text(Arc<[u8]>),
+    Distinct(u64),
     Number(i128),
 }
 
@@ -202,11 +199,11 @@ impl Correlator {
             program,
             groups: HashMap::default(),
             ends: BinaryHeap::new(),
-            pending: BTreeMap::new(),
-            pending_bytes: 0,
+            pending: Pending::default(),
             group_bytes: 0,
             watermark_ms: i64::MIN,
             counters: Counters::default(),
+            hasher: RandomState::default(),
         }
     }
 
@@ -222,15 +219,12 @@ impl Correlator {
 
     /// Bytes held, as counted against the budget.
     pub fn used_bytes(&self) -> usize {
-        self.pending_bytes + self.group_bytes
+        self.pending.bytes() + self.group_bytes
     }
 
     /// Takes everything that waits, at the end; what is over by `reached_ms` is judged, other windows stay open.
     pub fn take_waiting(&mut self, reached_ms: i64, fired: &mut Vec<Fired>) {
-        while let Some(((time_ms, position, _), pending)) = self.pending.pop_first() {
-            self.take(time_ms, position, pending, fired);
-            self.shrink(fired);
-        }
+        self.take_until(i64::MAX, fired);
         self.advance(reached_ms, fired);
     }
 
@@ -246,29 +240,33 @@ impl Correlator {
             self.counters.late_events += 1;
             return;
         }
-        let Some(value) = self.value(hit) else {
+        let (hash, number);
+        let value = match (self.program.kind, hit.value) {
+            (Kind::ValueCount, Some(value)) if value.len() > VALUE_BYTES_MAX => {
+                hash = digest(&SHA256, value);
+                Some(hash.as_ref())
+            }
+            (Kind::ValueCount, value) => value,
+            (kind, Some(value)) if kind.is_number() => {
+                let parsed = std::str::from_utf8(value).ok().and_then(Decimal::parse);
+                number = parsed.map(|number| number.0.to_ne_bytes());
+                number.as_ref().map(<[u8; 16]>::as_slice)
+            }
+            _ => None,
+        };
+        if value.is_none() && self.program.kind.has_field() {
             self.counters.without_value += 1;
             return;
-        };
-        let known = self.groups.get_key_value(hit.key).map(|(key, _)| key.clone());
-        let key = known.unwrap_or_else(|| Arc::from(hit.key));
+        }
         // Backwards, so that one event is not two steps of an order.
         let order = if self.program.kind == Kind::TemporalOrdered { u8::MAX - hit.base } else { hit.base };
-        let pending = Pending { key, base: hit.base, value, carry: hit.carry.into() };
-        self.pending_bytes += pending.bytes();
-        if let Some(same) = self.pending.insert((hit.time_ms, hit.position, order), pending) {
-            self.pending_bytes -= same.bytes();
-        }
+        self.pending.push(&Hit { value, ..*hit }, order);
         self.shrink(fired);
     }
 
     /// Everything up to this time, it included, has arrived.
     pub fn advance(&mut self, watermark_ms: i64, fired: &mut Vec<Fired>) {
-        while let Some(entry) = self.pending.first_entry().filter(|entry| entry.key().0 <= watermark_ms) {
-            let ((time_ms, position, _), pending) = entry.remove_entry();
-            self.take(time_ms, position, pending, fired);
-            self.shrink(fired);
-        }
+        self.take_until(watermark_ms, fired);
         self.watermark_ms = self.watermark_ms.max(watermark_ms);
         while let Some(Reverse((end_ms, key))) = self.pop_ended(self.watermark_ms.saturating_add(1)) {
             if let Some(group) = self.forget(&key)
@@ -279,69 +277,66 @@ impl Correlator {
         }
     }
 
-    fn value(&self, hit: &Hit<'_>) -> Option<Value> {
-        match self.program.kind {
-            Kind::ValueCount => {
-                let value = hit.value?;
-                let is_long = value.len() > VALUE_BYTES_MAX;
-                Some(Value::Text(if is_long { digest(&SHA256, value).as_ref().into() } else { value.into() }))
-            }
-            kind if kind.is_number() => Decimal::parse(std::str::from_utf8(hit.value?).ok()?).map(|number| Value::Number(number.0)),
-            _ => Some(Value::None),
-        }
+    fn take_until(&mut self, until_ms: i64, fired: &mut Vec<Fired>) {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.take(until_ms, |hit, waiting_bytes| {
+            self.count(hit, fired);
+            self.evict(waiting_bytes);
+            true
+        });
+        self.pending = pending;
     }
 
     /// Takes the next hit in order.
-    fn take(&mut self, time_ms: i64, position: Position, hit: Pending, fired: &mut Vec<Fired>) {
-        self.pending_bytes -= hit.bytes();
-        let span_ms = self.program.timespan_ms;
-        let end_ms = time_ms.saturating_add(span_ms);
-        let group = match self.groups.entry(hit.key.clone()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                self.ends.push(Reverse((end_ms, hit.key.clone())));
-                entry.insert(Group::new(Window::new(&self.program, self.is_sliding), end_ms))
-            }
+    fn count(&mut self, hit: &Hit<'_>, fired: &mut Vec<Fired>) {
+        let value = match (self.program.kind, hit.value) {
+            (Kind::ValueCount, Some(value)) => Value::Distinct(self.hasher.hash_one(value)),
+            (_, Some(value)) => value.try_into().map_or(Value::None, |bytes| Value::Number(i128::from_ne_bytes(bytes))),
+            (_, None) => Value::None,
         };
-        self.group_bytes -= group.bytes;
-        let is_temporal = matches!(self.program.kind, Kind::Temporal | Kind::TemporalOrdered);
-        if is_temporal || group.last != Some(position) {
-            if self.is_sliding {
-                group.window.expire(time_ms.saturating_sub(span_ms));
-                group.end_ms = end_ms;
-            } else if time_ms >= group.end_ms {
-                fired.extend(group.judge(&self.program, &hit.key, group.end_ms - 1));
-                group.window = Window::new(&self.program, false);
-                group.end_ms = end_ms;
-            }
-            let completes = group.window.add(time_ms, position, hit.base, hit.value);
-            group.last = Some(position);
-            group.carry = hit.carry;
-            if self.is_sliding && completes && time_ms >= group.quiet_until_ms {
-                let found = group.judge(&self.program, &hit.key, time_ms);
-                group.quiet_until_ms = if found.is_some() { end_ms } else { group.quiet_until_ms };
-                fired.extend(found);
-            }
+        if let Some(group) = self.groups.get_mut(hit.key) {
+            self.group_bytes -= group.bytes;
+            group.add(&self.program, self.is_sliding, (hit, value), fired);
+            self.group_bytes += group.bytes;
+            return;
         }
-        group.bytes = GROUP_BYTES + 2 * hit.key.len() + group.carry.len() + group.window.bytes();
+        let end_ms = hit.time_ms.saturating_add(self.program.timespan_ms);
+        let mut group = Group::new(Window::new(&self.program, self.is_sliding), end_ms);
+        group.add(&self.program, self.is_sliding, (hit, value), fired);
         self.group_bytes += group.bytes;
+        let key: Arc<[u8]> = hit.key.into();
+        self.ends.push(Reverse((end_ms, key.clone())));
+        self.groups.insert(key, group);
     }
 
-    /// Back into the budget. Every round removes a waiting hit or a group, so it ends.
+    /// Back into the budget: hits early if most of it waits, then groups.
     fn shrink(&mut self, fired: &mut Vec<Fired>) {
-        while self.used_bytes() > self.program.budget_bytes {
-            if self.pending_bytes > self.program.budget_bytes / 2
-                && let Some(((time_ms, position, _), pending)) = self.pending.pop_first()
-            {
+        let budget = self.program.budget_bytes;
+        if self.used_bytes() <= budget {
+            return;
+        }
+        if self.pending.bytes() > budget / 2 {
+            let target = budget / 8 * FORCED_EIGHTHS;
+            let mut pending = std::mem::take(&mut self.pending);
+            pending.take(i64::MAX, |hit, waiting_bytes| {
                 self.counters.forced_events += 1;
                 // What comes behind it now would be out of order; of its own millisecond, at most what is waiting.
-                self.watermark_ms = self.watermark_ms.max(time_ms);
-                self.take(time_ms, position, pending, fired);
-            } else if let Some(Reverse((_, key))) = self.pop_ended(i64::MAX) {
-                self.counters.evicted_keys += u64::from(self.forget(&key).is_some());
-            } else {
-                break;
-            }
+                self.watermark_ms = self.watermark_ms.max(hit.time_ms);
+                self.count(hit, fired);
+                self.evict(waiting_bytes);
+                waiting_bytes > target
+            });
+            self.pending = pending;
+        }
+        self.evict(self.pending.bytes());
+    }
+
+    /// Forgets groups until they fit the budget together with what waits.
+    fn evict(&mut self, waiting_bytes: usize) {
+        while waiting_bytes + self.group_bytes > self.program.budget_bytes
+            && let Some(Reverse((_, key))) = self.pop_ended(i64::MAX)
+        {
+            self.counters.evicted_keys += u64::from(self.forget(&key).is_some());
         }
     }
 
@@ -364,23 +359,44 @@ impl Correlator {
     }
 }
 
-impl Pending {
-    fn bytes(&self) -> usize {
-        let value = if let Value::Text(text) = &self.value { text.len() } else { 0 };
-        PENDING_BYTES + self.key.len() + value + self.carry.len()
-    }
-}
-
 impl Group {
     fn new(window: Window, end_ms: i64) -> Self {
         Self { window, end_ms, quiet_until_ms: i64::MIN, last: None, carry: Box::default(), bytes: 0 }
     }
 
+    /// Takes the next hit.
+    fn add(&mut self, program: &Program, is_sliding: bool, (hit, value): (&Hit<'_>, Value), fired: &mut Vec<Fired>) {
+        let end_ms = hit.time_ms.saturating_add(program.timespan_ms);
+        let is_temporal = matches!(program.kind, Kind::Temporal | Kind::TemporalOrdered);
+        if !is_temporal && self.last == Some(hit.position) {
+            return;
+        }
+        if is_sliding {
+            self.window.expire(hit.time_ms.saturating_sub(program.timespan_ms));
+            self.end_ms = end_ms;
+        } else if hit.time_ms >= self.end_ms {
+            fired.extend(self.judge(program, hit.key, self.end_ms - 1));
+            self.window = Window::new(program, false);
+            self.end_ms = end_ms;
+        }
+        let completes = self.window.add(hit.time_ms, hit.position, hit.base, value);
+        self.last = Some(hit.position);
+        if *self.carry != *hit.carry {
+            self.carry = hit.carry.into();
+        }
+        if is_sliding && completes && hit.time_ms >= self.quiet_until_ms {
+            let found = self.judge(program, hit.key, hit.time_ms);
+            self.quiet_until_ms = if found.is_some() { end_ms } else { self.quiet_until_ms };
+            fired.extend(found);
+        }
+        self.bytes = GROUP_BYTES + 2 * hit.key.len() + self.carry.len() + self.window.bytes();
+    }
+
     /// The match of the window as it stands, if it is one.
-    fn judge(&self, program: &Program, key: &Arc<[u8]>, time_ms: i64) -> Option<Fired> {
+    fn judge(&self, program: &Program, key: &[u8], time_ms: i64) -> Option<Fired> {
         let (measure, parts) = self.window.measure(program);
         program.condition.holds(measure, parts).then(|| Fired {
-            key: key.clone(),
+            key: key.into(),
             time_ms,
             position: self.last.unwrap_or_default(),
             measure: Decimal(measure / parts),

@@ -1,9 +1,8 @@
 //! What a group remembers of its window: `events in order -> measure and sample`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 
-use foldhash::quality::RandomState;
+use foldhash::fast::RandomState;
 
 use super::{Program, SAMPLE_MAX, Value};
 use crate::detect::sigma::correlation::{Decimal, Kind, Operator};
@@ -12,8 +11,8 @@ use crate::event::Position;
 /// Event time and position: the order of events.
 type Instant = (i64, Position);
 
-/// What an entry of a map of values costs besides the value: both maps and their spare room.
-const VALUE_ENTRY_BYTES: usize = 192;
+/// Entries of the order of values beyond twice their number that are not worth tidying up.
+const REPEATED_MIN: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Window {
@@ -25,11 +24,11 @@ pub(super) struct Window {
 #[derive(Debug)]
 enum Content {
     Events(VecDeque<Instant>),
-    /// Each value at the last time that it occurred, both ways.
+    /// Each value (its hash) at the last time that it occurred, and all in their order. What occurred again later is still
+    /// in the order, until it expires or is more than half of it.
     Values {
-        latest: HashMap<Arc<[u8]>, Instant, RandomState>,
-        order: BTreeMap<Instant, Arc<[u8]>>,
-        text_bytes: usize,
+        latest: HashMap<u64, Instant, RandomState>,
+        order: VecDeque<(Instant, u64)>,
     },
     /// `sorted` is filled for percentiles only.
     Numbers {
@@ -53,7 +52,7 @@ impl Window {
     pub(super) fn new(program: &Program, is_sliding: bool) -> Self {
         let content = match program.kind {
             Kind::EventCount => Content::Events(VecDeque::new()),
-            Kind::ValueCount => Content::Values { latest: HashMap::default(), order: BTreeMap::new(), text_bytes: 0 },
+            Kind::ValueCount => Content::Values { latest: HashMap::default(), order: VecDeque::new() },
             Kind::ValueSum | Kind::ValueAvg => Content::Numbers { entries: VecDeque::new(), sum: 0, sorted: None },
             Kind::ValuePercentile => Content::Numbers { entries: VecDeque::new(), sum: 0, sorted: Some(Vec::new()) },
             Kind::Temporal => Content::Rules(vec![None; program.rule_count].into()),
@@ -70,11 +69,11 @@ impl Window {
                     events.pop_front();
                 }
             }
-            Content::Values { latest, order, text_bytes } => {
-                while let Some(entry) = order.first_entry().filter(|entry| entry.key().0 <= until_ms) {
-                    let value = entry.remove();
-                    *text_bytes -= value.len();
-                    latest.remove(&value);
+            Content::Values { latest, order } => {
+                while let Some((at, value)) = order.pop_front_if(|(at, _)| at.0 <= until_ms) {
+                    if latest.get(&value) == Some(&at) {
+                        latest.remove(&value);
+                    }
                 }
             }
             Content::Numbers { entries, sum, sorted } => {
@@ -105,17 +104,18 @@ impl Window {
                     events.pop_front();
                 }
             }
-            (Content::Values { latest, order, text_bytes }, Value::Text(value)) => {
-                match latest.insert(value.clone(), at) {
-                    Some(before) => drop(order.remove(&before)),
-                    None => *text_bytes += value.len(),
-                }
-                order.insert(at, value);
-                if order.len() > self.kept_max
-                    && let Some((_, oldest)) = order.pop_first()
+            (Content::Values { latest, order }, Value::Distinct(value)) => {
+                latest.insert(value, at);
+                order.push_back((at, value));
+                while latest.len() > self.kept_max
+                    && let Some((oldest_at, oldest)) = order.pop_front()
                 {
-                    *text_bytes -= oldest.len();
-                    latest.remove(&oldest);
+                    if latest.get(&oldest) == Some(&oldest_at) {
+                        latest.remove(&oldest);
+                    }
+                }
+                if order.len() > 2 * latest.len() + REPEATED_MIN {
+                    order.retain(|(at, value)| latest.get(value) == Some(at));
                 }
             }
             (Content::Numbers { entries, sum, sorted }, Value::Number(number)) => {
@@ -141,7 +141,7 @@ impl Window {
         let count = |count: usize| (Decimal::whole(count as u64).0, 1);
         match &self.content {
             Content::Events(events) => count(events.len()),
-            Content::Values { order, .. } => count(order.len()),
+            Content::Values { latest, .. } => count(latest.len()),
             Content::Numbers { sorted: Some(sorted), .. } => percentile(sorted, usize::from(program.condition.percentile)),
             Content::Numbers { entries, sum, .. } if program.kind == Kind::ValueAvg => (*sum, entries.len().max(1) as i128),
             Content::Numbers { sum, .. } => (*sum, 1),
@@ -154,7 +154,10 @@ impl Window {
     pub(super) fn sample(&self) -> Vec<Position> {
         let mut sample: Vec<Position> = match &self.content {
             Content::Events(events) => events.iter().rev().take(SAMPLE_MAX).map(|at| at.1).collect(),
-            Content::Values { order, .. } => order.keys().rev().take(SAMPLE_MAX).map(|at| at.1).collect(),
+            Content::Values { latest, order } => {
+                let is_last = |(at, value): &&(Instant, u64)| latest.get(value) == Some(at);
+                order.iter().rev().filter(is_last).take(SAMPLE_MAX).map(|(at, _)| at.1).collect()
+            }
             Content::Numbers { entries, .. } => entries.iter().rev().take(SAMPLE_MAX).map(|(at, _)| at.1).collect(),
             Content::Rules(last) => {
                 let mut events: Vec<Instant> = last.iter().flatten().copied().collect();
@@ -175,7 +178,11 @@ impl Window {
     pub(super) fn bytes(&self) -> usize {
         match &self.content {
             Content::Events(events) => events.capacity() * size_of::<Instant>(),
-            Content::Values { order, text_bytes, .. } => order.len() * VALUE_ENTRY_BYTES + text_bytes,
+            Content::Values { latest, order } => {
+                // A table is filled to seven eighths at most, with a byte of control for each place.
+                let place = size_of::<(u64, Instant)>() + 1;
+                order.capacity() * size_of::<(Instant, u64)>() + latest.capacity() * 8 / 7 * place
+            }
             Content::Numbers { entries, sorted, .. } => {
                 entries.capacity() * size_of::<(Instant, i128)>() + sorted.as_ref().map_or(0, Vec::capacity) * size_of::<i128>()
             }

@@ -238,11 +238,13 @@ mod tests {
     const RULES: &str = "
 title: Denied
 name: denied
+id: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a31
 logsource: { category: firewall }
 detection: { s: { event.outcome: failure }, condition: s }
 ---
 title: Failed
 name: failed
+id: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a32
 logsource: { product: paloalto, service: globalprotect }
 detection: { s: { status: failure }, condition: s }
 ---
