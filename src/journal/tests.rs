@@ -236,12 +236,12 @@ impl Case {
         }
         let mut deferred = Vec::new();
         for (log, _) in &mut started.logs {
-            for destination in 0..names.len() {
+            for (destination, name) in names.iter().enumerate() {
                 let (pieces, _) = log.take_deferred(destination as u16, usize::MAX);
                 pieces.iter().for_each(|(position, _, members)| give(*position, destination, members));
                 for (position, _, _) in pieces {
                     log.defer_again(destination as u16, position);
-                    deferred.push((position, names[destination].clone()));
+                    deferred.push((position, name.clone()));
                 }
             }
         }
@@ -566,7 +566,7 @@ impl Case {
     }
 
     /// A repair loses no more than the damage does, and leaves none.
-    fn repair(&mut self, damage: Vec<Damage>, lost: &BTreeSet<Position>) -> Loaded {
+    fn repair(&self, damage: Vec<Damage>, lost: &BTreeSet<Position>) -> Loaded {
         let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
         let repaired = repair_on(&storage, Path::new("simulated")).unwrap();
         assert_eq!(repaired.damage, damage);

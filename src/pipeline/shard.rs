@@ -113,6 +113,13 @@ pub enum Came {
 }
 
 impl SinkState {
+    /// Whether what comes now waits in the journal and not in memory.
+    fn is_behind(&self, queue_bytes_max: usize, journal: &dyn Journal) -> bool {
+        let queued_bytes = self.destination.queued_bytes();
+        // What is in a batch cannot be dropped.
+        queued_bytes >= queue_bytes_max || (self.drops_oldest && queued_bytes > 0 && journal.is_filling())
+    }
+
     /// Counts what is taken up, and what of it cannot be any more.
     fn note_taken_up(&self, came: Came, members: &Members, gone: &Members) {
         let DestinationCounts { events, alerts, .. } = &*self.counts;
@@ -634,10 +641,7 @@ impl Shard {
             counters.routed.add(count(rows) as u64);
             let (events, alerts) = (count(rows) as u64, (rows.len() - count(rows)) as u64);
             // Who waits for the delivery has to wait: the log does not know whom to tell.
-            let queued_bytes = counters.destination.queued_bytes();
-            // What is in a batch cannot be dropped.
-            let is_droppable = counters.drops_oldest && queued_bytes > 0 && self.journal.is_filling();
-            let is_behind = queued_bytes >= self.queue_bytes_max || is_droppable;
+            let is_behind = counters.is_behind(self.queue_bytes_max, &*self.journal);
             if is_behind && self.journal.keeps_verdicts() && chunk.acknowledgement.is_none() && !rows.is_empty() {
                 verdict.deferred |= 1 << sink;
                 counters.deferred.add(events);

@@ -62,14 +62,6 @@ impl Setup {
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_hydrant")).args(arguments).current_dir(self.folder.path()).output().unwrap()
     }
-
-    /// Replaces text in the configuration.
-    pub(crate) fn edit(&self, old: &str, new: &str) {
-        let file = self.folder.path().join("hydrant.yaml");
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(text.contains(old), "{old} is not in {text}");
-        fs::write(file, text.replace(old, new)).unwrap();
-    }
 }
 
 /// A running Hydrant; killed when dropped.
@@ -80,12 +72,6 @@ impl Running {
     pub(crate) fn stop(mut self) -> bool {
         assert!(Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap().success());
         eventually("the process to end", || self.0.try_wait().unwrap()).success()
-    }
-
-    /// Sends SIGKILL and waits for the end.
-    pub(crate) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
     }
 }
 

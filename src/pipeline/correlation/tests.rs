@@ -353,6 +353,8 @@ fn a_flood_of_keys_stays_within_the_budget_and_is_counted() {
     let given = shards.sum(&metrics::CORRELATION_HITS, "Count");
     let kept = shards.sum(&metrics::CORRELATION_GROUPS, "Count");
     let (forced, evicted) = (shards.sum(&metrics::CORRELATION_FORCED, "Count"), shards.sum(&metrics::CORRELATION_EVICTED, "Count"));
-    println!("{given} keys: {kept} groups kept, {forced} hits taken early, {evicted} groups evicted");
-    assert!(given == u64::from(keys) && kept > 0 && evicted > 0 && forced > 0);
+    assert!(
+        given == u64::from(keys) && kept > 0 && evicted > 0 && forced > 0,
+        "{given} keys: {kept} groups kept, {forced} hits taken early, {evicted} groups evicted"
+    );
 }
