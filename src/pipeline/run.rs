@@ -281,7 +281,7 @@ async fn shard(
         sources.spawn_local(source.source.clone().run(Rc::new(port), ends.stop.clone()));
     }
     let mut failed = None;
-    let mut patience = std::pin::pin!(hand_over_time(ends.stop.clone()));
+    let mut patience = std::pin::pin!(hand_over_time(ends.stop.clone(), catch_up.is_some()));
     loop {
         let ended = tokio::select! {
             ended = sources.join_next() => ended,
@@ -311,10 +311,11 @@ async fn shard(
     failed.map_or(Ok(undelivered), Err)
 }
 
-/// Resolves when sources have had their time in a hand-over; never in a run or another stop.
-async fn hand_over_time(stop: Stop) {
+/// Resolves when sources have had their time in a hand-over; never in a run or another stop. Without a log they have all the
+/// time that they need: what they take after the last batch would be lost.
+async fn hand_over_time(stop: Stop, has_log: bool) {
     stop.wait().await;
-    if !stop.is_hand_over() {
+    if !stop.is_hand_over() || !has_log {
         std::future::pending::<()>().await;
     }
     tokio::time::sleep(HAND_OVER_TIME).await;
