@@ -104,6 +104,11 @@ def binary():
     raise Failure(f"no hydrant at {chosen or target}: cargo build, or set HYDRANT_BIN")
 
 
+# What a process of Hydrant holds beside its budget for events: code, stacks, compressors, sockets, 16 MiB a shard on the way to
+# the disk, what the allocator keeps. An idle one has about 20 MiB, one that was busy keeps freed pages.
+BASE_MIB = 150
+
+
 def each_row(path):
     """The lines of a file of JSON, one after the other."""
     with open(path) as file:
