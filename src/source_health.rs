@@ -60,7 +60,7 @@ pub struct Settings {
 impl Settings {
     /// How often senders are looked at.
     pub fn interval(&self) -> Duration {
-        (self.silent_after / LOOKS).clamp(INTERVAL_MIN, INTERVAL_MAX)
+        if self.silent_after.is_zero() { INTERVAL_MAX } else { (self.silent_after / LOOKS).clamp(INTERVAL_MIN, INTERVAL_MAX) }
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) struct Sender {
     /// By day, ascending: the longest pause that ended then, watched.
     pauses: VecDeque<(i64, u64)>,
     /// By hour of the week: the events of the last one that was watched; empty until there is one.
-    hours: Vec<Option<u64>>,
+    hours: Vec<Option<u32>>,
     /// The hour that is counted, since 1970.
     hour_number: i64,
     /// What holds, and since when: the number of the episode, ms.
@@ -207,7 +207,7 @@ impl Sender {
         let (hour, number) = (self.hour, self.hour_number);
         let usual = self.usual_volume(number);
         let is_watched = hour.watched_ms >= HOUR_WATCHED_MS;
-        self.set_hour(number, is_watched.then_some(hour.events));
+        self.set_hour(number, is_watched.then(|| u32::try_from(hour.events).unwrap_or(u32::MAX)));
         let usual = usual.filter(|_| is_watched)?;
         let percent = settings.volume_below_percent;
         let is_low = usual >= VOLUME_MIN && hour.events * 100 < usual * percent;
@@ -225,11 +225,12 @@ impl Sender {
     /// The least that came in the same hour of each of the last seven days, if all are known.
     fn usual_volume(&self, hour: i64) -> Option<u64> {
         let of = |days: i64| *self.hours.get((hour - days * DAY_HOURS).rem_euclid(WEEK_HOURS) as usize)?;
-        (1..=7).map(of).min().flatten()
+        (1..=7).map(of).min().flatten().map(u64::from)
     }
 
-    fn set_hour(&mut self, hour: i64, events: Option<u64>) {
-        if self.hours.is_empty() && events.is_some() {
+    fn set_hour(&mut self, hour: i64, events: Option<u32>) {
+        // Most addresses that are heard once, perhaps forged, never get so far.
+        if self.hours.is_empty() && events.is_some_and(|events| events > 0) {
             self.hours = vec![None; WEEK_HOURS as usize];
         }
         if let Some(place) = self.hours.get_mut(hour.rem_euclid(WEEK_HOURS) as usize) {

@@ -86,7 +86,7 @@ mod tests {
         let config = format!(
             "{config}\nsinks: {{ out: {{ type: splunk_hec, endpoint: \"http://127.0.0.1:9\", token: x }} }}\nsources:\n  \
              fw: {{ type: syslog, listen: \"127.0.0.1:5514\"{source} }}\n  hose: {{ type: aws_firehose, listen: \"127.0.0.1:5515\" }}\n  \
-             log: {{ type: file, paths: [/var/log/fw.log] }}\n"
+             log: {{ type: file, include: [/var/log/fw.log] }}\n"
         );
         Plan::read(Path::new("c.yaml"), &config).map_err(|mistakes| mistakes.to_string())
     }
