@@ -83,7 +83,7 @@ fn a_sender_that_falls_silent_is_an_alert_at_a_sink_once_also_across_a_restart()
          source_health: {{ silent_after: 3s, learning: 2s }}\nsources:\n  \
          fw: {{ type: syslog, listen: \"tcp://127.0.0.1:{}\" }}\nsinks:\n  \
          splunk: {{ type: splunk_hec, endpoint: \"http://127.0.0.1:{}\", token: \"{TOKEN}\", buffer: {{ interval: 50ms }} }}\n\
-         routes:\n  - {{ when: '%hydrant.source == "%source_health" && %hydrant.alert == true', to: [splunk] }}\n",
+         routes:\n  - {{ when: '%hydrant.source == \"%source_health\" && %hydrant.alert == true', to: [splunk] }}\n",
         setup.admin, setup.port, hec.port
     );
     fs::write(setup.folder.path().join("hydrant.yaml"), config).unwrap();
