@@ -403,7 +403,19 @@ impl Plan {
         correlation.set_budget(settings.memory_bytes, settings.shards);
         let ids: Vec<u8> = rules.rules.iter().flat_map(|rule| rule.id.bytes().chain([0])).collect();
         let hash = u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c(&ids));
-        Ok(Self { settings, sources, enrichers, sinks, rules, correlation, source_health, alerts, warnings: diagnostics, hash, written: root })
+        Ok(Self {
+            settings,
+            sources,
+            enrichers,
+            sinks,
+            rules,
+            correlation,
+            source_health,
+            alerts,
+            warnings: diagnostics,
+            hash,
+            written: root,
+        })
     }
 }
 

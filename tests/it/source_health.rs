@@ -111,7 +111,8 @@ fn a_sender_that_falls_silent_is_an_alert_at_a_sink_once_also_across_a_restart()
     let over = hec.state.lock().unwrap().events[1]["event"]["hydrant"].clone();
     assert_eq!((&over["source_health"]["episode"], &over["rule"]["level"]), (&found["episode"], &json!("informational")));
     running.stop();
-    let output = Command::new(env!("CARGO_BIN_EXE_hydrant")).args(["ledger", "--data-dir", "data", "--json"]).current_dir(&setup.folder).output();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_hydrant")).args(["ledger", "--data-dir", "data", "--json"]).current_dir(&setup.folder).output();
     let book: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     assert_eq!((&book["balanced"], &book["destinations"]["splunk"]["alerts"]["delivered"]), (&json!(true), &json!(2)), "{book}");
 }
