@@ -52,8 +52,8 @@ RATES = {"h": 70, "p": 100, "t": 100, "s": 100, "k": 100, "f": 80}
 # Lines of a log file before it is rotated.
 ROTATED = 2000
 
-# A start reads what the last run left; on a busy machine that takes its time.
-START_PATIENCE_S = 300
+# A machine that does other things, too, may need its time for a start, or for what is left at the end.
+PATIENCE_S = 300
 
 NAME = re.compile(r"ID\[(\w+-\d+\.\d+)\|")
 
@@ -323,7 +323,7 @@ class Load:
             for name, text in zip(ids, self.sent.frames(ids)):
                 producer.produce("logs", text.encode(), on_delivery=taken(name))
             producer.poll(0)
-        same("records left in the producer", producer.flush(60), 0)
+        same("records left in the producer", producer.flush(PATIENCE_S), 0)
 
     def lines(self, number):
         """A log that is renamed now and then; a line counts as acknowledged when it is written."""
@@ -384,7 +384,7 @@ class Lives:
         self.early += kind == "starting" and not self.hydrant.is_ready()
 
     def await_ready(self):
-        eventually("Hydrant to be ready", self.hydrant.is_ready, START_PATIENCE_S)
+        eventually("Hydrant to be ready", self.hydrant.is_ready, PATIENCE_S)
         for port in self.ports.values():
             socket.create_connection(("127.0.0.1", port), 10).close()
         if self.launched is not None:
@@ -447,7 +447,7 @@ def main(stage):
     load.end()
     drain(sent, peers, places)
     lives.rss_mib.append(hydrant.peak_rss_mib())
-    hydrant.stop()
+    hydrant.stop(PATIENCE_S)
     for place in places:
         place.collect()
     taken = judge(sent, *places)
@@ -456,10 +456,11 @@ def main(stage):
     stage.run([harness.binary(), "journal", "check", "--data-dir", hydrant.folder / "data"])
     said = [line for line in stage.log_of("hydrant").splitlines() if "panicked" in line or "damage" in line]
     check(not said, f"it said {said[:5]}")
+    starts = sorted(lives.starts_s)
     lines, lines_sent = tell(sent, taken, *places)
     return (f"seed {seed}: {KILLS} kills ({lives.early} of them during the start) in {time.monotonic() - begin:.0f} s; {len(sent.acknowledged)} "
             f"acknowledged events, 0 lost at 3 destinations, no journal record twice in S3; TCP lost {lines_sent - lines} of {lines_sent}; starts "
-            f"{statistics.median(lives.starts_s):.2f} s, at most {max(lives.starts_s):.2f} s; peak {max(lives.rss_mib):.0f} MiB resident, data folder at most "
+            f"{statistics.median(starts):.2f} s, 99 of 100 within {starts[len(starts) * 99 // 100]:.2f} s, the longest {starts[-1]:.2f} s; peak {max(lives.rss_mib):.0f} MiB resident, data folder at most "
             f"{max(lives.data_mib):.0f} MiB; the oracle saw {mistakes} of {mistakes} mistakes")
 
 
@@ -468,11 +469,11 @@ def drain(sent, peers, places):
     _, queue, broker = peers
     records = sum(event[0] == "k" for event in sent.acknowledged)
     patient = lambda probe: (lambda: probe() or time.sleep(0.5))
-    eventually("the queue to be empty", patient(queue.is_empty), START_PATIENCE_S)
+    eventually("the queue to be empty", patient(queue.is_empty), PATIENCE_S)
     same("messages in the dead-letter queue", queue.counts(queue.dead), (0, 0))
-    eventually("all records to be committed", patient(lambda: broker.committed("logs", "hydrant") == records), START_PATIENCE_S)
+    eventually("all records to be committed", patient(lambda: broker.committed("logs", "hydrant") >= records), PATIENCE_S)
     for place in places:
-        eventually(f"every event at {place.name}", patient(lambda: place.collect() or not place.lacks(sent.acknowledged)), START_PATIENCE_S)
+        eventually(f"every event at {place.name}", patient(lambda: place.collect() or not place.lacks(sent.acknowledged)), PATIENCE_S)
 
 
 harness.play(main)
