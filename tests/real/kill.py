@@ -459,9 +459,10 @@ def main(stage):
     starts = sorted(lives.starts_s)
     lines, lines_sent = tell(sent, taken, *places)
     return (f"seed {seed}: {KILLS} kills ({lives.early} of them during the start) in {time.monotonic() - begin:.0f} s; {len(sent.acknowledged)} "
-            f"acknowledged events, 0 lost at 3 destinations, no journal record twice in S3; TCP lost {lines_sent - lines} of {lines_sent}; starts "
-            f"{statistics.median(starts):.2f} s, 99 of 100 within {starts[len(starts) * 99 // 100]:.2f} s, the longest {starts[-1]:.2f} s; peak {max(lives.rss_mib):.0f} MiB resident, data folder at most "
-            f"{max(lives.data_mib):.0f} MiB; the oracle saw {mistakes} of {mistakes} mistakes")
+            f"acknowledged events, 0 lost at 3 destinations, no journal record twice in S3; TCP lost {lines_sent - lines} of {lines_sent}; "
+            f"starts {statistics.median(starts):.2f} s, 99 of 100 within {starts[len(starts) * 99 // 100]:.2f} s, the longest {starts[-1]:.2f} s; "
+            f"peak {max(lives.rss_mib):.0f} MiB resident, data folder at most {max(lives.data_mib):.0f} MiB; "
+            f"the oracle saw {mistakes} of {mistakes} mistakes")
 
 
 def drain(sent, peers, places):
