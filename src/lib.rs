@@ -35,6 +35,7 @@
 pub mod clock;
 pub mod error;
 pub mod limits;
+pub mod sync;
 
 pub mod budget;
 pub mod config;
@@ -46,6 +47,8 @@ pub mod task;
 pub mod cursor;
 pub mod json;
 pub mod ledger;
+
+pub mod source_health;
 
 pub mod net;
 pub mod envelope;
