@@ -390,7 +390,7 @@ impl Plan {
         let Compiler { unknown_keys, canonical, mut diagnostics, .. } = compiler;
         additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
-        let health = std::mem::take(top.as_mut().map_or(&mut SourceHealthConfig::default(), |top| &mut top.source_health));
+        let health = top.as_mut().map(|top| std::mem::take(&mut top.source_health)).unwrap_or_default();
         let source_health = health.plan(&sources, &root, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
         settings.iter().for_each(|settings| set_when_full(&root, &settings.journal, &mut sinks, &mut diagnostics));
@@ -403,7 +403,19 @@ impl Plan {
         correlation.set_budget(settings.memory_bytes, settings.shards);
         let ids: Vec<u8> = rules.rules.iter().flat_map(|rule| rule.id.bytes().chain([0])).collect();
         let hash = u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c(&ids));
-        Ok(Self { settings, sources, enrichers, sinks, rules, correlation, source_health, alerts, warnings: diagnostics, hash, written: root })
+        Ok(Self {
+            settings,
+            sources,
+            enrichers,
+            sinks,
+            rules,
+            correlation,
+            source_health,
+            alerts,
+            warnings: diagnostics,
+            hash,
+            written: root,
+        })
     }
 }
 

@@ -83,7 +83,7 @@ fn a_sender_that_falls_silent_is_an_alert_at_a_sink_once_also_across_a_restart()
          source_health: {{ silent_after: 3s, learning: 2s }}\nsources:\n  \
          fw: {{ type: syslog, listen: \"tcp://127.0.0.1:{}\" }}\nsinks:\n  \
          splunk: {{ type: splunk_hec, endpoint: \"http://127.0.0.1:{}\", token: \"{TOKEN}\", buffer: {{ interval: 50ms }} }}\n\
-         routes:\n  - {{ when: '%hydrant.source == "%source_health" && %hydrant.alert == true', to: [splunk] }}\n",
+         routes:\n  - {{ when: '%hydrant.source == \"%source_health\" && %hydrant.alert == true', to: [splunk] }}\n",
         setup.admin, setup.port, hec.port
     );
     fs::write(setup.folder.path().join("hydrant.yaml"), config).unwrap();
@@ -111,7 +111,8 @@ fn a_sender_that_falls_silent_is_an_alert_at_a_sink_once_also_across_a_restart()
     let over = hec.state.lock().unwrap().events[1]["event"]["hydrant"].clone();
     assert_eq!((&over["source_health"]["episode"], &over["rule"]["level"]), (&found["episode"], &json!("informational")));
     running.stop();
-    let output = Command::new(env!("CARGO_BIN_EXE_hydrant")).args(["ledger", "--data-dir", "data", "--json"]).current_dir(&setup.folder).output();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_hydrant")).args(["ledger", "--data-dir", "data", "--json"]).current_dir(&setup.folder).output();
     let book: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     assert_eq!((&book["balanced"], &book["destinations"]["splunk"]["alerts"]["delivered"]), (&json!(true), &json!(2)), "{book}");
 }

@@ -104,6 +104,11 @@ def binary():
     raise Failure(f"no hydrant at {chosen or target}: cargo build, or set HYDRANT_BIN")
 
 
+# What a process of Hydrant holds beside its budget for events: code, stacks, compressors, sockets, 16 MiB a shard on the way to
+# the disk, what the allocator keeps. An idle one has about 20 MiB, one that was busy keeps freed pages.
+BASE_MIB = 150
+
+
 def each_row(path):
     """The lines of a file of JSON, one after the other."""
     with open(path) as file:
@@ -186,15 +191,15 @@ class Stage:
         check(done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-1500:]}")
         return done.stdout
 
-    def hydrant(self, config, name="hydrant", cpu=None, files=None):
-        return Hydrant(self, config, name, cpu, files or {})
+    def hydrant(self, config, name="hydrant", cpu=None, files=None, env=None):
+        return Hydrant(self, config, name, cpu, files or {}, env)
 
 
 class Hydrant:
     """`hydrant run` with a configuration and files beside it; its data folder and admin address are added."""
 
-    def __init__(self, stage, config, name, cpu, files):
-        self.stage, self.name, self.is_restarted = stage, name, False
+    def __init__(self, stage, config, name, cpu, files, env):
+        self.stage, self.name, self.env, self.is_restarted = stage, name, env, False
         self.admin = f"http://127.0.0.1:{free_port()}"
         self.folder = stage.folder / name
         self.folder.mkdir()
@@ -209,7 +214,7 @@ class Hydrant:
         self.start()
 
     def start(self):
-        self.process = self.stage.start(self.name, self.command, cwd=self.folder)
+        self.process = self.stage.start(self.name, self.command, cwd=self.folder, env=self.env)
         eventually(f"{self.name} to be ready", self.is_ready, 30)
 
     def kill(self):

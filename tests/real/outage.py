@@ -26,10 +26,6 @@ OUTAGE_S = 60 if harness.FULL else 8
 RATE = 20_000 if harness.FULL else 1_500
 BUDGET_MIB = 512 if harness.FULL else 128
 
-# What the process holds beside the budget: code, stacks, compressors, sockets, what the allocator keeps. An idle one
-# has about 20 MiB, one that was busy keeps freed pages.
-BASE_MIB = 150
-
 
 def line(number, size=200):
     # Hex digits at random compress to little over a half, so that a budget fills as it would with real logs.
@@ -133,7 +129,7 @@ def one_is_down(stage):
     used = max(watch.between(marks[1], marks[2], 2))
     check(during < before + 1, f"the other destination lagged {during:.2f} s during the outage, {before:.2f} s before")
     check(used > 1, "the outage left nothing in the budget: it was none")
-    check(peak < BUDGET_MIB + BASE_MIB, f"{peak:.0f} MiB resident of a budget of {BUDGET_MIB} MiB and a base of {BASE_MIB} MiB")
+    check(peak < BUDGET_MIB + harness.BASE_MIB, f"{peak:.0f} MiB resident of a budget of {BUDGET_MIB} MiB and a base of {harness.BASE_MIB} MiB")
     return (f"down {OUTAGE_S} s at {RATE}/s: {sent} events each once in both, peak {peak:.0f} MiB resident (budget {BUDGET_MIB}, used {used:.0f}), "
             f"the other's lag {before:.2f} s before, {during:.2f} s during")
 
@@ -217,7 +213,7 @@ def above_the_budget(stage):
     each_once("the first destination", numbers_of(hec), expected)
     each_once("the second destination", numbers_of(other), expected)
     same("dropped", harness.total(metrics, "hydrant_component_discarded_events_total"), 0)
-    check(peak < budget_mib + BASE_MIB, f"{peak:.0f} MiB resident of a budget of {budget_mib} MiB")
+    check(peak < budget_mib + harness.BASE_MIB, f"{peak:.0f} MiB resident of a budget of {budget_mib} MiB")
     return (f"above the budget of {budget_mib} MiB: TCP held back at {held_at} of {count}, {refused} HTTP requests refused, then {2 * count} events "
             f"each once in both, peak {peak:.0f} MiB")
 
@@ -285,7 +281,7 @@ def kept_by_the_journal(stage):
     check(repeated[0] <= 200 * tries[0], f"{repeated[0]} events came to HEC twice, {tries[0]} requests were sent again")
     check(set(seen) == {200}, f"senders were refused: {seen}")
     check(min(deferred) > 0, f"nothing was left to the journal: {deferred}")
-    check(max(peaks) < budget_mib + BASE_MIB, f"{max(peaks):.0f} MiB resident of a budget of {budget_mib} MiB")
+    check(max(peaks) < budget_mib + harness.BASE_MIB, f"{max(peaks):.0f} MiB resident of a budget of {budget_mib} MiB")
     check(lag < 1.5, f"the other destination lagged {lag:.2f} s")
     return (f"journal on disk: down {outage_s} s at {rate}/s with a kill -9 in the middle: {count} acknowledged events in both ({repeated[0]} and "
             f"{repeated[1]} twice), {sum(deferred)} deferred, caught up {caught_up_s:.1f} s later, peak {max(peaks):.0f} MiB (budget {budget_mib}), "
