@@ -575,8 +575,8 @@ struct Compiler<'a> {
     diagnostics: Diagnostics,
 }
 
-/// One JSON object per rule, for alerts, then one per correlation and per rule of source health. The author stays with the rule: its licence may ask
-/// for that.
+/// One JSON object per rule, for alerts, then one per correlation and per rule of source health. The author stays with the
+/// rule: its licence may ask for that.
 fn rule_info(rules: &Rules) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = serde_json::json!({

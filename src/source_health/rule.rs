@@ -85,7 +85,7 @@ pub(super) struct Change {
     /// For people.
     pub(super) text: String,
     /// For programs.
-    pub(super) figures: Map<String, Value>,
+    pub(super) figures: Value,
 }
 
 impl Change {
@@ -128,7 +128,7 @@ pub(super) fn alert(subject: Subject<'_>, change: &Change) -> Vec<u8> {
         found.insert(key.to_owned(), value.into());
     }
     found.insert("since".to_owned(), time(change.since_ms).into());
-    found.extend(change.figures.clone());
+    found.extend(change.figures.as_object().cloned().unwrap_or_default());
     let who = if sender == "-" { format!("source {source}") } else { format!("{sender} of source {source}") };
     let mut alert = json!({
         "@timestamp": time(at_ms),

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Settings;
 use super::rule::{Change, Condition, time};
@@ -149,31 +149,39 @@ impl Sender {
 
     fn look_at_silence(&mut self, events: u64, tick: Tick, settings: &Settings) -> Option<Change> {
         self.quiet_ms += tick.elapsed_ms;
+        let (quiet_ms, heard_at_ms, usual_ms) = (self.quiet_ms, self.heard_at_ms, self.usual_pause_ms());
         if events == 0 {
-            let limit_ms = self.silence_limit_ms(settings)?;
-            let is_silent = self.quiet_ms > limit_ms && !self.is_in(Condition::Silent);
-            let text = format!("nothing came for {} s", self.quiet_ms / 1_000);
-            let figures = json!({
-                "last_event": time(self.heard_at_ms), "quiet_s": self.quiet_ms / 1_000, "limit_s": limit_ms / 1_000,
-                "usual_pause_s": self.usual_pause_ms() / 1_000,
+            let limit_ms = self.silence_limit_ms(settings).filter(|limit_ms| quiet_ms > *limit_ms)?;
+            return self.turn(Condition::Silent, true, tick, || {
+                let figures = json!({
+                    "last_event": time(heard_at_ms), "quiet_s": quiet_ms / 1_000, "limit_s": limit_ms / 1_000,
+                    "usual_pause_s": usual_ms / 1_000,
+                });
+                (format!("nothing came for {} s", quiet_ms / 1_000), figures)
             });
-            return is_silent.then(|| self.begin(Condition::Silent, tick, text, figures));
         }
-        let quiet_s = (tick.now_ms - self.heard_at_ms).max(0) / 1_000;
-        let change = self.end(Condition::Silent, format!("it sends again after {quiet_s} s"), json!({ "quiet_s": quiet_s }));
-        let is_new = self.pauses.is_empty();
-        let pause_ms = if is_new { 0 } else { self.quiet_ms };
+        let change = self.turn(Condition::Silent, false, tick, || {
+            // By the clock: the silence may be older than this run.
+            let quiet_s = (tick.now_ms - heard_at_ms).max(0) / 1_000;
+            (format!("it sends again after {quiet_s} s"), json!({ "last_event": time(heard_at_ms), "quiet_s": quiet_s }))
+        });
+        self.note_pause(tick);
+        change
+    }
+
+    /// Something came: learns from the pause before it.
+    fn note_pause(&mut self, tick: Tick) {
+        let pause_ms = if self.pauses.is_empty() { 0 } else { self.quiet_ms };
         self.known_ms += pause_ms;
         let today = tick.now_ms.div_euclid(DAY_HOURS * HOUR_MS);
         match self.pauses.back_mut() {
             Some((day, longest_ms)) if *day == today => *longest_ms = (*longest_ms).max(pause_ms),
             _ => self.pauses.push_back((today, pause_ms)),
         }
-        while self.pauses.len() > DAYS {
+        if self.pauses.len() > DAYS {
             self.pauses.pop_front();
         }
         (self.quiet_ms, self.heard_at_ms) = (0, tick.now_ms);
-        change
     }
 
     fn usual_pause_ms(&self) -> u64 {
@@ -211,15 +219,16 @@ impl Sender {
         let usual = usual.filter(|_| is_watched)?;
         let percent = settings.volume_below_percent;
         let is_low = usual >= VOLUME_MIN && hour.events * 100 < usual * percent;
-        let text = format!("{} events in an hour that has at least {usual} on other days", hour.events);
-        let figures = json!({
-            "hour": time(number * HOUR_MS), "events": hour.events, "usual_events": usual, "below_percent": percent,
-        });
-        if !is_low {
-            return self.end(Condition::VolumeDrop, text, figures);
-        }
         let is_quiet = hour.events == 0 || self.quiet_ms > VOLUME_PAUSE_MS || self.is_in(Condition::Silent);
-        (!is_quiet && !self.is_in(Condition::VolumeDrop)).then(|| self.begin(Condition::VolumeDrop, tick, text, figures))
+        if is_low && is_quiet {
+            return None;
+        }
+        self.turn(Condition::VolumeDrop, is_low, tick, || {
+            let figures = json!({
+                "hour": time(number * HOUR_MS), "events": hour.events, "usual_events": usual, "below_percent": percent,
+            });
+            (format!("{} events in an hour that has at least {usual} on other days", hour.events), figures)
+        })
     }
 
     /// The least that came in the same hour of each of the last seven days, if all are known.
@@ -245,16 +254,14 @@ impl Sender {
         }
         let median_ms = self.median_offset_ms()?;
         let limit_ms = ms(settings.clock_skew) as i64;
-        let late_ms = tick.delay.map(|delay| ms(delay) as i64);
-        let beyond = |limit_ms: i64| median_ms > limit_ms || late_ms.is_some_and(|late_ms| -median_ms > limit_ms + late_ms);
-        let (seconds, is_ahead) = (median_ms.abs() / 1_000, median_ms > 0);
-        let text = format!("its events are {seconds} s {} their arrival", if is_ahead { "ahead of" } else { "behind" });
-        let figures = json!({ "offset_s": median_ms / 1_000, "limit_s": limit_ms / 1_000 });
-        let is_off = limit_ms > 0 && beyond(limit_ms);
-        if is_off && !self.is_in(Condition::ClockSkew) {
-            return Some(self.begin(Condition::ClockSkew, tick, text, figures));
-        }
-        if limit_ms > 0 && beyond(limit_ms / 2) { None } else { self.end(Condition::ClockSkew, text, figures) }
+        let bound_ms = if self.is_in(Condition::ClockSkew) { limit_ms / 2 } else { limit_ms };
+        let is_behind = tick.delay.is_some_and(|delay| -median_ms > bound_ms + ms(delay) as i64);
+        let is_off = limit_ms > 0 && (median_ms > bound_ms || is_behind);
+        self.turn(Condition::ClockSkew, is_off, tick, || {
+            let (seconds, side) = (median_ms.abs() / 1_000, if median_ms > 0 { "ahead of" } else { "behind" });
+            let figures = json!({ "offset_s": median_ms / 1_000, "limit_s": limit_ms / 1_000 });
+            (format!("its events are {seconds} s {side} their arrival"), figures)
+        })
     }
 
     /// Once there are enough samples.
@@ -274,23 +281,28 @@ impl Sender {
         let Read { events, unreadable, .. } = std::mem::take(&mut self.read);
         // What was decoded may have come before.
         let (percent, limit) = ((unreadable * 100 / events).min(100), settings.unreadable_above_percent);
-        let text = format!("no decoder reads {percent} % of its events");
-        let figures = json!({ "events": events, "unreadable": unreadable, "percent": percent, "limit_percent": limit });
-        if limit > 0 && percent > limit && !self.is_in(Condition::Unreadable) {
-            return Some(self.begin(Condition::Unreadable, tick, text, figures));
+        let bound = if self.is_in(Condition::Unreadable) { limit / 2 } else { limit };
+        self.turn(Condition::Unreadable, limit > 0 && percent > bound, tick, || {
+            let figures = json!({ "events": events, "unreadable": unreadable, "percent": percent, "limit_percent": limit });
+            (format!("no decoder reads {percent} % of its events"), figures)
+        })
+    }
+
+    /// A condition holds, or does not: what that changes, with what was found, for people and for programs.
+    fn turn(&mut self, condition: Condition, holds: bool, tick: Tick, found: impl FnOnce() -> (String, Value)) -> Option<Change> {
+        let active = self.active.get(&condition).copied();
+        if holds == active.is_some() {
+            return None;
         }
-        if limit > 0 && percent > limit / 2 { None } else { self.end(Condition::Unreadable, text, figures) }
-    }
-
-    fn begin(&mut self, condition: Condition, tick: Tick, text: String, figures: Value) -> Change {
-        self.episodes += 1;
-        self.active.insert(condition, (self.episodes, tick.now_ms));
-        Change { condition, is_over: false, since_ms: tick.now_ms, episode: self.episodes, text, figures: members(figures) }
-    }
-
-    fn end(&mut self, condition: Condition, text: String, figures: Value) -> Option<Change> {
-        let (episode, since_ms) = self.active.remove(&condition)?;
-        Some(Change { condition, is_over: true, since_ms, episode, text, figures: members(figures) })
+        let (episode, since_ms) = active.unwrap_or((self.episodes + 1, tick.now_ms));
+        if holds {
+            self.episodes = episode;
+            self.active.insert(condition, (episode, since_ms));
+        } else {
+            self.active.remove(&condition);
+        }
+        let (text, figures) = found();
+        Some(Change { condition, is_over: !holds, since_ms, episode, text, figures })
     }
 
     /// How it is.
@@ -312,11 +324,4 @@ impl Sender {
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 8)
-}
-
-fn members(figures: Value) -> Map<String, Value> {
-    match figures {
-        Value::Object(members) => members,
-        _ => Map::new(),
-    }
 }
