@@ -313,6 +313,11 @@ impl Batcher {
         self.counts = counts;
     }
 
+    /// Says the id of the next batch; the ones behind it follow.
+    pub fn set_next_id(&mut self, id: u128) {
+        self.next_id = id;
+    }
+
     /// Says the hash of the plan that is in force.
     pub fn set_plan(&mut self, plan: u64) {
         self.plan = plan;

@@ -11,6 +11,7 @@
 mod adopt;
 mod content;
 mod disk;
+mod history;
 mod inspect;
 mod memory;
 mod record;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use adopt::Work;
 pub use disk::{Closer, Disk, DroppedCount, Opened, Options, Piece, open};
+pub use history::{History, Hold, Kept, history, hold};
 pub use inspect::{Report, Waiting, export, inspect};
 pub use memory::Memory;
 pub use recover::{ChunkReader, Damage, Place};

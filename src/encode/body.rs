@@ -207,6 +207,10 @@ impl Body {
                 write_value(event.value(slot), out);
             }
         }
+        if self.wrapping == Wrapping::Described && event.is_strict_object && event.raw().starts_with(b"{\"message\":\"") {
+            // It looks as a text does that became `message` of an object.
+            out.extend_from_slice(b",\"object\":true");
+        }
         if let Some(slot) = self.rule_ids.filter(|slot| event.value(*slot) != Value::Missing) {
             out.extend_from_slice(b",\"rule_ids\":");
             write_value(event.value(slot), out);

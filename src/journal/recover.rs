@@ -66,11 +66,82 @@ pub(super) fn load(storage: &dyn Storage, every_segment: bool) -> io::Result<Loa
     let files = storage.list()?;
     merge.loaded.files = files.iter().filter_map(|(name, bytes)| Some((parse_name(name)?, *bytes))).collect();
     let epochs: BTreeSet<u64> = merge.loaded.files.keys().map(|(epoch, _)| *epoch).collect();
-    for epoch in epochs {
+    // What a later log has taken over as a whole, with its first snapshot, need not be read again: segments that are only
+    // kept for a while would make every start slower.
+    for epoch in epochs.into_iter().rev() {
+        if !every_segment && merge.is_taken_over(epoch) {
+            let (headers, _) = headers(storage, epoch, &merge.loaded.files)?;
+            let secret = headers.values().flatten().next().map(|header| header.key.secret);
+            merge.loaded.secrets.extend(secret.map(|secret| (epoch, secret)));
+            continue;
+        }
         let log = Log::read(storage, epoch, &merge.loaded.files, every_segment)?;
-        log.merge_into(&mut merge);
+        log.merge_into(storage, &mut merge)?;
     }
     Ok(merge.finish())
+}
+
+/// The headers of a log's segments by number, and the segments and ends that they name as those before them.
+type Headers = (BTreeMap<u32, Option<SegmentHeader>>, Vec<(u32, u64)>);
+
+fn headers(storage: &dyn Storage, epoch: u64, files: &BTreeMap<(u64, u32), u64>) -> io::Result<Headers> {
+    let mut headers = BTreeMap::new();
+    for (_, number) in files.range((epoch, 0)..=(epoch, u32::MAX)).map(|(key, _)| *key) {
+        let head = match storage.read(&super::segment::file_name(epoch, number), 0, RECORDS_START as u64) {
+            // A Hydrant that runs has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            head => head?,
+        };
+        headers.insert(number, SegmentHeader::read(&head, epoch, number)?);
+    }
+    let named = headers.values().filter_map(|header: &Option<SegmentHeader>| header.as_ref()?.previous);
+    let named = named.filter(|(number, _)| headers.contains_key(number)).collect();
+    Ok((headers, named))
+}
+
+/// Shows every chunk of one log that may have arrived at `since_ms` or later: arrival, place, number of events; settled or
+/// not. Returns the log's secret and how many places cannot be read. Segments that go away meanwhile are left out.
+pub(super) fn each_chunk(
+    storage: &dyn Storage,
+    (epoch, files): (u64, &BTreeMap<(u64, u32), u64>),
+    since_ms: i64,
+    mut show: impl FnMut(i64, Place, u32),
+) -> io::Result<(Option<u64>, usize)> {
+    let (headers, _) = headers(storage, epoch, files)?;
+    let Some(secret) = headers.values().flatten().next().map(|header| header.key.secret) else { return Ok((None, 0)) };
+    let mut used: Vec<(u32, Option<SegmentHeader>, End)> = Vec::new();
+    for (number, header) in headers.into_iter().rev() {
+        let newer = used.last().and_then(|(_, header, _)| *header);
+        if newer.is_some_and(|newer| newer.previous.is_none_or(|(previous, _)| previous < number)) {
+            // Begun and never used.
+            continue;
+        }
+        let end = newer.and_then(|newer| newer.previous).filter(|(named, _)| *named == number);
+        used.push((number, header, end.map_or(End::Open, |(_, end)| End::Known(end))));
+    }
+    let mut damaged = 0;
+    for (number, header, end) in used.into_iter().rev() {
+        let mut segment = Segment { key: Key { secret, epoch, segment: number }, header, bytes: Vec::new() };
+        let modified_ms = storage.modified_ms(&super::segment::file_name(epoch, number));
+        if matches!(modified_ms, Ok(modified_ms) if modified_ms < since_ms) {
+            continue;
+        }
+        match modified_ms.and_then(|_| segment.read(storage)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read?,
+        }
+        let mut merge = Merge::default();
+        merge.take(&segment, end, &Numbers { destinations: Vec::new(), sources: Vec::new() }, true);
+        damaged += merge.loaded.damage.len();
+        for (position, known) in merge.known {
+            let Some((at, _, frames)) = known.place.filter(|(at, _, _)| position.epoch == epoch && at.segment == number) else { continue };
+            let body = segment.bytes.get(at.offset as usize + HEADER_BYTES..).unwrap_or_default();
+            if let Some((_, received_ms, _)) = peek_chunk(body) {
+                show(received_ms, Place { position, at }, frames);
+            }
+        }
+    }
+    Ok((Some(secret), damaged))
 }
 
 /// Segments of one log, the newest first.
@@ -90,6 +161,11 @@ struct Segment {
 }
 
 impl Segment {
+    fn read(&mut self, storage: &dyn Storage) -> io::Result<()> {
+        self.bytes = storage.read(&super::segment::file_name(self.key.epoch, self.key.segment), 0, u64::MAX)?;
+        Ok(())
+    }
+
     fn records(&self) -> impl Iterator<Item = Found<'_>> {
         scan(self.key, &self.bytes, RECORDS_START)
     }
@@ -107,14 +183,9 @@ impl Segment {
 impl Log {
     fn read(storage: &dyn Storage, epoch: u64, files: &BTreeMap<(u64, u32), u64>, every_segment: bool) -> io::Result<Self> {
         let mut log = Self { segments: Vec::new(), needed: 0, named_ends: Vec::new() };
-        let numbers: Vec<u32> = files.range((epoch, 0)..=(epoch, u32::MAX)).map(|((_, segment), _)| *segment).collect();
-        let mut headers = HashMap::new();
-        for number in &numbers {
-            let head = storage.read(&super::segment::file_name(epoch, *number), 0, RECORDS_START as u64)?;
-            headers.insert(*number, SegmentHeader::read(&head, epoch, *number)?);
-        }
-        let named = headers.values().filter_map(|header: &Option<SegmentHeader>| header.as_ref()?.previous);
-        log.named_ends = named.filter(|(number, _)| numbers.contains(number)).collect();
+        let (mut headers, named_ends) = headers(storage, epoch, files)?;
+        log.named_ends = named_ends;
+        let numbers: Vec<u32> = headers.keys().copied().collect();
         // A log without one readable header has nothing that can be told from noise.
         let secret = headers.values().flatten().next().map(|header| header.key.secret);
         for number in numbers.into_iter().rev() {
@@ -123,9 +194,14 @@ impl Log {
                 // Begun and never used, because its disk failed; whether all of it got there does not matter.
                 continue;
             }
-            let bytes = storage.read(&super::segment::file_name(epoch, number), 0, u64::MAX)?;
             let key = Key { secret: secret.unwrap_or(0), epoch, segment: number };
-            let segment = Segment { key, header: headers.remove(&number).flatten(), bytes };
+            let mut segment = Segment { key, header: headers.remove(&number).flatten(), bytes: Vec::new() };
+            if log.needed > 0 {
+                // It is looked at when its turn comes: all of them would not fit into the memory.
+                log.segments.push(segment);
+                continue;
+            }
+            segment.read(storage)?;
             let is_enough =
                 segment.body(Kind::Snapshot).is_some_and(|body| State::read(body).is_some()) && segment.body(Kind::Names).is_some();
             log.segments.push(segment);
@@ -142,28 +218,35 @@ impl Log {
         Ok(log)
     }
 
-    fn merge_into(&self, merge: &mut Merge) {
+    fn merge_into(mut self, storage: &dyn Storage, merge: &mut Merge) -> io::Result<()> {
         let names = self.segments.iter().find_map(|segment| Names::read(segment.body(Kind::Names)?)).unwrap_or_default();
         let numbers = Numbers {
             destinations: names.destinations.iter().map(|name| number(&mut merge.loaded.names.destinations, name)).collect(),
             sources: names.sources.iter().map(|name| number(&mut merge.loaded.names.sources, name)).collect(),
         };
-        for (index, segment) in self.segments.iter().enumerate().rev() {
+        let headers: Vec<Option<SegmentHeader>> = self.segments.iter().map(|segment| segment.header).collect();
+        for index in (0..self.segments.len()).rev() {
+            if index >= self.needed {
+                self.segments[index].read(storage)?;
+            }
+            let segment = &self.segments[index];
             merge.loaded.secrets.insert(segment.key.epoch, segment.key.secret);
-            let next = index.checked_sub(1).and_then(|newer| self.segments.get(newer));
-            let previous = next.and_then(|next| next.header?.previous);
+            let next = index.checked_sub(1).and_then(|newer| headers.get(newer).copied().flatten());
+            let previous = next.and_then(|next| next.previous);
             // The last one, and one whose successor is gone or damaged: up to where it was surely durable, and on.
             let end = previous.filter(|(number, _)| *number == segment.key.segment).map_or(End::Open, |(_, end)| End::Known(end));
             let written = segment.records().filter(|found| !matches!(found, Found::Zeros { .. }));
             let written = written.map(|found| extent(&found, segment.bytes.len() as u64).1).max();
             merge.loaded.ends.insert((segment.key.epoch, segment.key.segment), written.unwrap_or(RECORDS_START as u64));
             merge.take(segment, end, &numbers, index < self.needed);
+            self.segments[index].bytes = Vec::new();
         }
         // What was never durable must not come back when the segment is gone that says so.
         let epoch = self.segments.first().map(|segment| segment.key.epoch);
         for (number, end) in epoch.into_iter().flat_map(|epoch| self.named_ends.iter().map(move |(number, end)| ((epoch, *number), *end))) {
             merge.loaded.ends.insert(number, end);
         }
+        Ok(())
     }
 }
 
@@ -261,7 +344,7 @@ impl Merge {
             }
             match header.kind {
                 Kind::Chunk => {
-                    let Some((source, frames)) = peek_chunk(body) else { continue };
+                    let Some((source, _, frames)) = peek_chunk(body) else { continue };
                     let source = number(&mut self.loaded.names.sources, source);
                     let chunk = (header.position, at, source, frames as u32);
                     if header.flags & IN_TRANSACTION == 0 { self.place(chunk) } else { pending.push(chunk) }
@@ -281,6 +364,11 @@ impl Merge {
         for chunk in pending.into_iter().filter(|chunk| chunk.1.offset < durable) {
             self.place(chunk);
         }
+    }
+
+    /// Whether a good snapshot speaks of all of an epoch.
+    fn is_taken_over(&self, epoch: u64) -> bool {
+        self.claims.iter().any(|claim| claim.epoch == epoch && claim.horizon == u64::MAX)
     }
 
     fn note_damage(&mut self, segment: &Segment, (from, to): (u64, u64), position: Option<Position>, what: &'static str) {

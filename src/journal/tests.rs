@@ -18,7 +18,7 @@ use super::adopt::Work;
 use super::content::write_chunk;
 use super::disk::{DroppedCount, Options, Piece, Started, start_logs};
 use super::record::{Found, Key, Kind, scan};
-use super::recover::{ChunkReader, Damage, Loaded, Place, load};
+use super::recover::{ChunkReader, Damage, Loaded, Place, each_chunk, load};
 use super::repair::{Repaired, repair_on};
 use super::segment::{RECORDS_START, SegmentHeader, parse_name};
 use super::state::{Batch, Entry, NewChunk, Verdict};
@@ -149,6 +149,7 @@ fn options(names: &[String], shards: usize) -> Options {
         commit_bytes: 1,
         segment_bytes: 6 * 1024,
         max_bytes: 1 << 30,
+        retain: Duration::ZERO,
         open_chunks_max: 1 << 20,
         compress: false,
     }
@@ -206,7 +207,8 @@ impl Case {
         names.rotate_left(turn);
         let shards = 1 + self.random.below(3) as usize;
         let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
-        let mut started = start_logs(&storage, &options(&names, shards)).ok()?;
+        let retain = if self.random.one_in(2) { Duration::from_secs(3600) } else { Duration::ZERO };
+        let mut started = start_logs(&storage, &Options { retain, ..options(&names, shards) }).ok()?;
         for (_, epoch) in &started.logs {
             assert!(self.epochs.insert(*epoch), "the epoch {epoch} is used twice");
         }
@@ -906,6 +908,50 @@ async fn too_many_open_chunks_are_dropped_and_those_of_an_earlier_run_are_counte
         assert_eq!((journal.take_dropped(1), journal.deferred(1)), (expected, 19));
         assert!(opened.closer.close());
     }
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_kept_for_a_while_and_makes_room_when_it_is_needed() {
+    let disk = Disk::new(1);
+    let (segment_bytes, max_bytes) = (16 << 10, 6 * (16 << 10));
+    let keeping = Options { segment_bytes, max_bytes, retain: Duration::from_secs(3600), ..options(&two_names(), 1) };
+    let files = |disk: &Disk| disk.list().unwrap().iter().filter(|(name, _)| name.ends_with(".log")).count();
+    let kept = |disk: &Disk| {
+        let files = disk.list().unwrap();
+        let files: BTreeMap<(u64, u32), u64> = files.iter().filter_map(|(name, bytes)| Some((parse_name(name)?, *bytes))).collect();
+        let mut kept = Vec::new();
+        for epoch in files.keys().map(|(epoch, _)| *epoch).collect::<BTreeSet<u64>>() {
+            let show = |received_ms, place: Place, events| kept.push((received_ms, place.position, events));
+            assert_eq!(each_chunk(disk, (epoch, &files), 0, show).unwrap().1, 0, "nothing is damaged");
+        }
+        kept
+    };
+    let (mut appended, mut last) = (Vec::new(), 0);
+    for run in 0..3 {
+        let (opened, _) = open(&disk, &keeping).unwrap();
+        let journal = &opened.journals[0];
+        for _ in 0..20 {
+            assert!(journal.has_room(3000), "what is kept holds nobody back");
+            let mut chunks = [chunk(0, 1000)];
+            journal.append(&mut chunks).await.unwrap();
+            journal.decide(chunks[0].position, decided(vec![(0, all(&chunks[0]))]));
+            journal.settle(0, 0, &[all(&chunks[0])]);
+            appended.push(chunks[0].position);
+            journal.flush().await.unwrap();
+            journal.flush().await.unwrap();
+            assert!(disk.used() <= max_bytes + segment_bytes && !journal.is_filling(), "run {run}: {}", disk.used());
+        }
+        assert!(opened.closer.close());
+        assert!(load(&disk, false).unwrap().chunks.is_empty(), "nobody waits for it");
+        let kept = kept(&disk);
+        assert!(kept.len() > 10 && kept.iter().all(|(received_ms, _, events)| (*received_ms, *events) == (5, 1000)), "{kept:?}");
+        let newest: Vec<Position> = kept.iter().map(|(_, position, _)| *position).collect();
+        assert_eq!(newest, appended[appended.len() - kept.len()..], "the newest, across runs");
+        last = files(&disk);
+    }
+    let (opened, _) = open(&disk, &Options { retain: Duration::ZERO, ..keeping }).unwrap();
+    assert!(files(&disk) < last && files(&disk) == 1, "what is not to be kept goes at the start");
+    assert!(opened.closer.close());
 }
 
 #[tokio::test]

@@ -284,6 +284,13 @@ impl Shard {
         })
     }
 
+    /// Says where the ids of the batches to come begin: the low 80 bits are zero.
+    pub fn begin_batches(&mut self, seed: u128) {
+        for (index, sink) in self.sinks.iter_mut().enumerate() {
+            sink.batcher.set_next_id(seed + ((index as u128) << 64));
+        }
+    }
+
     /// Takes up the plan of a reload. What it changes is compiled; only working memory is made here.
     fn take_up_plan(&mut self) {
         self.plan = self.plans.borrow_and_update().clone();

@@ -28,6 +28,7 @@ mod ledger;
 mod mistakes;
 mod process;
 mod registry;
+mod replay;
 mod rules;
 mod sigmahq;
 mod slice;
