@@ -6,11 +6,12 @@
 //!
 //! On disk: [`record`] frames, [`content`] encodes bodies, [`state`] is what records add up to, [`segment`] writes one
 //! log, [`disk`] runs a writer thread for each, [`recover`] reads what an earlier run left, [`repair`] takes damage out of
-//! it, all through [`storage`].
+//! it, [`history`] lists what is still there, all through [`storage`].
 
 mod adopt;
 mod content;
 mod disk;
+mod history;
 mod inspect;
 mod memory;
 mod record;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use adopt::Work;
 pub use disk::{Closer, Disk, DroppedCount, Opened, Options, Piece, open};
+pub use history::{History, Hold, Kept, Turn, hold};
 pub use inspect::{Report, Waiting, export, inspect};
 pub use memory::Memory;
 pub use recover::{ChunkReader, Damage, Place};

@@ -9,9 +9,11 @@
 //! * [`room`]: at the journal's cap, the oldest is dropped for destinations that say so.
 //! * [`run`]: starts the shards, stops them, drains.
 //! * [`health`]: what is open, what has ended; [`tap`]: a sample of live events for those who watch.
+//! * [`replay`]: events of the past through all stages again, from the journal or from an [`archive`].
 //! * [`reload`]: a changed configuration for a running pipeline.
 //! * [`offline`]: decoding and detection without a run; [`schema`]: the JSON schema of the configuration.
 
+pub mod archive;
 pub mod catch_up;
 pub mod correlation;
 mod framed;
@@ -21,6 +23,7 @@ pub mod mesh;
 pub mod offline;
 pub mod plan;
 pub mod reload;
+pub mod replay;
 pub mod room;
 pub mod run;
 pub mod schema;

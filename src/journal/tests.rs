@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::adopt::Work;
 use super::content::write_chunk;
 use super::disk::{DroppedCount, Options, Piece, Started, start_logs};
+use super::history::History;
 use super::record::{Found, Key, Kind, scan};
 use super::recover::{ChunkReader, Damage, Loaded, Place, load};
 use super::repair::{Repaired, repair_on};
@@ -149,6 +150,7 @@ fn options(names: &[String], shards: usize) -> Options {
         commit_bytes: 1,
         segment_bytes: 6 * 1024,
         max_bytes: 1 << 30,
+        retain: Duration::ZERO,
         open_chunks_max: 1 << 20,
         compress: false,
     }
@@ -206,7 +208,8 @@ impl Case {
         names.rotate_left(turn);
         let shards = 1 + self.random.below(3) as usize;
         let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
-        let mut started = start_logs(&storage, &options(&names, shards)).ok()?;
+        let retain = if self.random.one_in(2) { Duration::from_secs(3600) } else { Duration::ZERO };
+        let mut started = start_logs(&storage, &Options { retain, ..options(&names, shards) }).ok()?;
         for (_, epoch) in &started.logs {
             assert!(self.epochs.insert(*epoch), "the epoch {epoch} is used twice");
         }
@@ -273,6 +276,7 @@ impl Case {
             4 => self.decide(run),
             5 => self.seal(run),
             6 => self.settle(run),
+            7 if self.random.one_in(4) => drop(run.started.logs[log].0.free_oldest()),
             7 => drop(run.started.logs[log].0.free()),
             _ => drop(self.commit(run, log)),
         }
@@ -463,8 +467,16 @@ impl Case {
     fn commit(&mut self, run: &mut Run, log: usize) -> bool {
         let told: Vec<Told1> = run.queues[log].iter().map(|entry| Told1::of(entry, &run.names)).collect();
         let (writer, queue) = (&mut run.started.logs[log].0, &mut run.queues[log]);
-        if !(0..4).any(|_| writer.commit(queue).is_ok()) {
-            return false;
+        let mut tries = 0;
+        while let Err(error) = writer.commit(queue) {
+            // As the writer's thread does: what nobody waits for goes before anybody is held back.
+            if error.kind() == std::io::ErrorKind::StorageFull && matches!(writer.free_oldest(), Ok(true)) {
+                continue;
+            }
+            tries += 1;
+            if tries == 4 {
+                return false;
+            }
         }
         for told in told {
             self.note(told);
@@ -906,6 +918,60 @@ async fn too_many_open_chunks_are_dropped_and_those_of_an_earlier_run_are_counte
         assert_eq!((journal.take_dropped(1), journal.deferred(1)), (expected, 19));
         assert!(opened.closer.close());
     }
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_kept_for_a_while_and_makes_room_when_it_is_needed() {
+    let disk = Disk::new(1);
+    let (segment_bytes, max_bytes) = (16 << 10, 6 * (16 << 10));
+    let keeping = Options { segment_bytes, max_bytes, retain: Duration::from_secs(3600), ..options(&two_names(), 1) };
+    let files = |disk: &Disk| disk.list().unwrap().iter().filter(|(name, _)| name.ends_with(".log")).count();
+    let kept = |disk: &Disk| {
+        let mut history = History::open_on(Arc::new(disk.clone()), 0..i64::MAX, None).unwrap();
+        let kept: Vec<_> = std::iter::from_fn(|| history.next_chunk().unwrap()).collect();
+        assert_eq!((history.damaged, history.gone), (0, 0));
+        let half = kept.len() / 2;
+        let mut rest = History::open_on(Arc::new(disk.clone()), 0..i64::MAX, Some(kept[half].turn)).unwrap();
+        assert_eq!(std::iter::from_fn(|| rest.next_chunk().unwrap()).count(), kept.len() - half - 1, "it goes on behind a turn");
+        assert!(History::open_on(Arc::new(disk.clone()), 6..7, None).unwrap().next_chunk().unwrap().is_none(), "all arrived at 5");
+        kept.iter().map(|kept| (kept.place.position, kept.events)).collect::<Vec<_>>()
+    };
+    let (mut appended, mut last) = (Vec::new(), 0);
+    for run in 0..3 {
+        let (opened, _) = open(&disk, &keeping).unwrap();
+        let journal = &opened.journals[0];
+        for _ in 0..20 {
+            assert!(journal.has_room(3000), "what is kept holds nobody back");
+            let mut chunks = [chunk(0, 1000)];
+            journal.append(&mut chunks).await.unwrap();
+            journal.decide(chunks[0].position, decided(vec![(0, all(&chunks[0]))]));
+            journal.settle(0, 0, &[all(&chunks[0])]);
+            appended.push(chunks[0].position);
+            journal.flush().await.unwrap();
+            journal.flush().await.unwrap();
+            assert!(disk.used() <= max_bytes + segment_bytes && !journal.is_filling(), "run {run}: {}", disk.used());
+        }
+        assert!(opened.closer.close());
+        assert!(load(&disk, false).unwrap().chunks.is_empty(), "nobody waits for it");
+        let kept = kept(&disk);
+        assert!(kept.len() > 10 && kept.iter().all(|(_, events)| *events == 1000), "{kept:?}");
+        let newest: Vec<Position> = kept.iter().map(|(position, _)| *position).collect();
+        assert_eq!(newest, appended[appended.len() - kept.len()..], "the newest, across runs");
+        last = files(&disk);
+    }
+    let (opened, registry) = open(&disk, &Options { max_bytes: 1 << 30, ..keeping.clone() }).unwrap();
+    disk.set_faults(Faults { rate: 0, space: Some(disk.used()) });
+    for _ in 0..20 {
+        let mut chunks = [chunk(0, 1000)];
+        opened.journals[0].append(&mut chunks).await.unwrap();
+        opened.journals[0].decide(chunks[0].position, decided(Vec::new()));
+    }
+    assert_eq!(registry.sum(&metrics::JOURNAL_FAILURES, "shard", "0"), 0, "a full disk holds nobody back while anything is only kept");
+    assert!(opened.closer.close());
+    disk.set_faults(Faults::default());
+    let (opened, _) = open(&disk, &Options { retain: Duration::ZERO, ..keeping }).unwrap();
+    assert!(files(&disk) < last && files(&disk) == 1, "what is not to be kept goes at the start");
+    assert!(opened.closer.close());
 }
 
 #[tokio::test]

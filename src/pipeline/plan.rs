@@ -329,19 +329,44 @@ pub(super) struct RouteConfig {
     to: Vec<String>,
 }
 
+/// What a replay changes of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Only this sink.
+    pub sink: Option<String>,
+    /// Rule files and folders in the place of those that are named.
+    pub rules: Option<Vec<PathBuf>>,
+    /// Alerts say that they are of a replay.
+    pub is_replay: bool,
+    /// Sinks take everything and send nothing.
+    pub sends_nothing: bool,
+}
+
 impl Plan {
     /// Reads and compiles a configuration.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read(file: &Path, text: &str) -> Result<Self, Diagnostics> {
+        Self::read_changed(file, text, &Changes::default())
+    }
+
+    /// The same with something in the place of what it says.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read_changed(file: &Path, text: &str, changes: &Changes) -> Result<Self, Diagnostics> {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
         let mut top = diagnostics.absorb(root.read::<Top>());
         let mut sinks = read_sinks(&root, &mut diagnostics);
+        change_sinks(&root, changes, &mut sinks, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or_else(|| Path::new("."));
-        let paths = rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, &mut diagnostics);
+        let paths = match &changes.rules {
+            Some(paths) => paths.clone(),
+            None => rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, &mut diagnostics),
+        };
         let enrichers = additions::read(&root, base, &mut diagnostics);
         let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
@@ -354,7 +379,7 @@ impl Plan {
             linked: &rules.correlations,
             correlations: &rules.compiled,
             collected: Collected::new(config, &rules.correlations, &root, &mut diagnostics),
-            rule_info: rule_info(&rules),
+            rule_info: rule_info(&rules, changes.is_replay),
             root: &root,
             transforms: &transforms,
             enrichers: &enrichers,
@@ -433,6 +458,27 @@ fn rule_paths(root: &Section, named: &[PathBuf], base: &Path, diagnostics: &mut 
         }
     }
     paths
+}
+
+/// Leaves the sinks of a replay.
+fn change_sinks(root: &Section, changes: &Changes, sinks: &mut Vec<SinkPlan>, diagnostics: &mut Diagnostics) {
+    if let Some(name) = &changes.sink {
+        let names: Vec<String> = sinks.iter().map(|sink| sink.name.to_string()).collect();
+        sinks.retain(|sink| *sink.name == **name);
+        if sinks.is_empty() {
+            let place = root.child("sinks").unwrap_or_else(|| root.clone());
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            diagnostics.push(unknown_name(&place, "sink", name, &names));
+        }
+    }
+    let nowhere = SINKS.iter().find(|kind| changes.sends_nothing && kind.name() == "blackhole");
+    let Some((nowhere, section)) = nowhere.zip(diagnostics.absorb(Section::parse(root.file(), "{}"))) else { return };
+    if let Some(nowhere) = diagnostics.absorb(nowhere.read(&section)) {
+        let nowhere: Arc<dyn Sink> = nowhere.into();
+        for sink in sinks {
+            (sink.sink, sink.kind) = (nowhere.clone(), "blackhole");
+        }
+    }
 }
 
 /// Sinks that do not say what happens when the journal is full have what it says.
@@ -540,14 +586,18 @@ struct Compiler<'a> {
 
 /// One JSON object per rule, for alerts, then one per correlation. The author stays with the rule: its licence may ask
 /// for that.
-fn rule_info(rules: &Rules) -> Arc<[Box<str>]> {
+fn rule_info(rules: &Rules, is_replay: bool) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = serde_json::json!({
             "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author, "hash": rule.hash,
         });
         object.to_string().into_boxed_str()
     };
-    rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).collect()
+    let told = |info: Box<str>| match info.strip_suffix('}').filter(|_| is_replay) {
+        Some(open) => format!("{open},\"replay\":true}}").into_boxed_str(),
+        None => info,
+    };
+    rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).map(told).collect()
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {

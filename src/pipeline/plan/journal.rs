@@ -31,6 +31,8 @@ pub(super) struct JournalConfig {
     segment_size: Option<ByteSize>,
     /// Bytes that the journal may take on the disk.
     max_size: Option<ByteSize>,
+    /// How long events are kept that every destination has, for `hydrant replay`; less where `max_size` needs the room.
+    retain: Option<Interval>,
     /// What happens at `max_size`.
     full: Option<WhenFull>,
     /// Whether events are compressed on the disk: less to write for more CPU.
@@ -85,6 +87,8 @@ pub struct DiskPlan {
     pub segment_bytes: usize,
     /// Bytes that all segments may take.
     pub max_bytes: usize,
+    /// How long events are kept that every destination has.
+    pub retain: Duration,
     /// What happens at that, for destinations that do not say it themselves.
     pub full: WhenFull,
     /// Whether chunks are compressed.
@@ -101,7 +105,7 @@ impl JournalConfig {
             section.child(key).unwrap_or(section)
         };
         if self.r#type == JournalType::Memory {
-            let keys = ["commit_interval", "commit_size", "segment_size", "max_size", "full", "compression", "forget"];
+            let keys = ["commit_interval", "commit_size", "segment_size", "max_size", "retain", "full", "compression", "forget"];
             for key in keys.into_iter().filter(|key| root.child("journal").is_some_and(|section| section.child(key).is_some())) {
                 diagnostics.push(place(key).error("only a journal of `type: disk` has this"));
             }
@@ -127,6 +131,7 @@ impl JournalConfig {
             commit_bytes: self.commit_size.map_or(1_000_000, |size| size.0).max(1),
             segment_bytes,
             max_bytes,
+            retain: self.retain.map_or(Duration::ZERO, |interval| interval.0),
             full: self.full.unwrap_or_default(),
             compress: self.compression == Some(JournalCompression::Lz4),
             forget: self.forget.unwrap_or_default(),
