@@ -5,11 +5,11 @@
 //! exceed a share for a moment, and closes admission until it is delivered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
 use crate::limits::{MEMORY_BUDGET_BYTES_MAX, MEMORY_BUDGET_SHARE};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes in use and the limit.
 #[derive(Debug)]

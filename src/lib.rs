@@ -35,6 +35,7 @@
 pub mod clock;
 pub mod error;
 pub mod limits;
+pub mod sync;
 
 pub mod budget;
 pub mod config;

@@ -1,13 +1,28 @@
-//! The source of `pipeline/mesh.rs`, unchanged, where `rtrb` and `tokio` are stand-ins over loom.
+//! Source files of the package, unchanged, where `crate::sync`, `rtrb` and `tokio` are stand-ins over loom.
 //!
 //! The whole package cannot be built for loom: hyper and rustls have no such form, and tokio has no network in its
-//! own. What stays as it is: `Arc`, and the time at which a shard was busy last, a hint that no answer depends on
-//! (in the models no shard is).
+//! own. Where a file shares slices or has methods on `Arc<Self>`, which
+//! loom's `Arc` cannot, it takes the one of `std`.
 
 #[path = "../../src/pipeline/mesh.rs"]
 pub mod mesh;
 
-/// Stands in for `crate::budget`.
+/// `crate::budget`; the hand-over gets a stand-in for it, which has nothing to interleave.
+#[path = "../../src/budget.rs"]
+pub mod memory;
+
+#[path = "../../src/limits.rs"]
+pub mod limits;
+
+#[path = "../../src/event/ack.rs"]
+pub mod ack;
+
+/// Stands in for `crate::sync`.
+pub mod sync {
+    pub use loom::sync::{Arc, atomic};
+}
+
+/// Stands in for `crate::budget` in the hand-over, which only carries it.
 pub mod budget {
     /// Held memory.
     #[derive(Debug, Default)]

@@ -42,7 +42,7 @@ impl Work {
     /// Offers chunks as a shard does: what comes back is its own work.
     fn offer(&self, port: &mut Port, chunks: std::ops::Range<usize>) {
         for number in chunks {
-            if let Err(back) = port.offer(handed(number)) {
+            if let Err(back) = port.offer(handed(number), |_| {}) {
                 self.on(&back);
             }
         }

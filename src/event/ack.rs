@@ -1,11 +1,12 @@
 //! Telling a sender that its events have arrived for good.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
+
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Held, cloned, by everything that still works on a chunk; when the last clone is dropped the [`Receipt`]
 /// resolves.

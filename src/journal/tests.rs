@@ -7,6 +7,7 @@
 //! durable manifest has its name and members. `HYDRANT_CASES` sets the number of cases, `HYDRANT_SEED` the first.
 
 mod disk;
+mod peers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;

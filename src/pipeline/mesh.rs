@@ -5,13 +5,13 @@
 //! producer never waits: if every other shard is busy or its ring is full it does the work itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
 use crate::budget::Reservation;
 use crate::event::Chunk;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Chunks that wait in one ring: enough that the consumer has work while the producer is in its own chunk.
 const RING_CHUNKS: usize = 4;

@@ -1,8 +1,8 @@
 //! What other log routers did wrong, by the number of the report: each is done to Hydrant with its journal on disk.
 //!
-//! `vector_N` is issue or pull request N of vectordotdev/vector. Not here, because a process cannot see it: #22489 and
-//! #8540 (acknowledged before it is durable), #25570 (a file gone before the record that says so) and #25639 (write,
-//! crash, flush) are cases of the simulated disk in `src/journal/tests.rs`, where a power cut drops what was not synced.
+//! `vector_N` is issue or pull request N of vectordotdev/vector. What a process cannot see is in
+//! `src/journal/tests/peers.rs`: #22489 and #8540 (acknowledged before it is durable), #25570 (a file gone before the record
+//! that says so), #25639 (write, crash, flush), on a disk whose power is cut.
 
 use std::fs;
 use std::io::Write as _;

@@ -104,13 +104,16 @@ def binary():
     raise Failure(f"no hydrant at {chosen or target}: cargo build, or set HYDRANT_BIN")
 
 
+def each_row(path):
+    """The lines of a file of JSON, one after the other."""
+    with open(path) as file:
+        for line in file:
+            yield json.loads(line)
+
+
 def rows(path):
-    """The lines of a file of JSON."""
-    try:
-        text = pathlib.Path(path).read_text()
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in text.split("\n") if line]
+    """All of them, none if there is no file yet. A line that is not whole yet is an error."""
+    return list(each_row(path)) if pathlib.Path(path).exists() else []
 
 
 def flat(value, name="", out=None):

@@ -218,30 +218,34 @@ def kernel_drops(port):
 
 
 def compare(rows, runs):
-    groups = collections.defaultdict(list)
+    expected = {(source, app): (fields, text) for source, app, _, fields, text in runs}
+    numbers = collections.defaultdict(list)
     for row in map(harness.flat, rows):
         app = row.get("process.name")
         if app == "prg00000":
             app += " 5424" if "log.syslog.structured_data" in row else " BSD"
-        groups[(row["hydrant.source"], app)].append(row)
-    same("senders", set(groups), {(source, app) for source, app, *_ in runs})
-    for source, app, count, fields, text in runs:
-        what, numbers = f"{app} by {source}", []
-        for row in groups[(source, app)]:
-            number = int(re.search(r"\d{7,10}", row["message"])[0])
-            numbers.append(number)
-            for name, expected in fields.items():
-                got = row.get(name)
-                is_right = bool(expected.fullmatch(got or "")) if isinstance(expected, re.Pattern) else got == expected
-                check(is_right, f"{what}: {name} is {got!r}, expected {expected!r}, of {row}")
-            if text:
-                same(f"{what}: message", row["message"], text(number))
-            if app.startswith("rs-"):
-                same(f"{what}: host", row["host.hostname"], f"pa-{number % 5}.example.com")
-                check(app == "rs-udp" or row["@timestamp"] == f"2026-11-21T08:00:00.{number % 1000:03}Z", f"{what}: {row}")
-            check(row["event.original"].endswith(row["message"]), f"{what}: the raw line is not kept: {row}")
-        each_once(what, numbers, range(count))
+        sender = (row["hydrant.source"], app)
+        check(sender in expected, f"nobody sent {row}")
+        numbers[sender].append(number_of(row, app, *expected[sender]))
+    for source, app, count, *_ in runs:
+        each_once(f"{app} by {source}", numbers[(source, app)], range(count))
     return sum(count for _, _, count, *_ in runs)
+
+
+def number_of(row, app, fields, text):
+    """Its number, if everything else is right."""
+    number = int(re.search(r"\d{7,10}", row["message"])[0])
+    for name, expected in fields.items():
+        got = row.get(name)
+        is_right = bool(expected.fullmatch(got or "")) if isinstance(expected, re.Pattern) else got == expected
+        check(is_right, f"{name} is {got!r}, expected {expected!r}, of {row}")
+    if text:
+        same(f"{app}: message", row["message"], text(number))
+    if app.startswith("rs-"):
+        same(f"{app}: host", row["host.hostname"], f"pa-{number % 5}.example.com")
+        check(app == "rs-udp" or row["@timestamp"] == f"2026-11-21T08:00:00.{number % 1000:03}Z", f"the time of {row}")
+    check(row["event.original"].endswith(row["message"]), f"the raw line is not kept: {row}")
+    return number
 
 
 def main(stage):
@@ -256,7 +260,7 @@ def main(stage):
     metrics = servers.hydrant.stop()
     counted = harness.total(metrics, "hydrant_udp_kernel_drops_total")
     same("datagrams dropped by the kernel: (its own count, Hydrant's)", (dropped, counted), (0, 0))
-    total = compare(harness.rows(servers.hydrant.folder / "out.ndjson"), runs)
+    total = compare(harness.each_row(servers.hydrant.folder / "out.ndjson"), runs)
     return f"{total} events of {len(runs)} senders, each once and right; 0 datagrams dropped; {refused} mTLS connections refused"
 
 

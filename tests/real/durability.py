@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""What durability costs in time: the answer to a sender, and the start with a full journal. It measures; what it checks is
+that nothing is refused and nothing is forgotten.
+
+1. Acknowledgement: HTTP requests of one event, one after the other over some connections, against the commit interval and
+   the `fdatasync` of this disk, measured in the same folder just before.
+2. Start: the journal is filled while its destination is away, the process killed, and started again: the time until its
+   listener answers, and the CPU time until then.
+"""
+import http.client
+import os
+import socket
+import time
+
+import harness
+from harness import check, eventually, in_thread
+
+COMMIT_INTERVAL_MS = 5
+CONNECTIONS, REQUESTS = (4, 2_000) if harness.FULL else (4, 200)
+JOURNAL_BYTES = 10_000_000_000 if harness.FULL else 300_000_000
+STARTS = 3
+
+LINE = b"<134>1 2026-11-21T08:00:00Z fw app - - - " + b"0123456789abcdef" * 44 + b"\n"
+
+
+def at(share, values):
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+def sync_ms(folder):
+    """Times of `fdatasync` after 4 KiB into a file that has its size."""
+    times = []
+    file = os.open(folder / "sync", os.O_CREAT | os.O_WRONLY, 0o600)
+    try:
+        os.posix_fallocate(file, 0, 16 << 20)
+        os.fsync(file)
+        for number in range(500):
+            os.pwrite(file, os.urandom(4096), 4096 * number)
+            start = time.monotonic()
+            os.fdatasync(file)
+            times.append(1000 * (time.monotonic() - start))
+    finally:
+        os.close(file)
+    return times
+
+
+def post(port, count):
+    """Times from the request to its answer."""
+    connection, times = http.client.HTTPConnection("127.0.0.1", port), []
+    for number in range(count):
+        start = time.monotonic()
+        connection.request("POST", "/", f'{{"number":{number}}}', {"content-type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        times.append(1000 * (time.monotonic() - start))
+        check(answer.status == 200, f"the answer is {answer.status}")
+    return times
+
+
+def acknowledgement(stage):
+    port = harness.free_port()
+    hydrant = stage.hydrant(f"""
+journal: {{ type: disk, commit_interval: {COMMIT_INTERVAL_MS}ms }}
+sources:
+  in: {{ type: http, listen: "127.0.0.1:{port}", decoder: json }}
+sinks:
+  out: {{ type: file, path: out.ndjson, buffer: {{ interval: 1s }} }}
+""", "acknowledges")
+    syncs = sync_ms(hydrant.folder)
+    senders = [in_thread(post, port, REQUESTS) for _ in range(CONNECTIONS)]
+    times = [each for sender in senders for each in sender.result(600)]
+    hydrant.stop()
+    harness.same("events", len(harness.rows(hydrant.folder / "out.ndjson")), CONNECTIONS * REQUESTS)
+    bound = COMMIT_INTERVAL_MS + 2 * at(0.99, syncs)
+    return (f"answers p50 {at(0.5, times):.1f} ms, p99 {at(0.99, times):.1f} ms; fdatasync p50 {at(0.5, syncs):.1f} ms, p99 {at(0.99, syncs):.1f} ms; "
+            f"commit interval and two of these: {bound:.1f} ms")
+
+
+def journal_bytes(hydrant):
+    return hydrant.total("hydrant_journal_used_bytes")
+
+
+def fill(hydrant, port):
+    block, sent = LINE * 1000, 0
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        while journal_bytes(hydrant) < JOURNAL_BYTES:
+            for _ in range(50):
+                connection.sendall(block)
+            sent += 50_000
+    eventually("all to be received", lambda: hydrant.received() == sent, 120)
+    return sent
+
+
+def is_still(hydrant):
+    before = hydrant.total("hydrant_journal_commits_total")
+    time.sleep(1)
+    return hydrant.total("hydrant_journal_commits_total") == before
+
+
+def start(stage):
+    port, nobody = harness.free_port(), harness.free_port()
+    hydrant = stage.hydrant(f"""
+memory: 256MiB
+journal: {{ type: disk, max_size: {JOURNAL_BYTES + 2_000_000_000}B }}
+sources:
+  in: {{ type: syslog, listen: "tcp://127.0.0.1:{port}", decoder: syslog }}
+sinks:
+  out: {{ type: http, endpoint: "http://127.0.0.1:{nobody}/", format: ndjson, form: raw }}
+""", "starts")
+    sent, walls, cpus = fill(hydrant, port), [], []
+    eventually("a verdict for every chunk", lambda: is_still(hydrant), 60)
+    waiting = hydrant.total("hydrant_journal_open_chunks")
+    for _ in range(STARTS):
+        hydrant.kill()
+        begun = time.monotonic()
+        hydrant.process = stage.start(hydrant.name, hydrant.command, cwd=hydrant.folder)
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.005)
+        walls.append(time.monotonic() - begun)
+        cpus.append(hydrant.cpu_s())
+        eventually("it to be ready", hydrant.is_ready, 60)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(LINE)
+    # The gauge is set by a commit.
+    eventually("all chunks of before to wait", lambda: hydrant.total("hydrant_journal_open_chunks") >= waiting, 60)
+    kept, rss = journal_bytes(hydrant), hydrant.peak_rss_mib()
+    hydrant.kill()
+    return (f"start with {kept / 1e9:.1f} GB of {sent} events: {', '.join(f'{wall:.2f}' for wall in walls)} s "
+            f"({', '.join(f'{cpu:.2f}' for cpu in cpus)} s of CPU), {waiting} chunks wait, peak {rss:.0f} MiB")
+
+
+def main(stage):
+    return f"{acknowledgement(stage)}. {start(stage)}"
+
+
+harness.play(main)
