@@ -10,7 +10,7 @@
 //!
 //! A Hydrant may run meanwhile. Only a `file` sink must not be written by two processes.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -28,7 +28,7 @@ use crate::clock;
 use crate::config::Interval;
 use crate::error::{Error, ErrorKind};
 use crate::event::{AlertKey, Chunk, Sender};
-use crate::journal::{self, History, Turn};
+use crate::journal::{self, History, Hold, Turn};
 use crate::ledger::{self, Book, Flow};
 use crate::pipeline::archive::{Archive, RowPlace, Skipped};
 use crate::pipeline::plan::{CORRELATION_SOURCE, Changes, JournalPlan, Plan};
@@ -150,7 +150,7 @@ impl Progress {
             file.write_all(&serde_json::to_vec(self)?)?;
             file.sync_all()?;
             fs::rename(&draft, path)?;
-            fs::File::open(path.parent().unwrap_or(path))?.sync_all()
+            File::open(path.parent().unwrap_or(path))?.sync_all()
         };
         save().map_err(|error| storage("write the progress", path, &error))
     }
@@ -167,17 +167,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let plan = Arc::new(Plan::read_changed(&arguments.config, &text, &changes)?);
     warn(&plan.warnings);
     let data_dir = &plan.settings.data_dir;
-    let hold = journal::hold(&data_dir.join("journal"))?;
-    if let Some(sink) = plan.sinks.iter().find(|sink| sink.kind == "file" && hold.is_none()) {
-        return Err(wrong(format!(
-            "a Hydrant runs with this data folder, and `{}` is a file, which two processes must not write: stop it meanwhile, or name \
-             another sink with --sink",
-            sink.name
-        )));
-    }
+    let hold = hold_files(&plan)?;
     let folder = data_dir.join("replay");
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| storage("make the folder", &folder, &error))?;
     let path = folder.join(format!("{:016x}.json", arguments.name()));
+    let lock = only_one(&path.with_extension("lock"))?;
     let before = if arguments.anew { None } else { Progress::load(&path)? };
     if let Some(before) = &before {
         message(&format!("going on behind {} events; --anew begins again", before.events));
@@ -189,8 +183,34 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if is_whole && path.exists() {
         fs::remove_file(&path).map_err(|error| storage("remove the progress", &path, &error))?;
     }
-    drop(hold);
+    drop((hold, lock));
     tell(arguments, &progress, is_whole)
+}
+
+/// Keeps other processes from writing the files that this one writes.
+fn hold_files(plan: &Plan) -> Result<Option<Hold>, Failure> {
+    let Some(sink) = plan.sinks.iter().find(|sink| sink.kind == "file") else { return Ok(None) };
+    if plan.settings.journal == JournalPlan::Memory {
+        let message = "is a file, which two processes must not write, and without a journal on disk nobody can tell whether a Hydrant runs";
+        return Err(wrong(format!("`{}` {message}: name another sink with --sink", sink.name)));
+    }
+    let hold = journal::hold(&plan.settings.data_dir.join("journal"))?;
+    let runs = || {
+        let message = "is a file, which two processes must not write: stop it meanwhile, or name another sink with --sink";
+        wrong(format!("a Hydrant runs with this data folder, and `{}` {message}", sink.name))
+    };
+    hold.ok_or_else(runs).map(Some)
+}
+
+/// Keeps the same command from running twice.
+fn only_one(path: &Path) -> Result<File, Failure> {
+    let failed = |error: io::Error| storage("lock the progress", path, &error);
+    let file = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(wrong("the same replay runs already")),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 /// Where chunks come from.

@@ -975,6 +975,43 @@ async fn what_nobody_waits_for_is_kept_for_a_while_and_makes_room_when_it_is_nee
     assert!(opened.closer.close());
 }
 
+#[test]
+fn what_a_start_that_was_interrupted_took_over_hides_nothing_of_what_it_did_not() {
+    let disk = Disk::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let start = |shards| start_logs(&storage, &Options { retain: Duration::from_secs(3600), ..options(&two_names(), shards) });
+    let logs = || disk.list().unwrap().iter().filter(|(name, _)| name.ends_with(".log")).count();
+    drop(start(1).unwrap());
+    let mut second = start(1).unwrap();
+    let mut chunk = chunk(0, 10);
+    chunk.position = Position { epoch: second.logs[0].1, sequence: 0 };
+    let (body, flags) = write_chunk(&chunk, false);
+    let new = NewChunk { position: chunk.position, source: 0, frames: 10, body, flags };
+    second.logs[0].0.commit(&mut vec![Entry::Chunks(vec![new])]).unwrap();
+    drop(second);
+    // The third log decides about the chunk of the second.
+    let mut third = start(1).unwrap();
+    let verdict = Verdict { plan: 1, expected: vec![(0, all(&chunk)), (1, all(&chunk))], deferred: 0 };
+    let settled = Entry::Settled(0, 0, vec![all(&chunk)]);
+    third.logs[0].0.commit(&mut vec![Entry::Verdict(chunk.position, verdict), settled]).unwrap();
+    drop(third);
+    // The first of two logs takes over the first and the third, the other one, which is to have the second, finds no room.
+    let before = logs();
+    for space in (0..).step_by(512) {
+        disk.set_faults(Faults { rate: 0, space: Some(space) });
+        assert!(start(2).is_err(), "there is room for both");
+        if logs() > before {
+            break;
+        }
+    }
+    disk.set_faults(Faults::default());
+    let mut last = start(1).unwrap();
+    assert!(last.work.iter().all(Vec::is_empty), "what was decided is undecided again");
+    assert_eq!(last.logs[0].0.take_deferred(0, usize::MAX).0.len(), 0, "what was settled comes again");
+    let left: Vec<Members> = last.logs[0].0.take_deferred(1, usize::MAX).0.into_iter().map(|(_, _, members)| members).collect();
+    assert_eq!(left, [all(&chunk)]);
+}
+
 #[tokio::test]
 async fn any_number_of_shards_takes_over_and_a_destination_that_is_gone_is_not_forgotten_silently() {
     let disk = Disk::new(1);
