@@ -108,6 +108,8 @@ struct Progress {
     damaged_places: u64,
     /// Segments of the journal that went away before they were read, of whatever time.
     gone_segments: u64,
+    /// Hits that no correlation has counted since they came too late.
+    late_hits: u64,
     /// Files of the archive that could not be read to their end.
     failed: Vec<String>,
     book: Book,
@@ -325,6 +327,7 @@ async fn all(arguments: &Arguments, plan: &Arc<Plan>, progress: &mut Progress, p
     let mut feed = Feed::open(arguments, plan, progress, path.parent().unwrap_or(path)).await?;
     let mut replay = Replay::start(plan, progress.book.clone())?;
     let mut screen = Screen::new(&feed, progress);
+    let late_before = progress.late_hits;
     let largest = plan.sinks.iter().map(|sink| sink.sink.batching().bytes_max).max().unwrap_or(0);
     let window = (WINDOW_BYTES.max(largest), arguments.rate.map_or(u64::MAX, |rate| rate.saturating_mul(WINDOW_SECONDS)));
     let mut pace = Pace::new(arguments.rate);
@@ -353,6 +356,7 @@ async fn all(arguments: &Arguments, plan: &Arc<Plan>, progress: &mut Progress, p
         }
         is_confirmed = !stop.is_set() && confirmed(&replay, arguments.patience.0, &stop).await;
         progress.book = replay.book();
+        progress.late_hits = late_before + replay.late_hits();
         if is_confirmed {
             progress.save(path)?;
         }
@@ -419,7 +423,7 @@ async fn confirmed(replay: &Replay, patience: Duration, stop: &Stop) -> bool {
 
 /// Prints the counts. An error if they do not add up, or something was left out.
 fn tell(arguments: &Arguments, progress: &Progress, is_whole: bool) -> Result<(), Failure> {
-    let Progress { book, skipped, events, lost_chunks, damaged_places, gone_segments, .. } = progress;
+    let Progress { book, skipped, events, lost_chunks, damaged_places, gone_segments, late_hits, .. } = progress;
     let mut imbalances = book.imbalances();
     let received: u64 = book.sources.values().map(|source| source.received).sum();
     if received != *events {
@@ -428,7 +432,7 @@ fn tell(arguments: &Arguments, progress: &Progress, is_whole: bool) -> Result<()
     if arguments.output == Output::Json {
         print_json(&serde_json::json!({
             "events": events, "from_ms": progress.from_ms, "to_ms": progress.to_ms, "skipped": skipped, "lost_chunks": lost_chunks,
-            "damaged_places": damaged_places, "gone_segments": gone_segments, "failed": progress.failed, "destinations": book.destinations, "balanced": imbalances.is_empty(), "is_complete": is_whole,
+            "damaged_places": damaged_places, "gone_segments": gone_segments, "late_hits": late_hits, "failed": progress.failed, "destinations": book.destinations, "balanced": imbalances.is_empty(), "is_complete": is_whole,
         }))?;
     }
     let dropped: u64 = book.sources.values().flat_map(|source| source.dropped.values()).sum();
@@ -453,6 +457,11 @@ fn tell(arguments: &Arguments, progress: &Progress, is_whole: bool) -> Result<()
         message(&format!(
             "{damaged_places} places of the journal are damaged (`hydrant journal check`) and {gone_segments} of its segments went away meanwhile; \
              nobody knows whether they were of this time"
+        ));
+    }
+    if *late_hits > 0 {
+        message(&format!(
+            "{late_hits} hits came too late for correlations: what is read is not quite in the order of its time; raise `correlation: {{ lateness }}`"
         ));
     }
     progress.failed.iter().for_each(|failed| message(&format!("not read: {failed}")));

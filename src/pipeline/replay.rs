@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Chunk, Position, Sender, Span};
 use crate::journal::Memory;
 use crate::ledger::{Book, Ledger};
-use crate::metrics::Registry;
+use crate::metrics::{self, Registry};
 use crate::pipeline::correlation;
 use crate::pipeline::health::Health;
 use crate::pipeline::plan::Plan;
@@ -125,6 +125,11 @@ impl Replay {
     pub fn book(&self) -> Book {
         self.common.ledger.publish(0, self.shard.page().data());
         self.common.ledger.book()
+    }
+
+    /// Hits that no correlation has counted since they came too late.
+    pub fn late_hits(&self) -> u64 {
+        self.common.registry.sum(&metrics::CORRELATION_LEFT_OUT, "reason", "late")
     }
 
     /// A number that changes whenever a destination has taken or refused something.

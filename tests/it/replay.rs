@@ -22,6 +22,18 @@ detection:
   condition: selection
 ";
 
+const CORRELATION: &str = "
+title: Many denied
+id: 6d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f
+level: high
+correlation:
+  type: event_count
+  rules: [5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f]
+  group-by: [source.ip]
+  timespan: 1h
+  condition: { gte: 200 }
+";
+
 /// A PAN-OS line with a number in it; every tenth is denied.
 fn line(number: usize) -> String {
     let (action, port) = if number.is_multiple_of(10) { ("deny", 22) } else { ("allow", 443) };
@@ -43,6 +55,7 @@ fn setup(hec: &Hec, more: &str) -> Setup {
     let rules = setup.folder.path().join("rules");
     fs::create_dir(&rules).unwrap();
     fs::write(rules.join("deny.yml"), RULE).unwrap();
+    fs::write(setup.folder.path().join("correlation.yml"), CORRELATION).unwrap();
     setup
 }
 
@@ -78,9 +91,15 @@ fn a_replay_of_the_journal_goes_by_new_rules_beside_a_running_hydrant_and_goes_o
     }
     eventually("the events", || (hec.count() == EVENTS).then_some(()));
 
-    let dry = setup.command(&["replay", "-c", "hydrant.yaml", "--rules", "rules", "--dry-run", "--output", "json"]);
-    assert_eq!(dry.status.code(), Some(0), "{}", String::from_utf8_lossy(&dry.stderr));
-    let counts: Value = serde_json::from_slice(&dry.stdout).unwrap();
+    let dry_run = |more: &[&str]| {
+        let dry = setup.command(&[&["replay", "-c", "hydrant.yaml", "--rules", "rules", "--dry-run", "--output", "json"], more].concat());
+        assert_eq!(dry.status.code(), Some(0), "{}", String::from_utf8_lossy(&dry.stderr));
+        serde_json::from_slice::<Value>(&dry.stdout).unwrap()
+    };
+    let correlated = dry_run(&["--rules", "correlation.yml"]);
+    let alerts = &correlated["destinations"]["splunk"]["alerts"]["routed"];
+    assert_eq!((alerts, &correlated["balanced"]), (&1.into(), &true.into()), "of a rule whose hits are counted, only the count alerts");
+    let counts = dry_run(&[]);
     let splunk = &counts["destinations"]["splunk"];
     assert_eq!((&counts["events"], &splunk["events"]["routed"], &counts["balanced"]), (&EVENTS.into(), &EVENTS.into(), &true.into()));
     assert_eq!((&splunk["alerts"]["routed"], hec.count()), (&(EVENTS / 10).into(), EVENTS), "nothing is sent");

@@ -38,7 +38,7 @@ def line(number):
 
 
 def number_of(row):
-    return int(row["message"].split(",rule-")[1].split(",")[0])
+    return int((row.get("message") or row["event.original"]).split(",rule-")[1].split(",")[0])
 
 
 def read(s3, prefix):
@@ -106,21 +106,20 @@ sinks:
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait()
-    counts = done(hydrant, "--sink", "again")
+    counts = done(hydrant, *command[command.index("--sink"):])
     same("events that were read", counts["events"], EVENTS)
     events, alerts, _ = read(s3, "again/")
-    same("events that did not come", sorted(set(range(EVENTS)) - set(events)), [])
-    same("events that were never there", sorted(set(events) - set(range(EVENTS))), [])
+    # Batches are named by what is in them: the store took none a second time.
+    each_once("replayed events", events, range(EVENTS))
     check(all(alert["hydrant"]["rule"].get("replay") is True for alert in alerts), "an alert does not say that it is of a replay")
     same("events with an alert", sorted({number_of(alert) for alert in alerts}), list(range(0, EVENTS, 10)))
-    twice = len(events) - EVENTS
     check(kills > 0, "no replay was killed")
 
     counts = done(hydrant, "--sink", "part", "--from", "2026-11-01T01:00:00Z", "--to", "2026-11-01T03:00:00Z")
     same("events of two hours", counts["events"], 2000)
     found = [number_of(row) for row in rows(hydrant.folder / "part.ndjson") if not row.get("hydrant", {}).get("alert")]
     each_once("events of two hours", found, range(1000, 3000))
-    return f"{EVENTS} events of {objects} objects replayed, {kills} kills, {twice} events twice"
+    return f"{EVENTS} events of {objects} objects replayed, {kills} kills, each event once"
 
 
 harness.play(main)
