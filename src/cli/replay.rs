@@ -10,6 +10,8 @@
 //!
 //! A Hydrant may run meanwhile. Only a `file` sink must not be written by two processes.
 
+mod backfill;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::Range;
@@ -34,6 +36,7 @@ use crate::pipeline::archive::{Archive, RowPlace, Skipped};
 use crate::pipeline::plan::{CORRELATION_SOURCE, Changes, JournalPlan, Plan};
 use crate::pipeline::replay::Replay;
 use crate::task::{self, Stop};
+pub(super) use backfill::{due, start};
 
 /// Bytes that are read before what was read has to be confirmed; more if a batch has more.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -113,6 +116,9 @@ struct Progress {
     /// Files of the archive that could not be read to their end.
     failed: Vec<String>,
     book: Book,
+    /// For a back-fill, whose progress stays: nothing is left to do.
+    #[serde(default)]
+    is_done: bool,
 }
 
 fn storage(operation: &'static str, path: &Path, error: &io::Error) -> Failure {
@@ -181,12 +187,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut progress = before.map_or_else(|| Progress::new(arguments), Ok)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "replay", "no runtime").because(error))?;
-    let is_whole = LocalSet::new().block_on(&runtime, all(arguments, &plan, &mut progress, &path))?;
+    let Arguments { archive, rate, patience, .. } = arguments;
+    let job = Job { archive: archive.as_deref(), rate: *rate, patience: patience.0, is_shown: io::stderr().is_terminal() };
+    let done = async { all(&job, &plan, &mut progress, &path, interrupted()?).await };
+    let is_whole = LocalSet::new().block_on(&runtime, done)?;
     if is_whole && path.exists() {
         fs::remove_file(&path).map_err(|error| storage("remove the progress", &path, &error))?;
     }
     drop((hold, lock));
     tell(arguments, &progress, is_whole)
+}
+
+/// What is replayed, and how.
+struct Job<'a> {
+    archive: Option<&'a str>,
+    /// Events a second.
+    rate: Option<u64>,
+    /// How long a destination may take nothing.
+    patience: Duration,
+    /// Whether somebody looks at how far it is.
+    is_shown: bool,
 }
 
 /// Keeps other processes from writing the files that this one writes.
@@ -222,9 +242,10 @@ enum Feed {
 }
 
 impl Feed {
-    async fn open(arguments: &Arguments, plan: &Plan, progress: &Progress, scratch: &Path) -> Result<Self, Failure> {
-        if let Some(place) = &arguments.archive {
-            let mut archive = Archive::open(place, plan, scratch, progress.period(), progress.row.as_ref()).await?;
+    async fn open(job: &Job<'_>, plan: &Plan, progress: &Progress, scratch: &Path) -> Result<Self, Failure> {
+        if let Some(place) = job.archive {
+            let mut archive =
+                Archive::open(place, plan, (scratch, progress.book.since_ms), progress.period(), progress.row.as_ref()).await?;
             (archive.skipped, archive.skipped_behind) = (progress.skipped, progress.skipped);
             return Ok(Self::Archive(Box::new(archive)));
         }
@@ -288,20 +309,20 @@ impl Feed {
 
 /// Tells how far it is, where somebody looks.
 struct Screen {
-    is_terminal: bool,
+    is_shown: bool,
     /// The time that is replayed, if what is read comes in its order.
     period: Option<Range<i64>>,
     told: Instant,
 }
 
 impl Screen {
-    fn new(feed: &Feed, progress: &Progress) -> Self {
+    fn new(job: &Job<'_>, feed: &Feed, progress: &Progress) -> Self {
         let period = feed.begins_ms().map(|begins_ms| progress.from_ms.max(begins_ms)..progress.to_ms);
-        Self { is_terminal: io::stderr().is_terminal(), period, told: Instant::now() }
+        Self { is_shown: job.is_shown, period, told: Instant::now() }
     }
 
     fn show(&mut self, progress: &Progress) {
-        if !self.is_terminal || self.told.elapsed() < LOOK_INTERVAL {
+        if !self.is_shown || self.told.elapsed() < LOOK_INTERVAL {
             return;
         }
         self.told = Instant::now();
@@ -315,22 +336,21 @@ impl Screen {
     }
 
     fn clear(&self) {
-        if self.is_terminal {
+        if self.is_shown {
             let _ = write!(io::stderr(), "\r\x1b[2K");
         }
     }
 }
 
 /// Replays window by window; `false` if it is cut short.
-async fn all(arguments: &Arguments, plan: &Arc<Plan>, progress: &mut Progress, path: &Path) -> Result<bool, Failure> {
-    let stop = interrupted()?;
-    let mut feed = Feed::open(arguments, plan, progress, path.parent().unwrap_or(path)).await?;
+async fn all(job: &Job<'_>, plan: &Arc<Plan>, progress: &mut Progress, path: &Path, stop: Stop) -> Result<bool, Failure> {
+    let mut feed = Feed::open(job, plan, progress, path.parent().unwrap_or(path)).await?;
     let mut replay = Replay::start(plan, progress.book.clone())?;
-    let mut screen = Screen::new(&feed, progress);
+    let mut screen = Screen::new(job, &feed, progress);
     let late_before = progress.late_hits;
     let largest = plan.sinks.iter().map(|sink| sink.sink.batching().bytes_max).max().unwrap_or(0);
-    let window = (WINDOW_BYTES.max(largest), arguments.rate.map_or(u64::MAX, |rate| rate.saturating_mul(WINDOW_SECONDS)));
-    let mut pace = Pace::new(arguments.rate);
+    let window = (WINDOW_BYTES.max(largest), job.rate.map_or(u64::MAX, |rate| rate.saturating_mul(WINDOW_SECONDS)));
+    let mut pace = Pace::new(job.rate);
     let (mut is_whole, mut is_confirmed) = (false, true);
     while !is_whole && is_confirmed {
         let (mut bytes, first) = (0, progress.events);
@@ -354,7 +374,7 @@ async fn all(arguments: &Arguments, plan: &Arc<Plan>, progress: &mut Progress, p
         if !stop.is_set() {
             replay.seal()?;
         }
-        is_confirmed = !stop.is_set() && confirmed(&replay, arguments.patience.0, &stop).await;
+        is_confirmed = !stop.is_set() && confirmed(&replay, job.patience, &stop).await;
         progress.book = replay.book();
         progress.late_hits = late_before + replay.late_hits();
         if is_confirmed {

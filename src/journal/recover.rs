@@ -100,6 +100,9 @@ fn headers(storage: &dyn Storage, epoch: u64, files: &BTreeMap<(u64, u32), u64>)
     Ok((headers, named))
 }
 
+/// Arrival, place and number of events of a chunk.
+pub(super) type Arrived = (i64, Place, u32);
+
 /// A segment whose chunks are listed whatever became of them.
 #[derive(Clone, Copy)]
 pub(super) struct Past {
@@ -132,8 +135,8 @@ impl Past {
         Ok(segments)
     }
 
-    /// Arrival, place and number of events of its chunks; and how many places cannot be read.
-    pub(super) fn chunks(&self, storage: &dyn Storage) -> io::Result<(Vec<(i64, Place, u32)>, usize)> {
+    /// Its chunks, and how many places cannot be read.
+    pub(super) fn chunks(&self, storage: &dyn Storage) -> io::Result<(Vec<Arrived>, usize)> {
         let mut segment = Segment { key: self.key, header: None, bytes: Vec::new() };
         segment.read(storage)?;
         let found: Vec<Found<'_>> = segment.records().collect();

@@ -104,14 +104,22 @@ pub struct Archive {
 impl Archive {
     /// An archive at a place, which is a folder or `s3://bucket/prefix`: rows of a period of event time, from behind `after`.
     /// The address and the keys of a bucket are those of the sink that writes to it. An object that is read lies in
-    /// `scratch`, without a name, while it is.
+    /// `scratch`, without a name, while it is; one that was written at `begun_ms` or later is left out.
     ///
     /// # Errors
     /// The folder cannot be read; the bucket cannot be listed.
-    pub async fn open(place: &str, plan: &Plan, scratch: &Path, period: Range<i64>, after: Option<&RowPlace>) -> Result<Self, Error> {
+    pub async fn open(
+        place: &str,
+        plan: &Plan,
+        (scratch, begun_ms): (&Path, i64),
+        period: Range<i64>,
+        after: Option<&RowPlace>,
+    ) -> Result<Self, Error> {
         let first = after.map(|after| after.file.clone());
         let (shelf, files) = match place.strip_prefix("s3://") {
-            Some(place) => (Shelf::Store(Box::new(Store::open(place, plan, scratch, first.clone()).await?)), first.into_iter().collect()),
+            Some(place) => {
+                (Shelf::Store(Box::new(Store::open(place, plan, scratch, begun_ms, first.clone()).await?)), first.into_iter().collect())
+            }
             None => {
                 let folder = PathBuf::from(place);
                 let failed = |error: io::Error| Error::new(ErrorKind::Storage, "read the archive", error.to_string()).with("folder", place);
@@ -386,7 +394,7 @@ mod tests {
 
     async fn archive(folder: &Path, period: Range<i64>, after: Option<&RowPlace>) -> Archive {
         let plan = Plan::read(Path::new("t"), "sources: { fw: { type: demo } }\nsinks: { out: { type: blackhole } }").unwrap();
-        Archive::open(folder.to_str().unwrap(), &plan, folder, period, after).await.unwrap()
+        Archive::open(folder.to_str().unwrap(), &plan, (folder, 0), period, after).await.unwrap()
     }
 
     #[tokio::test]

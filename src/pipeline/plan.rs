@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use additions::EnricherPlan;
 pub use correlation::{CorrelationPlan, SOURCE as CORRELATION_SOURCE};
-pub use journal::{DiskPlan, JournalPlan, WhenFull};
+pub use journal::{BackfillFrom, DiskPlan, JournalPlan, WhenFull};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -228,6 +228,8 @@ pub struct SinkPlan {
     pub sink: Arc<dyn Sink>,
     /// What happens when the journal is full and this one has not taken something.
     pub when_full: WhenFull,
+    /// Where it begins when it is new to the data folder; with what comes from then on if not said.
+    pub backfill_from: Option<BackfillFrom>,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -316,9 +318,13 @@ pub(super) struct SinkCommon {
     /// What happens when the journal is full and this destination has not taken something; otherwise what `journal.full`
     /// says.
     when_journal_full: Option<WhenFull>,
+    /// Where a destination begins that is new to the data folder: `beginning`, `6h` ago, or a time; otherwise with what comes from
+    /// now on.
+    #[schemars(with = "Option<String>")]
+    backfill_from: Option<BackfillFrom>,
 }
 
-const SINK_KEYS: &[&str] = &["when_journal_full"];
+const SINK_KEYS: &[&str] = &["when_journal_full", "backfill_from"];
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -394,6 +400,7 @@ impl Plan {
         check_listeners(&root, &sources, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
         settings.iter().for_each(|settings| set_when_full(&root, &settings.journal, &mut sinks, &mut diagnostics));
+        settings.iter().for_each(|settings| check_backfill(&root, &settings.journal, &sinks, &mut diagnostics));
         // In the order of the file, then those of rule files.
         diagnostics.0.sort_by(|a, b| (a.file != file, &a.file, a.line, a.column).cmp(&(b.file != file, &b.file, b.line, b.column)));
         if diagnostics.has_errors() {
@@ -493,6 +500,28 @@ fn set_when_full(root: &Section, journal: &JournalPlan, sinks: &mut [SinkPlan], 
     }
 }
 
+/// What is to be back-filled needs a past.
+fn check_backfill(root: &Section, journal: &JournalPlan, sinks: &[SinkPlan], diagnostics: &mut Diagnostics) {
+    for sink in sinks.iter().filter(|sink| sink.backfill_from.is_some()) {
+        let Some(place) = root.child("sinks").and_then(|sinks| sinks.child(&sink.name)?.child("backfill_from")) else { continue };
+        match journal {
+            JournalPlan::Memory => {
+                let help = "journal: { type: disk, retain: 24h }";
+                diagnostics.push(place.error("a journal of `type: memory` has no past to begin in").help(help));
+            }
+            JournalPlan::Disk(_) if sink.kind == "file" => {
+                let help = "stop Hydrant once and use `hydrant replay --sink`";
+                diagnostics.push(place.error("a file cannot be back-filled while it is written").help(help));
+            }
+            JournalPlan::Disk(disk) if disk.retain.is_zero() => {
+                let message = "without `journal: { retain }` the past is only what other destinations still lack";
+                diagnostics.push(place.error(message).warning().help("journal: { retain: 24h }"));
+            }
+            JournalPlan::Disk(_) => {}
+        }
+    }
+}
+
 fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
     let Some(section) = root.child("sinks").filter(|section| !section.node().entries().is_empty()) else {
         diagnostics.push(root.error("there are no `sinks`").help("sinks: { out: { type: stdout } }"));
@@ -509,7 +538,8 @@ fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
         let common = diagnostics.absorb(section.without(&own).read::<SinkCommon>());
         if let (Some(sink), Some(common)) = (sink, common) {
             let when_full = common.when_journal_full.unwrap_or_default();
-            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into(), when_full });
+            let backfill_from = common.backfill_from;
+            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into(), when_full, backfill_from });
         }
     }
     if sinks.len() > DESTINATIONS_MAX {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::hec::{Hec, TOKEN};
 use crate::journal::{Setup, code};
-use crate::process::eventually;
+use crate::process::{eventually, free_port};
 
 const RULE: &str = "
 title: Denied by policy
@@ -125,6 +125,53 @@ fn a_replay_of_the_journal_goes_by_new_rules_beside_a_running_hydrant_and_goes_o
     let empty = code(&setup.command(&["replay", "-c", "hydrant.yaml", "--to", "2020-01-01T00:00:00Z"]));
     assert!(empty.0 == Some(0) && empty.1.contains("0 events replayed"), "{empty:?}");
     assert!(running.stop());
+}
+
+#[test]
+fn a_new_sink_begins_in_the_past_whatever_happens_meanwhile_and_only_once() {
+    const EVENTS: usize = 500;
+    let (hec, later) = (Hec::start(), free_port());
+    let setup = setup(&hec, "");
+    let post = |first: usize, count: usize| {
+        let body: String = (first..first + count).map(|number| line(number) + "\n").collect();
+        assert_eq!(setup.post_text(&body), 200);
+    };
+    let running = setup.start();
+    (0..EVENTS).step_by(100).for_each(|first| post(first, 100));
+    eventually("the events", || (hec.count() == EVENTS).then_some(()));
+    assert!(running.stop());
+
+    let config = setup.folder.path().join("hydrant.yaml");
+    let before = fs::read_to_string(&config).unwrap();
+    let sink = format!(
+        "  later: {{ type: splunk_hec, endpoint: \"http://127.0.0.1:{later}\", token: \"{TOKEN}\", buffer: {{ interval: 50ms }}, backfill_from: beginning }}\n"
+    );
+    for (journal, exit, said) in [
+        ("type: disk, retain: 1h", 0, "is valid"),
+        ("type: disk", 0, "without `journal: { retain }`"),
+        ("type: memory", 78, "a journal of `type: memory` has no past to begin in"),
+    ] {
+        fs::write(&config, before.replace("type: disk, retain: 1h", journal) + &sink).unwrap();
+        let validated = code(&setup.command(&["validate", "-c", "hydrant.yaml"]));
+        assert!(validated.0 == Some(exit) && (exit == 0 && journal.contains("retain") || validated.1.contains(said)), "{validated:?}");
+    }
+    fs::write(&config, before + &sink).unwrap();
+    let mut running = setup.start();
+    post(EVENTS, 100);
+    // The new destination is down; the process dies before it has anything.
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    let later = Hec::start_on(&format!("127.0.0.1:{later}"));
+    let running = setup.start();
+    eventually("the past and what came since", || (arrived(&later).0.len() == EVENTS + 100).then_some(()));
+    eventually("the end", || setup.log().contains("the back-fill is complete").then_some(()));
+    assert!(running.stop(), "{}", setup.log());
+    let count = later.count();
+    let running = setup.start();
+    post(EVENTS + 100, 1);
+    eventually("what comes from then on", || (later.count() > count).then_some(()));
+    assert!(running.stop());
+    assert_eq!((later.count(), arrived(&later).0.len()), (count + 1, EVENTS + 101), "the past comes once");
 }
 
 #[test]

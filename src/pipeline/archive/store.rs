@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::types::Object;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind};
@@ -47,15 +48,17 @@ pub(super) struct Store {
     /// The last key that was listed.
     after: Option<String>,
     is_listed: bool,
+    begun_ms: i64,
     scratch: PathBuf,
 }
 
 impl Store {
-    /// What lies below `bucket/prefix`, behind the key `after`.
+    /// What lies below `bucket/prefix`, behind the key `after`. What was written at `begun_ms` or later is left out: it may be
+    /// what the replay itself has written.
     ///
     /// # Errors
     /// No bucket is named.
-    pub(super) async fn open(place: &str, plan: &Plan, scratch: &Path, after: Option<String>) -> Result<Self, Error> {
+    pub(super) async fn open(place: &str, plan: &Plan, scratch: &Path, begun_ms: i64, after: Option<String>) -> Result<Self, Error> {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         if bucket.is_empty() {
             return Err(Error::new(ErrorKind::Configuration, "read the archive", "expected s3://BUCKET/PREFIX"));
@@ -68,7 +71,7 @@ impl Store {
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(ANSWER_TIMEOUT).build();
         let client = Client::from_conf(aws::store(&base, access.endpoint.as_deref(), access.path_style).timeout_config(timeouts).build());
         let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
-        Ok(Self { client, bucket, prefix, after, is_listed: false, scratch: scratch.to_owned() })
+        Ok(Self { client, bucket, prefix, after, is_listed: false, begun_ms, scratch: scratch.to_owned() })
     }
 
     /// More keys of objects that are not empty; none if there are no more.
@@ -85,8 +88,13 @@ impl Store {
             let page = answer.contents.unwrap_or_default();
             // What is cut off behind nothing would be asked for forever.
             self.is_listed = answer.is_truncated != Some(true) || page.is_empty();
-            self.after = page.last().and_then(|object| object.key.clone()).or(self.after.take());
-            keys.extend(page.into_iter().filter(|object| object.size != Some(0)).filter_map(|object| object.key));
+            self.after = page.last().and_then(|object| object.key.clone()).or_else(|| self.after.take());
+            let is_newer = |object: &Object| {
+                let written_ms = object.last_modified.and_then(|time| time.to_millis().ok());
+                written_ms.is_some_and(|written_ms| written_ms >= self.begun_ms)
+            };
+            let past = page.into_iter().filter(|object| object.size != Some(0) && !is_newer(object));
+            keys.extend(past.filter_map(|object| object.key));
         }
         Ok(keys)
     }

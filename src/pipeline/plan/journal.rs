@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::clock;
 use crate::config::{ByteSize, Interval, Section};
 use crate::error::Diagnostics;
 
@@ -95,6 +96,44 @@ pub struct DiskPlan {
     pub compress: bool,
     /// Names that are gone.
     pub forget: Vec<String>,
+}
+
+/// Where in the past a new destination begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum BackfillFrom {
+    /// With the oldest that there is.
+    Beginning,
+    /// So long before the first start with it.
+    Ago(Duration),
+    /// At a time, ms since 1970 UTC.
+    At(i64),
+}
+
+impl BackfillFrom {
+    /// The time that is meant if the first start is at `now_ms`, ms since 1970 UTC.
+    pub fn at_ms(self, now_ms: i64) -> i64 {
+        match self {
+            Self::Beginning => 0,
+            Self::Ago(ago) => now_ms.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)),
+            Self::At(at_ms) => at_ms,
+        }
+    }
+}
+
+impl TryFrom<String> for BackfillFrom {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "beginning" {
+            return Ok(Self::Beginning);
+        }
+        let at = || clock::rfc3339_ms(text.as_bytes()).map(Self::At);
+        let message = || {
+            format!("`{text}` is no beginning; expected `beginning`, a time span such as `6h`, or a time such as `2026-11-22T06:00:00Z`")
+        };
+        text.parse::<Interval>().ok().map(|ago| Self::Ago(ago.0)).or_else(at).ok_or_else(message)
+    }
 }
 
 impl JournalConfig {
