@@ -452,7 +452,8 @@ fn tell(arguments: &Arguments, progress: &Progress, is_whole: bool) -> Result<()
     if arguments.output == Output::Json {
         print_json(&serde_json::json!({
             "events": events, "from_ms": progress.from_ms, "to_ms": progress.to_ms, "skipped": skipped, "lost_chunks": lost_chunks,
-            "damaged_places": damaged_places, "gone_segments": gone_segments, "late_hits": late_hits, "failed": progress.failed, "destinations": book.destinations, "balanced": imbalances.is_empty(), "is_complete": is_whole,
+            "damaged_places": damaged_places, "gone_segments": gone_segments, "late_hits": late_hits, "failed": progress.failed,
+            "destinations": book.destinations, "balanced": imbalances.is_empty(), "is_complete": is_whole,
         }))?;
     }
     let dropped: u64 = book.sources.values().flat_map(|source| source.dropped.values()).sum();
