@@ -33,7 +33,7 @@ use crate::event::{AlertKey, Chunk, Sender};
 use crate::journal::{self, History, Hold, Turn};
 use crate::ledger::{self, Book, Flow};
 use crate::pipeline::archive::{Archive, RowPlace, Skipped};
-use crate::pipeline::plan::{CORRELATION_SOURCE, Changes, JournalPlan, Plan};
+use crate::pipeline::plan::{CORRELATION_SOURCE, Changes, HEALTH_SOURCE, JournalPlan, Plan};
 use crate::pipeline::replay::Replay;
 use crate::task::{self, Stop};
 pub(super) use backfill::{due, start};
@@ -43,6 +43,9 @@ const WINDOW_BYTES: usize = 16 << 20;
 
 /// With `--rate`, a window is what is read in so many seconds.
 const WINDOW_SECONDS: u64 = 2;
+
+/// Chunks of the journal that Hydrant made itself: alerts of what came then.
+const OWN_ALERTS: [&str; 2] = [CORRELATION_SOURCE, HEALTH_SOURCE];
 
 /// Time between two looks at how far it is.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -290,7 +293,7 @@ impl Feed {
             let sender = |name: &str| replay.sender(name).unwrap_or_else(|| unknown(name));
             let events = u64::from(kept.events);
             match history.reader.read(kept.place, sender) {
-                Ok(Some(chunk)) if *chunk.sender.source == *CORRELATION_SOURCE => progress.skipped.alerts += events,
+                Ok(Some(chunk)) if OWN_ALERTS.contains(&&*chunk.sender.source) => progress.skipped.alerts += events,
                 Ok(Some(chunk)) if chunk.sender.source_index == u16::MAX => progress.skipped.unknown_source += events,
                 Ok(Some(chunk)) => {
                     progress.events += events;

@@ -103,7 +103,7 @@ struct Engine {
     cells: Vec<Cells>,
 }
 
-/// Alerts that wait for the journal.
+/// Alerts of our own that wait for the journal.
 #[derive(Debug, Default)]
 pub struct Alerts {
     /// One JSON object each.

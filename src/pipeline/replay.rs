@@ -20,8 +20,9 @@ use crate::ledger::{Book, Ledger};
 use crate::metrics::{self, Registry};
 use crate::pipeline::correlation;
 use crate::pipeline::health::Health;
-use crate::pipeline::plan::Plan;
+use crate::pipeline::plan::{CORRELATION_SOURCE, Plan};
 use crate::pipeline::shard::{Common, Shard};
+use crate::source_health::SourceHealth;
 use crate::task::{self, Stopper};
 
 /// A replay under way.
@@ -49,7 +50,10 @@ impl Replay {
         );
         let ledger = Ledger::begun(book, names, &plan.settings.data_dir, registry.clone());
         let budget = Budget::new(plan.settings.memory_bytes);
-        let common = Common { budget, plan: receiver, registry, health: Health::new(0, 1, stop), taps: Arc::default(), ledger };
+        // Nobody looks at it here: senders are judged by the run.
+        let source_health = Arc::new(SourceHealth::open(&plan.settings.data_dir, clock::now_ms()));
+        let (health, taps) = (Health::new(0, 1, stop), Arc::default());
+        let common = Common { budget, plan: receiver, registry, health, taps, ledger, source_health };
         let exchange = correlation::exchange(1).pop();
         let exchange = exchange.ok_or_else(|| Error::new(ErrorKind::Unexpected, "replay", "no exchange of hits"))?;
         let mut shard = Shard::new(&common, Rc::new(Memory::new(0, Arc::default())), 0, exchange)?;
@@ -86,7 +90,8 @@ impl Replay {
 
     /// Takes the alerts that correlations have made through all stages.
     fn take_alerts(&mut self) -> Result<(), Error> {
-        let (alerts, sender) = (self.shard.exchange().take_alerts(), self.shard.alerts_sender());
+        let alerts = self.shard.exchange().take_alerts();
+        let Some(sender) = self.shard.alerts_sender(CORRELATION_SOURCE) else { return Ok(()) };
         for span in &alerts.spans {
             let bytes = alerts.bytes.get(span.start as usize..span.end as usize).unwrap_or_default();
             let mut chunk = Chunk::new(bytes.to_vec(), vec![Span::new(0, bytes.len())], sender.clone(), clock::now_ms());

@@ -34,5 +34,6 @@ mod replay;
 mod rules;
 mod sigmahq;
 mod slice;
+mod source_health;
 mod syslog;
 mod tidy;
