@@ -273,6 +273,13 @@ struct Numbers {
     sources: Vec<u16>,
 }
 
+impl Numbers {
+    /// Whether the log's names could be read. There is a destination in all of them.
+    fn are_known(&self) -> bool {
+        !self.destinations.is_empty()
+    }
+}
+
 fn number(names: &mut Vec<String>, name: &str) -> u16 {
     let index = names.iter().position(|known| known == name).unwrap_or_else(|| {
         names.push(name.to_owned());
@@ -286,6 +293,8 @@ struct Claim {
     epoch: u64,
     horizon: u64,
     open: BTreeSet<u64>,
+    /// Whether what it says of them can be understood: with its names gone, nobody knows for whom they are open.
+    is_named: bool,
 }
 
 #[derive(Default)]
@@ -377,9 +386,9 @@ impl Merge {
         }
     }
 
-    /// Whether a good snapshot speaks of all of an epoch.
+    /// Whether a good snapshot, with its names, speaks of all of an epoch.
     fn is_taken_over(&self, epoch: u64) -> bool {
-        self.claims.iter().any(|claim| claim.epoch == epoch && claim.horizon == u64::MAX)
+        self.claims.iter().any(|claim| claim.epoch == epoch && claim.horizon == u64::MAX && claim.is_named)
     }
 
     fn note_damage(&mut self, segment: &Segment, (from, to): (u64, u64), position: Option<Position>, what: &'static str) {
@@ -437,7 +446,7 @@ impl Merge {
         for (epoch, horizon) in &state.epochs {
             let open = state.chunks.range(Position { epoch: *epoch, sequence: 0 }..=Position { epoch: *epoch, sequence: u64::MAX });
             let open = open.map(|(position, _)| position.sequence).collect();
-            self.claims.push(Claim { epoch: *epoch, horizon: *horizon, open });
+            self.claims.push(Claim { epoch: *epoch, horizon: *horizon, open, is_named: numbers.are_known() });
         }
         for (position, open) in state.chunks {
             let source = numbers.sources.get(usize::from(open.source)).copied().unwrap_or(u16::MAX);
