@@ -219,13 +219,18 @@ impl Gate {
     pub async fn admit_alerts(&self) -> Result<(), Refused> {
         let _turn = self.alerts_turn.lock().await;
         let (alerts, sender) = self.with_shard(|shard| (shard.exchange().take_alerts(), shard.alerts_sender()));
+        let mut commits = Vec::new();
         for spans in alerts.spans.chunk_by(|a, b| a.start as usize / CHUNK_TARGET_BYTES == b.start as usize / CHUNK_TARGET_BYTES) {
             let (Some(first), Some(last)) = (spans.first(), spans.last()) else { continue };
             let start = first.start as usize;
             let bytes = alerts.bytes.get(start..last.end as usize).unwrap_or_default().to_vec();
             let frames = spans.iter().map(|span| Span::new(span.start as usize - start, span.end as usize - start)).collect();
-            self.admit(vec![Chunk::new(bytes, frames, sender.clone(), clock::now_ms())], Room::Waited).await?;
+            commits.push(self.admit(vec![Chunk::new(bytes, frames, sender.clone(), clock::now_ms())], Room::Waited).await?);
         }
+        for commit in commits {
+            commit.await.map_err(|_| Refused::NotStored)?;
+        }
+        self.with_shard(|shard| shard.exchange().note_durable(alerts.durable()));
         Ok(())
     }
 

@@ -83,10 +83,11 @@ fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
     let options = journal::Options {
         folder: settings.data_dir.join("journal"),
         shards: settings.shards,
-        destinations: plan.sinks.iter().map(|sink| sink.name.to_string()).collect(),
+        destinations: plan.sinks.iter().map(|sink| sink.name.to_string()).chain([CORRELATION_SOURCE.to_owned()]).collect(),
         sources: plan.sources.iter().map(|source| source.name.to_string()).chain([CORRELATION_SOURCE.to_owned()]).collect(),
         forget: disk.forget.clone(),
         drop_oldest: drop_oldest(plan),
+        kept: 1 << plan.sinks.len(),
         commit_interval: disk.commit_interval,
         commit_bytes: disk.commit_bytes,
         segment_bytes: disk.segment_bytes as u64,
@@ -127,7 +128,11 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let seed = batch_seed();
     let mut threads = Vec::new();
     let rounds = Rounds::new();
-    let ports = mesh::mesh(shards).into_iter().zip(correlation::exchange(shards));
+    let mut exchange = correlation::exchange(shards);
+    if closer.is_some() {
+        exchange.iter_mut().for_each(Exchange::wait_for_journal);
+    }
+    let ports = mesh::mesh(shards).into_iter().zip(exchange);
     for (index, (port, journal)) in ports.zip(journals).enumerate() {
         let common = common.clone();
         let ends = Ends { stop: stop.clone(), rounds: rounds.clone() };
@@ -258,7 +263,7 @@ async fn shard(
     };
     let stages = Shard::new(&common, journal.clone(), seed, exchange)?;
     let gate = Gate::new(common.budget.clone(), journal, stages, port, stop_now);
-    let room = log.as_ref().and_then(|(disk, _)| Room::new(disk.clone(), gate.page(), &common));
+    let room = log.as_ref().map(|(disk, _)| Room::new(disk.clone(), gate.page(), &common));
     let making_room = room.clone().map(|room| tokio::task::spawn_local(room.run()));
     let catch_up = log.map(|(disk, reader)| CatchUp::new(gate.clone(), disk, reader, &common));
     let catching_up = catch_up.clone().map(|catch_up| tokio::task::spawn_local(catch_up.run(work)));

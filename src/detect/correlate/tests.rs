@@ -205,6 +205,7 @@ fn a_match_names_the_event_that_completed_it_its_evidence_and_what_was_carried()
         measure: Decimal::whole(3),
         sample: vec![position(1), position(2), position(3)],
         carry: [3].into(),
+        is_known: false,
     };
     assert_eq!(fired, [expected], "once, and then quiet");
 }
