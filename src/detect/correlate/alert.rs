@@ -226,3 +226,25 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_next_run_is_told_is_read_back_and_older_alerts_tell_nothing() {
+        let mut frame = Vec::new();
+        write_reached(-5, &mut frame);
+        assert_eq!(Told::read(&frame), Some(Told::Reached(-5)));
+        let frame = br#"{"message":"m","hydrant":{"rule":{"id":"r","title":"t"},"match":{"key":"00ff","time_ms":7,"is_alert":false}}}"#;
+        let found = Match { rule: "r".into(), key: vec![0, 255], time_ms: 7, is_alert: false };
+        assert_eq!(Told::read(frame), Some(Told::Match(found)));
+        for other in [
+            r#"{"hydrant":{"rule":{"id":"r"},"alert_id":"1"}}"#,
+            r#"{"hydrant":{"rule":{"id":"r"},"match":{"key":"é","time_ms":7,"is_alert":true}}}"#,
+            "x",
+        ] {
+            assert_eq!(Told::read(other.as_bytes()), None, "{other}");
+        }
+    }
+}
