@@ -222,6 +222,45 @@ proptest! {
 }
 
 #[test]
+fn killed_again_and_again_it_finds_what_one_run_finds() {
+    let login =
+        |n: i64| Login { is_failure: n % 5 > 0, reader: n as usize, ..failure(n * 700 + n * n % 97, (n * n % 7 / 3) as u8, (n % 3) as u8) };
+    let logins: Vec<Login> = (0..200).map(login).collect();
+    let whole = alerts(&logins, 1, &rules(true), &[]);
+    for title in ["Count", "Users", "In Order", "Chained"] {
+        assert!(whole.iter().filter(|alert| alert.starts_with(title)).count() > 1, "{title}: {whole:#?}");
+    }
+    let kills: Vec<usize> = (1..20).map(|n| n * 10).collect();
+    for shards in [1, 3] {
+        assert_eq!(alerts(&logins, shards, &rules(true), &kills), whole, "{shards} shards");
+    }
+}
+
+#[test]
+fn nothing_is_done_with_before_the_matches_that_it_led_to_are_durable() {
+    let place = Place::new(1, &rules(true));
+    place.run(async |process| {
+        let durable_ms = || process.gates[0].with_shard(|shard| shard.exchange().faces[0].durable_ms.load(Ordering::Acquire));
+        let told_ms = || process.gates[0].with_shard(|shard| shard.exchange().told_ms);
+        let clock_ms = START_MS + 300_000;
+        [0, 100, 200, 300_000].map(|time_ms| process.give(&failure(time_ms, 1, 1), START_MS + time_ms, true));
+        for _ in 0..3 {
+            process.tick(clock_ms, false).await;
+            assert!(process.gates[0].with_shard(|shard| shard.exchange().has_alerts()));
+            assert_eq!((durable_ms(), told_ms()), (i64::MIN, i64::MIN));
+        }
+        process.tick(clock_ms, true).await;
+        assert!(durable_ms() > START_MS + 200_000);
+        assert_eq!(told_ms(), i64::MIN, "not told yet");
+        process.tick(clock_ms, true).await;
+        assert!(told_ms() > START_MS + 200_000);
+        process.tick(clock_ms, true).await;
+    });
+    assert_eq!(place.alerts().len(), 1);
+    assert_eq!(place.run(async |process| process.kept), 2, "the last login, and what was told");
+}
+
+#[test]
 fn only_what_open_windows_need_is_read_again() {
     let logins: Vec<Login> = (0..400).map(|n| Login { reader: n as usize, ..failure(n * 500, n as u8 % 2, 1) }).collect();
     let place = Place::new(2, &rules(true));
