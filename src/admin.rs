@@ -7,6 +7,7 @@
 //! | `/metrics` | Prometheus text format 0.0.4 |
 //! | `/api/v1/config` | JSON: settings, sources, sinks, routes, rules; no secret is in it |
 //! | `/api/v1/ledger?since=&sender=` | JSON: what became of every event ([`crate::ledger::Book`]), `balanced`, `imbalances` |
+//! | `/api/v1/health` | JSON: how every sender is ([`crate::source_health`]) |
 //! | `/api/v1/tap?source=&sink=&limit=` | NDJSON, a sample of live events ([`crate::pipeline::tap`]), until the limit or until the client goes |
 //!
 //! Ready means: every listener of every shard is open, no source has failed, no stop is under way. A destination
@@ -127,10 +128,11 @@ fn answer(request: &Request<Incoming>, common: &Common) -> Response<Answer> {
         "/metrics" => metrics(common),
         "/api/v1/config" => json_answer(StatusCode::OK, &summary(&common.plan.borrow())),
         "/api/v1/ledger" => book(request.uri().query().unwrap_or_default(), common),
+        "/api/v1/health" => senders(common),
         "/api/v1/tap" => tap(request.uri().query().unwrap_or_default(), common),
         _ => problem(
             StatusCode::NOT_FOUND,
-            "there are /healthz, /readyz, /metrics, /api/v1/config, /api/v1/ledger and /api/v1/tap".to_owned(),
+            "there are /healthz, /readyz, /metrics, /api/v1/config, /api/v1/ledger, /api/v1/health and /api/v1/tap".to_owned(),
         ),
     }
 }
@@ -201,6 +203,11 @@ fn book(query: &str, common: &Common) -> Response<Answer> {
         Ok(book) => json_answer(StatusCode::OK, &book.report(sender.as_deref())),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
+}
+
+fn senders(common: &Common) -> Response<Answer> {
+    let plan = common.plan.borrow().clone();
+    json_answer(StatusCode::OK, &common.source_health.report(&plan.source_health.settings))
 }
 
 /// Names and values of a query; those without a value are left out.

@@ -77,6 +77,11 @@ impl Commit {
         Self(None)
     }
 
+    /// Nobody will make it durable.
+    pub fn never() -> Self {
+        Self::pending(oneshot::channel().1)
+    }
+
     /// Waits for a message; it never comes if the writer is gone.
     pub fn pending(receiver: oneshot::Receiver<()>) -> Self {
         Self(Some(receiver))

@@ -5,12 +5,13 @@
 //! (`docs/adr/0009-journal-on-disk.md`): what was acknowledged outlives the process and the machine's power.
 //!
 //! On disk: [`record`] frames, [`content`] encodes bodies, [`state`] is what records add up to, [`segment`] writes one
-//! log, [`disk`] runs a writer thread for each, [`recover`] reads what an earlier run left, [`repair`] takes damage out of
+//! log, [`disk`] runs a writer thread for each by the rules of [`group_commit`], [`recover`] reads what an earlier run left, [`repair`] takes damage out of
 //! it, all through [`storage`].
 
 mod adopt;
 mod content;
 mod disk;
+mod group_commit;
 mod inspect;
 mod memory;
 mod record;

@@ -12,9 +12,10 @@
 
 mod book;
 mod page;
+mod sighting;
 mod store;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use book::{Book, Destination, Flow, JOURNAL_FULL, LOST, Sender, Source};
 pub use page::{Count, DestinationCounts, FlowCounts, InWork, Names, Page, PageData, SENDERS_MAX, SenderName, SourceCounts, Waiting};
+pub use sighting::{Sighting, Sightings};
 pub use store::Store;
 
 use crate::clock;
@@ -103,6 +105,24 @@ impl Ledger {
             }
         }
         book
+    }
+
+    /// What was seen of the senders in this run, by source; those without a name are left out.
+    pub fn sightings(&self) -> Sightings {
+        let mut sources: Vec<HashMap<SenderName, Sighting>> = vec![HashMap::new(); self.sources.len()];
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        for (source, data) in pages.iter().flat_map(|page| page.sources.iter().map(|source| &source.senders).enumerate()) {
+            let Some(senders) = sources.get_mut(source) else { continue };
+            for sender in data.iter().filter(|sender| sender.name != SenderName::Other) {
+                let sighting = senders.entry(sender.name).or_default();
+                sighting.received += sender.received;
+                sighting.unreadable += sender.unreadable;
+                // Of the shard that has decoded the latest.
+                sighting.skew = sighting.skew.max(sender.skew);
+            }
+        }
+        let is_held_back = pages.iter().any(|page| page.is_held_back);
+        Sightings { sources: self.sources.iter().cloned().zip(sources).collect(), is_held_back }
     }
 
     /// The series of a family that has the labels `component_id` and `reason`.

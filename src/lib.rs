@@ -48,6 +48,8 @@ pub mod cursor;
 pub mod json;
 pub mod ledger;
 
+pub mod source_health;
+
 pub mod net;
 pub mod envelope;
 pub mod matcher;

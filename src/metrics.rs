@@ -73,6 +73,8 @@ families! {
     CORRELATION_FORGOTTEN Counter "hydrant_correlation_forgotten_events_total";
     /// Bytes that groups and waiting hits hold, per correlation.
     CORRELATION_BYTES Gauge "hydrant_correlation_used_bytes";
+    /// Senders that are `silent`, have a `volume_drop` or `clock_skew`, or are `unreadable`, per component and condition.
+    SOURCE_HEALTH Gauge "hydrant_source_health_senders";
     /// Alerts made.
     ALERTS Counter "hydrant_alerts_total";
     /// Events routed to a destination, alerts included, per component.

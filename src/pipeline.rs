@@ -8,6 +8,7 @@
 //! * [`catch_up`]: what the journal keeps for destinations that are behind, and what an earlier run left there.
 //! * [`room`]: at the journal's cap, the oldest is dropped for destinations that say so.
 //! * [`run`]: starts the shards, stops them, drains.
+//! * [`watch`]: looks at the senders once in a while, and journals the alerts about them.
 //! * [`health`]: what is open, what has ended; [`tap`]: a sample of live events for those who watch.
 //! * [`reload`]: a changed configuration for a running pipeline.
 //! * [`offline`]: decoding and detection without a run; [`schema`]: the JSON schema of the configuration.
@@ -26,3 +27,4 @@ pub mod run;
 pub mod schema;
 pub mod shard;
 pub mod tap;
+mod watch;

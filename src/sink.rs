@@ -278,8 +278,7 @@ mod golden {
         }
         let (chunk, events) = decoded(frames, &fields);
         let rules = [r#"{"id":"r1","level":"high"}"#.into()].into();
-        let context =
-            Context { fields, canonical, added: Vec::new(), rules, source: "fw".into(), decoder: "palo_alto", is_correlation: false };
+        let context = Context { fields, canonical, added: Vec::new(), rules, source: "fw".into(), decoder: "palo_alto", details: None };
         let mut items = Items::default();
         items.clear(sink.batching().separator);
         let rows: Vec<u32> = (0..events.len() as u32).collect();

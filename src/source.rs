@@ -84,6 +84,10 @@ pub trait Source: Send + Sync {
     fn delay(&self) -> Duration {
         Duration::ZERO
     }
+    /// Whether an address that sends here is a device, about which it says something that nothing comes from it.
+    fn names_devices(&self) -> bool {
+        true
+    }
     /// Whether every shard runs one; otherwise the first shard does.
     fn is_sharded(&self) -> bool {
         true

@@ -140,10 +140,16 @@ pub(super) fn tables(book: &Book) -> String {
     }
     senders.sort_by_key(|(_, _, sender)| std::cmp::Reverse(sender.received));
     let row = |(source, name, sender): &(&str, &str, ledger::Sender)| {
-        vec![(*source).to_owned(), (*name).to_owned(), sender.received.to_string(), sender.refused.to_string()]
+        vec![
+            (*source).to_owned(),
+            (*name).to_owned(),
+            sender.received.to_string(),
+            sender.refused.to_string(),
+            sender.unreadable.to_string(),
+        ]
     };
     let rows: Vec<Vec<String>> = senders.iter().take(SENDERS_SHOWN).map(row).collect();
-    out.push_str(&table::render(&["source", "sender", "received", "refused"], &rows));
+    out.push_str(&table::render(&["source", "sender", "received", "refused", "unreadable"], &rows));
     if senders.len() > rows.len() {
         out.push_str(&format!("... and {} more\n", senders.len() - rows.len()));
     }

@@ -61,18 +61,18 @@ pub struct Context {
     pub source: String,
     /// Name of the decoder.
     pub decoder: &'static str,
-    /// Whether these are alerts of correlations, which say themselves what stands under [`RESERVED_KEY`].
-    pub is_correlation: bool,
+    /// Of alerts that Hydrant makes itself, which say all that stands under [`RESERVED_KEY`]: the key of what was found.
+    pub details: Option<&'static str>,
 }
 
-/// What alerts of correlations say of themselves: rule, id of the alert, what was found; then the rule's id and level.
-pub const CORRELATION_FIELDS: [&str; 5] = [
-    "%native.hydrant.rule",
-    "%native.hydrant.alert_id",
-    "%native.hydrant.correlation",
-    "%native.hydrant.rule.id",
-    "%native.hydrant.rule.level",
-];
+/// What alerts that Hydrant makes itself say, beside what was found ([`details_field`]): rule, its id and level, id of the alert.
+pub const OWN_ALERT_FIELDS: [&str; 4] =
+    ["%native.hydrant.rule", "%native.hydrant.rule.id", "%native.hydrant.rule.level", "%native.hydrant.alert_id"];
+
+/// The field that holds what was found.
+pub fn details_field(key: &str) -> String {
+    format!("%native.hydrant.{key}")
+}
 
 /// Writes bodies of one form for one decoder's events.
 #[derive(Clone, Debug)]
@@ -84,18 +84,18 @@ pub struct Body {
     added: Template,
     rule_ids: Option<SlotId>,
     peer: Option<SlotId>,
-    /// Key and slot of what an alert of a correlation says of itself.
-    correlation: Vec<(&'static str, SlotId)>,
+    /// Key and slot of what an alert that Hydrant makes itself says.
+    own_alert: Vec<(String, SlotId)>,
     rules: std::sync::Arc<[Box<str>]>,
     source: Box<[u8]>,
     /// `,"decoder":".."`
     decoder: Box<[u8]>,
 }
 
-fn correlation_slots(context: &Context) -> Vec<(&'static str, SlotId)> {
-    let keys = [",\"rule\":", ",\"alert_id\":", ",\"correlation\":"];
-    let found = keys.into_iter().zip(CORRELATION_FIELDS).filter_map(|(key, name)| Some((key, context.fields.find(name)?)));
-    found.filter(|_| context.is_correlation).collect()
+fn own_alert_slots(context: &Context) -> Vec<(String, SlotId)> {
+    let Some(details) = context.details else { return Vec::new() };
+    let keys = ["rule", "alert_id", details];
+    keys.iter().filter_map(|key| Some((format!(",\"{key}\":"), context.fields.find(&details_field(key))?))).collect()
 }
 
 impl Body {
@@ -116,7 +116,7 @@ impl Body {
             added: template(&context.added),
             rule_ids: context.fields.find("%hydrant.rule_ids"),
             peer: context.fields.find("%hydrant.peer"),
-            correlation: correlation_slots(context),
+            own_alert: own_alert_slots(context),
             rules: context.rules.clone(),
             source: source.into_boxed_slice(),
             decoder: format!(",\"decoder\":\"{}\"", context.decoder).into_bytes().into_boxed_slice(),
@@ -199,7 +199,7 @@ impl Body {
         clock::write_rfc3339(event.time_ms, out);
         out.push(b'"');
         self.canonical.write(event, true, out);
-        if self.keep_raw || event.flaw.is_some() || (event.alert.is_some() && self.correlation.is_empty()) {
+        if self.keep_raw || event.flaw.is_some() || (event.alert.is_some() && self.own_alert.is_empty()) {
             out.extend_from_slice(b",\"event.original\":");
             json::write_string(event.raw(), out);
         }
@@ -231,9 +231,9 @@ impl Body {
             out.extend_from_slice(b",\"rule_ids\":");
             write_value(event.value(slot), out);
         }
-        if event.alert.is_some() && !self.correlation.is_empty() {
+        if event.alert.is_some() && !self.own_alert.is_empty() {
             out.extend_from_slice(b",\"alert\":true");
-            for (key, slot) in &self.correlation {
+            for (key, slot) in &self.own_alert {
                 out.extend_from_slice(key.as_bytes());
                 write_value(event.value(*slot), out);
             }

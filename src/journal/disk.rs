@@ -10,13 +10,14 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
 use super::adopt::{self, Adopted, Work};
 use super::content::write_chunk;
+use super::group_commit::{self, Group, Queue};
 use super::record::Key;
 use super::recover::{self, ChunkReader, Damage, Place};
 use super::segment::{Log, file_name};
@@ -148,7 +149,7 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
     let mut queues = Vec::new();
     let mut receivers = Vec::new();
     for _ in &logs {
-        let (queue, receiver) = mpsc::channel();
+        let (queue, receiver) = group_commit::channel();
         queues.push(queue);
         receivers.push(receiver);
     }
@@ -166,7 +167,7 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
         owners,
         backlogs,
         failing,
-        closing: AtomicBool::new(false),
+        closing: Arc::default(),
         used_bytes,
         full_bytes,
         open_chunks: (0..options.shards).map(|_| AtomicUsize::new(0)).collect(),
@@ -180,16 +181,11 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
     let mut threads = Vec::new();
     let mut journals = Vec::new();
     for (own, ((log, epoch), queue)) in logs.into_iter().zip(receivers).enumerate() {
-        let writer = Writer {
-            log,
-            own,
-            queue,
-            shared: shared.clone(),
-            commit: (options.commit_interval, options.commit_bytes),
-            dropped: Vec::new(),
-            counters: Counters::new(registry, own),
-        };
-        let thread = std::thread::Builder::new().name(format!("hydrant-log-{own}")).spawn(move || writer.run());
+        let counters = Counters::new(registry, own);
+        let writer = Writer { log, own, shared: shared.clone(), dropped: Vec::new(), rooms: Vec::new(), counters };
+        let (group, closing) = (Group { interval: options.commit_interval, bytes: options.commit_bytes }, shared.closing.clone());
+        let run = move || queue.run(writer, group, &closing);
+        let thread = std::thread::Builder::new().name(format!("hydrant-log-{own}")).spawn(run);
         let failed = |error: io::Error| Error::new(ErrorKind::Unexpected, "open the journal", "no thread").because(error);
         threads.push(thread.map_err(failed)?);
         journals.push(Disk { shared: shared.clone(), own, epoch, next: Cell::new(0), compress: options.compress });
@@ -267,13 +263,13 @@ fn next_epoch(storage: &dyn Storage, loaded: &recover::Loaded, count: u64) -> io
 }
 
 struct Shared {
-    queues: Vec<mpsc::Sender<Message>>,
+    queues: Vec<Queue<Entry, Question>>,
     /// Which log answers for an epoch.
     owners: HashMap<u64, usize>,
     /// What is on its way, by log.
     backlogs: Vec<Arc<Budget>>,
     failing: Vec<AtomicBool>,
-    closing: AtomicBool,
+    closing: Arc<AtomicBool>,
     used_bytes: Arc<AtomicU64>,
     /// Above this nothing is taken any more.
     full_bytes: u64,
@@ -337,12 +333,8 @@ impl Shared {
     }
 
     fn send(&self, owner: usize, entry: Entry, reservation: Option<Reservation>) -> Commit {
-        let (committed, receiver) = oneshot::channel();
-        // A writer that has ended drops the message, which the receiver sees.
-        if let Some(queue) = self.queues.get(owner) {
-            let _ = queue.send(Message::Entry { entry, committed, reservation });
-        }
-        Commit::pending(receiver)
+        // A log that is not there takes nothing, which who waits is told.
+        self.queues.get(owner).map_or_else(Commit::never, |queue| Commit::pending(queue.push(entry, reservation)))
     }
 
     fn owner(&self, position: Position) -> Option<usize> {
@@ -363,12 +355,11 @@ impl Shared {
     }
 }
 
-enum Message {
-    /// To be made durable.
-    Entry { entry: Entry, committed: oneshot::Sender<()>, reservation: Option<Reservation> },
-    /// Asks for so many deferred chunks of a destination; answered from what is durable.
+/// What the writer is asked beside entries.
+enum Question {
+    /// For so many deferred chunks of a destination; answered from what is durable.
     Deferred { destination: u16, count: usize, answer: oneshot::Sender<Vec<Piece>> },
-    /// Asks for the oldest to be dropped if there is little room. Answered when that is durable: whether there was anything.
+    /// That the oldest is dropped if there is little room. Answered when that is durable: whether there was anything.
     MakeRoom(oneshot::Sender<bool>),
 }
 
@@ -419,7 +410,7 @@ impl Disk {
     pub async fn take_deferred(&self, destination: usize, count: usize) -> Vec<Piece> {
         let (answer, pieces) = oneshot::channel();
         if let Some(queue) = self.shared.queues.get(self.own) {
-            let _ = queue.send(Message::Deferred { destination: destination as u16, count, answer });
+            queue.ask(Question::Deferred { destination: destination as u16, count, answer });
         }
         pieces.await.unwrap_or_default()
     }
@@ -434,7 +425,7 @@ impl Disk {
     pub async fn make_room(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         if let Some(queue) = self.shared.queues.get(self.own) {
-            let _ = queue.send(Message::MakeRoom(answer));
+            queue.ask(Question::MakeRoom(answer));
         }
         answered.await.unwrap_or(false)
     }
@@ -561,66 +552,31 @@ impl Counters {
 struct Writer {
     log: Log,
     own: usize,
-    queue: mpsc::Receiver<Message>,
     shared: Arc<Shared>,
-    commit: (Duration, usize),
     /// What the entries under way drop.
     dropped: Vec<(u16, DroppedCount)>,
+    /// Who asked for room, and whether there was anything to drop.
+    rooms: Vec<(oneshot::Sender<bool>, bool)>,
     counters: Counters,
 }
 
-impl Writer {
-    /// Runs until it is closed; false if the disk did not take everything.
-    fn run(mut self) -> bool {
-        let mut entries = Vec::new();
-        let mut waiting = Vec::new();
-        let mut rooms = Vec::new();
-        while !self.shared.closing.load(Ordering::Acquire) {
-            let Ok(first) = self.queue.recv() else { break };
-            let deadline = Instant::now() + self.commit.0;
-            let mut bytes = 0;
-            let mut next = Some(first);
-            while let Some(message) = next.take() {
-                match message {
-                    Message::Entry { entry, committed, reservation } => {
-                        bytes += entry.bytes();
-                        entries.push(entry);
-                        waiting.push((committed, reservation));
-                    }
-                    Message::Deferred { destination, count, answer } => drop(answer.send(self.take_deferred(destination, count))),
-                    Message::MakeRoom(answer) => {
-                        let dropped = self.drop_oldest();
-                        rooms.push((answer, !dropped.is_empty()));
-                        entries.extend(dropped);
-                    }
-                }
-                if bytes < self.commit.1 {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    next = self.queue.recv_timeout(left).ok();
-                }
-            }
-            if !entries.is_empty() && !self.make_durable(&mut entries, bytes) {
-                return false;
-            }
-            for (committed, reservation) in waiting.drain(..) {
-                drop(reservation);
-                // Most do not wait for it.
-                let _ = committed.send(());
-            }
-            self.free();
-            self.count_dropped();
-            for (answer, was_any) in rooms.drain(..) {
-                // Who asked may be gone.
-                let _ = answer.send(was_any);
+impl group_commit::Store for Writer {
+    type Entry = Entry;
+    type Question = Question;
+
+    fn bytes(entry: &Entry) -> usize {
+        entry.bytes()
+    }
+
+    fn answer(&mut self, question: Question, entries: &mut Vec<Entry>) {
+        match question {
+            Question::Deferred { destination, count, answer } => drop(answer.send(self.take_deferred(destination, count))),
+            Question::MakeRoom(answer) => {
+                let dropped = self.drop_oldest();
+                self.rooms.push((answer, !dropped.is_empty()));
+                entries.extend(dropped);
             }
         }
-        // What came between the last commit and the end; and the mark that says that the rest is durable.
-        for message in self.queue.try_iter() {
-            if let Message::Entry { entry, .. } = message {
-                entries.push(entry);
-            }
-        }
-        self.make_durable(&mut entries, 0) && self.make_durable(&mut entries, 0)
     }
 
     fn make_durable(&mut self, entries: &mut Vec<Entry>, bytes: usize) -> bool {
@@ -653,6 +609,17 @@ impl Writer {
         true
     }
 
+    fn told(&mut self) {
+        self.free();
+        self.count_dropped();
+        for (answer, was_any) in self.rooms.drain(..) {
+            // Who asked may be gone.
+            let _ = answer.send(was_any);
+        }
+    }
+}
+
+impl Writer {
     fn take_deferred(&mut self, destination: u16, count: usize) -> Vec<Piece> {
         let (pieces, taken) = self.log.take_deferred(destination, count);
         self.note_taken(destination, taken);

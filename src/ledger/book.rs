@@ -83,6 +83,8 @@ pub struct Sender {
     pub received: u64,
     /// Requests, connections and datagrams that were refused.
     pub refused: u64,
+    /// Events that were no decoder's format at all.
+    pub unreadable: u64,
 }
 
 /// Of a destination.
@@ -209,6 +211,7 @@ impl Source {
             let was = earlier.senders.get(name).copied().unwrap_or_default();
             sender.received = sender.received.saturating_sub(was.received);
             sender.refused = sender.refused.saturating_sub(was.refused);
+            sender.unreadable = sender.unreadable.saturating_sub(was.unreadable);
         }
         self.senders.retain(|_, sender| *sender != Sender::default());
     }
@@ -229,10 +232,11 @@ impl Book {
             if data.dropped > 0 {
                 *source.dropped.entry("transform".into()).or_default() += data.dropped;
             }
-            for (name, received, refused) in data.senders.iter().filter(|(_, received, refused)| received + refused > 0) {
-                let sender = source.senders.entry(name.to_string()).or_default();
-                sender.received += received;
-                sender.refused += refused;
+            for sender in data.senders.iter().filter(|sender| sender.received + sender.refused + sender.unreadable > 0) {
+                let counts = source.senders.entry(sender.name.to_string()).or_default();
+                counts.received += sender.received;
+                counts.refused += sender.refused;
+                counts.unreadable += sender.unreadable;
             }
         }
         for (name, data) in destinations.iter().zip(&page.destinations) {
@@ -326,7 +330,7 @@ mod tests {
     use super::*;
 
     fn book(flow: Flow) -> Book {
-        let sender = Sender { received: 10, refused: 1 };
+        let sender = Sender { received: 10, refused: 1, unreadable: 0 };
         let source = Source {
             received: 10,
             decided: 7,

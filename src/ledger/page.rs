@@ -7,9 +7,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::fast::RandomState;
 
@@ -60,22 +60,33 @@ impl std::fmt::Display for SenderName {
     }
 }
 
-/// How many senders of a source may still get a name of their own, on all shards together.
+/// The senders of a source that have a name of their own, on all shards together.
 #[derive(Debug)]
 pub struct Names {
-    known: HashSet<IpAddr>,
-    left: AtomicUsize,
+    known: RwLock<HashSet<IpAddr>>,
+    max: usize,
 }
 
 impl Names {
     /// Those that have a name from an earlier run.
     pub fn new(known: HashSet<IpAddr>) -> Self {
-        let left = AtomicUsize::new(SENDERS_MAX.saturating_sub(known.len()));
-        Self { known, left }
+        Self { known: RwLock::new(known), max: SENDERS_MAX }
     }
 
+    /// Whether a sender has a name, or gets one now. A shard asks once for each sender, and for each run of one without.
     fn admits(&self, address: IpAddr) -> bool {
-        self.known.contains(&address) || self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        let is_full = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            if known.contains(&address) {
+                return true;
+            }
+            known.len() >= self.max
+        };
+        if is_full {
+            return false;
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.contains(&address) || (known.len() < self.max && known.insert(address))
     }
 }
 
@@ -84,6 +95,10 @@ impl Names {
 struct SenderCounts {
     received: Count,
     refused: Count,
+    /// Events that were no decoder's format at all.
+    unreadable: Count,
+    /// When the last sampled event came, and how much later than that its own time is: ms.
+    skew: Cell<Option<(i64, i64)>>,
 }
 
 /// What is counted of a source.
@@ -154,16 +169,21 @@ impl SourceCounts {
     fn received(self: &Rc<Self>, chunk: &Chunk) -> InWork {
         let frames = chunk.frames().len() as u64;
         self.received.add(frames);
-        let peers = chunk.peers();
-        let unnamed = peers.first().map_or(frames, |(first, _)| u64::from(*first).min(frames));
-        if unnamed > 0 {
-            self.sender(None).received.add(unnamed);
-        }
-        for (index, (first, peer)) in peers.iter().enumerate() {
-            let end = peers.get(index + 1).map_or(frames, |(next, _)| u64::from(*next).min(frames));
-            self.sender(Some(*peer)).received.add(end.saturating_sub(u64::from(*first)));
+        for (frames, peer) in runs(chunk) {
+            self.sender(peer).received.add(frames.len() as u64);
         }
         InWork::new(self.clone(), frames)
+    }
+
+    /// Notes what decoding has found about the senders of a chunk: how far off the clock of each is, by the first event
+    /// of each run, and the rows, ascending, that no decoder could read.
+    pub fn decoded(&self, chunk: &Chunk, time_ms: impl Fn(usize) -> i64, unreadable: &[u32]) {
+        for (frames, peer) in runs(chunk) {
+            let sender = self.sender(peer);
+            sender.skew.set(Some((chunk.received_ms, time_ms(frames.start).saturating_sub(chunk.received_ms))));
+            let before = |end: usize| unreadable.partition_point(|row| (*row as usize) < end);
+            sender.unreadable.add((before(frames.end) - before(frames.start)) as u64);
+        }
     }
 
     /// Counts something that was refused of a sender.
@@ -173,7 +193,13 @@ impl SourceCounts {
 
     fn data(&self) -> SourceData {
         let senders = self.senders.borrow();
-        let sender = |(name, counts): (&SenderName, &Rc<SenderCounts>)| (*name, counts.received.value(), counts.refused.value());
+        let sender = |(name, counts): (&SenderName, &Rc<SenderCounts>)| SenderData {
+            name: *name,
+            received: counts.received.value(),
+            refused: counts.refused.value(),
+            unreadable: counts.unreadable.value(),
+            skew: counts.skew.get(),
+        };
         SourceData {
             messages: self.messages.value(),
             received: self.received.value(),
@@ -186,6 +212,14 @@ impl SourceCounts {
             senders: senders.iter().map(sender).collect(),
         }
     }
+}
+
+/// The frames of a chunk by sender; none is empty.
+fn runs(chunk: &Chunk) -> impl Iterator<Item = (Range<usize>, Option<IpAddr>)> {
+    let (frames, peers) = (chunk.frames().len(), chunk.peers());
+    let start = move |index: usize| peers.get(index).map_or(frames, |(first, _)| (*first as usize).min(frames));
+    let named = peers.iter().enumerate().map(move |(index, (_, peer))| (start(index)..start(index + 1), Some(*peer)));
+    std::iter::once((0..start(0), None)).chain(named).filter(|(frames, _)| !frames.is_empty())
 }
 
 /// Events of a chunk that are journaled and not decided about.
@@ -363,6 +397,7 @@ impl Page {
         PageData {
             sources: self.sources.iter().map(|source| source.data()).collect(),
             destinations: self.destinations.iter().map(destination).collect(),
+            is_held_back: false,
         }
     }
 }
@@ -372,6 +407,8 @@ impl Page {
 pub struct PageData {
     pub(super) sources: Vec<SourceData>,
     pub(super) destinations: Vec<DestinationData>,
+    /// Whether senders are held back.
+    pub is_held_back: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -384,8 +421,16 @@ pub(super) struct SourceData {
     pub(super) dropped: u64,
     pub(super) in_work: u64,
     pub(super) between: i64,
-    /// Received and refused.
-    pub(super) senders: Vec<(SenderName, u64, u64)>,
+    pub(super) senders: Vec<SenderData>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SenderData {
+    pub(super) name: SenderName,
+    pub(super) received: u64,
+    pub(super) refused: u64,
+    pub(super) unreadable: u64,
+    pub(super) skew: Option<(i64, i64)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -420,16 +465,20 @@ mod tests {
         Chunk::new(vec![b'x'; frames], (0..frames).map(|at| Span::new(at, at + 1)).collect(), sender, 0).with_peers(peers)
     }
 
+    fn names(known: &[IpAddr], left: usize) -> Arc<Names> {
+        Arc::new(Names { known: RwLock::new(known.iter().copied().collect()), max: known.len() + left })
+    }
+
     fn page(known: &[IpAddr], left: usize) -> Rc<Page> {
-        Page::new(&[Arc::new(Names { known: known.iter().copied().collect(), left: AtomicUsize::new(left) })], 1)
+        Page::new(&[names(known, left)], 1)
     }
 
     fn senders(page: &Page) -> Vec<String> {
         let mut senders: Vec<String> = page.data().sources[0]
             .senders
             .iter()
-            .filter(|(_, received, refused)| received + refused > 0)
-            .map(|(name, received, refused)| format!("{name} {received} {refused}"))
+            .filter(|sender| sender.received + sender.refused > 0)
+            .map(|SenderData { name, received, refused, .. }| format!("{name} {received} {refused}"))
             .collect();
         senders.sort();
         senders
@@ -445,7 +494,32 @@ mod tests {
         page.source(0).unwrap().refused(address(7));
         assert_eq!(senders(&page), ["- 3 0", "192.0.2.1 4 0", "192.0.2.9 1 0", "other 2 1"]);
         let data = &page.data().sources[0];
-        assert_eq!((data.received, data.in_work, data.senders.iter().map(|(_, received, _)| received).sum::<u64>()), (10, 0, 10));
+        assert_eq!((data.received, data.in_work, data.senders.iter().map(|sender| sender.received).sum::<u64>()), (10, 0, 10));
+    }
+
+    #[test]
+    fn a_sender_has_its_name_on_every_shard_and_takes_one_place() {
+        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let names = names(&[], 2);
+        let shards = [(); 2].map(|()| Page::new(std::slice::from_ref(&names), 1));
+        for page in &shards {
+            drop(page.received(&chunk(3, vec![(0, address(1)), (1, address(2)), (2, address(3))])));
+            assert_eq!(senders(page), ["192.0.2.1 1 0", "192.0.2.2 1 0", "other 1 0"]);
+        }
+    }
+
+    #[test]
+    fn the_clock_and_the_unreadable_events_of_each_sender_are_noted() {
+        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let page = page(&[], 9);
+        let mut chunk = chunk(6, vec![(1, address(1)), (3, address(2)), (9, address(3))]);
+        chunk.received_ms = 1_000;
+        page.source(0).unwrap().decoded(&chunk, |row| row as i64 * 100, &[1, 2, 5]);
+        let mut noted: Vec<_> =
+            page.data().sources[0].senders.iter().map(|sender| (sender.name.to_string(), sender.unreadable, sender.skew)).collect();
+        noted.sort();
+        let expected = [("-", 0, -1_000), ("192.0.2.1", 2, -900), ("192.0.2.2", 1, -700)];
+        assert_eq!(noted, expected.map(|(name, unreadable, ms)| (name.to_owned(), unreadable, Some((1_000, ms)))));
     }
 
     #[test]

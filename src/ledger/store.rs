@@ -8,6 +8,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::Book;
 
 const FOLDER: &str = "ledger";
@@ -45,7 +48,11 @@ impl Store {
         self.read_file(CURRENT)
     }
 
-    fn read_file(&self, name: &str) -> io::Result<Option<Book>> {
+    /// A file of the ledger's folder; `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or says something else.
+    pub fn read_file<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         match fs::read(self.0.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             bytes => Ok(Some(serde_json::from_slice(&bytes?)?)),
@@ -57,9 +64,22 @@ impl Store {
         fs::rename(self.0.join(CURRENT), self.0.join("damaged.json"))
     }
 
+    /// Writes a file of the ledger's folder anew.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn write_file(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        self.create()?;
+        self.replace(name, &serde_json::to_vec(value)?)
+    }
+
+    fn create(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
+    }
+
     /// Writes the state, and once an hour keeps it.
     pub(super) fn write(&self, book: &Book) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+        self.create()?;
         let bytes = serde_json::to_vec(book)?;
         let mut past = self.past()?;
         if past.last().is_none_or(|last| book.at_ms - last >= HOUR_MS || *last > book.at_ms) {
@@ -71,7 +91,7 @@ impl Store {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let draft = self.0.join("new");
+        let draft = self.0.join(format!("{name}.new"));
         let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(bytes)?;
         file.sync_all()?;

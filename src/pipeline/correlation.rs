@@ -139,7 +139,7 @@ struct Engine {
     forgotten: Cell,
 }
 
-/// Alerts, and matches that are none, that wait for the journal.
+/// Alerts of our own, and matches that are none, that wait for the journal.
 #[derive(Debug, Default)]
 pub struct Alerts {
     /// One JSON object each.

@@ -24,10 +24,11 @@ use crate::ledger::{InWork, Page, SourceCounts};
 use crate::limits::{CHUNK_PADDING_BYTES, CHUNK_TARGET_BYTES, READ_BYTES};
 use crate::metrics::{self, Cell, Registry};
 use crate::net::http_server::ServerCounters;
+use crate::pipeline::correlation::Alerts;
 use crate::pipeline::framed::{Framed, moved, part, ranges};
 use crate::pipeline::health::Health;
 use crate::pipeline::mesh::{Handed, Port as MeshPort};
-use crate::pipeline::plan::{Acknowledge, SourcePlan};
+use crate::pipeline::plan::{Acknowledge, CORRELATION_SOURCE, HEALTH_SOURCE, SourcePlan};
 use crate::pipeline::shard::{Common, Shard};
 use crate::source::{Intake, Messages, Refused, Stream};
 use crate::task::{LocalFuture, Stop};
@@ -212,25 +213,45 @@ impl Gate {
         self.waiting.get() > 0
     }
 
+    /// Whether senders are held back: somebody waits, or would be refused.
+    pub fn is_held_back(&self) -> bool {
+        self.is_waiting() || !(self.budget.has_room(CHUNK_TARGET_BYTES) && self.journal.has_room(CHUNK_TARGET_BYTES))
+    }
+
     /// Gives the alerts of correlations to the journal, and works on them.
     ///
     /// # Errors
     /// Hydrant stops before there is room.
     pub async fn admit_alerts(&self) -> Result<(), Refused> {
         let _turn = self.alerts_turn.lock().await;
-        let (alerts, sender) = self.with_shard(|shard| (shard.exchange().take_alerts(), shard.alerts_sender()));
-        let mut commits = Vec::new();
+        let alerts = self.with_shard(|shard| shard.exchange().take_alerts());
+        if alerts.spans.is_empty() {
+            return Ok(());
+        }
+        self.admit_own(&alerts, CORRELATION_SOURCE).await?;
+        self.journal.flush().await.map_err(|_| Refused::NotStored)?;
+        self.with_shard(|shard| shard.exchange().note_durable(alerts.durable()));
+        Ok(())
+    }
+
+    /// Gives alerts of source health to the journal, and works on them; they are durable when it resolves.
+    ///
+    /// # Errors
+    /// Hydrant stops before that.
+    pub async fn admit_health(&self, alerts: &Alerts, health: &Health) -> Result<(), Refused> {
+        self.admit_own(alerts, HEALTH_SOURCE).await?;
+        self.durable(self.journal.flush(), health).await
+    }
+
+    async fn admit_own(&self, alerts: &Alerts, source: &str) -> Result<(), Refused> {
+        let Some(sender) = self.with_shard(|shard| shard.alerts_sender(source)) else { return Ok(()) };
         for spans in alerts.spans.chunk_by(|a, b| a.start as usize / CHUNK_TARGET_BYTES == b.start as usize / CHUNK_TARGET_BYTES) {
             let (Some(first), Some(last)) = (spans.first(), spans.last()) else { continue };
             let start = first.start as usize;
             let bytes = alerts.bytes.get(start..last.end as usize).unwrap_or_default().to_vec();
             let frames = spans.iter().map(|span| Span::new(span.start as usize - start, span.end as usize - start)).collect();
-            commits.push(self.admit(vec![Chunk::new(bytes, frames, sender.clone(), clock::now_ms())], Room::Waited).await?);
+            self.admit(vec![Chunk::new(bytes, frames, sender.clone(), clock::now_ms())], Room::Waited).await?;
         }
-        for commit in commits {
-            commit.await.map_err(|_| Refused::NotStored)?;
-        }
-        self.with_shard(|shard| shard.exchange().note_durable(alerts.durable()));
         Ok(())
     }
 

@@ -4,9 +4,11 @@
 //! run exactly what `run` runs. All mistakes are named at once. A plan is immutable and shared by all shards.
 
 pub(super) mod additions;
+mod alerts;
 mod correlation;
 mod dead_letters;
 mod journal;
+mod source_health;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use additions::EnricherPlan;
-pub use correlation::{CorrelationPlan, SOURCE as CORRELATION_SOURCE};
+pub use alerts::{AlertLine, CORRELATION_SOURCE, HEALTH_SOURCE};
+pub use correlation::CorrelationPlan;
 pub use journal::{DiskPlan, JournalPlan, WhenFull};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+pub use source_health::SourceHealthPlan;
 
 use crate::budget;
 use crate::config::{ByteSize, Content, Interval, Section};
@@ -29,13 +33,14 @@ use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
 use crate::error::{Diagnostic, Diagnostics, nearest};
-use crate::event::{Fields, OriginField, SlotId};
+use crate::event::{Fields, OriginField, Sender, SlotId};
 use crate::frame::{self, FRAMERS, FramerKind};
 use crate::limits::{DESTINATIONS_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_RANGE, SLOTS_MAX};
 use crate::net::listen::{Address, Transport};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
 use crate::source::{SOURCES, Source};
+use crate::source_health as health;
 use crate::transform::{self, Transform, Transforms};
 use crate::unwrap::{Layer, Layers};
 use crate::vrl::Condition;
@@ -44,6 +49,7 @@ use additions::Additions;
 use correlation::{Collected, CorrelationConfig};
 use dead_letters::DeadLettersConfig;
 use journal::JournalConfig;
+use source_health::SourceHealthConfig;
 
 /// Everything that a start needs to know.
 pub struct Plan {
@@ -59,6 +65,10 @@ pub struct Plan {
     pub rules: Rules,
     /// The correlations.
     pub correlation: CorrelationPlan,
+    /// How senders are judged.
+    pub source_health: SourceHealthPlan,
+    /// What happens to the alerts of these two; their indices are behind those of the sources.
+    pub alerts: Vec<AlertLine>,
     /// What works, but probably not as meant.
     pub warnings: Diagnostics,
     /// Tells configurations apart, in the journal's records.
@@ -106,6 +116,8 @@ pub struct SourcePlan {
     pub frame_bytes_max: usize,
     /// When its sender is told that an event has arrived.
     pub acknowledge: Acknowledge,
+    /// Whether its senders are judged.
+    pub has_health: bool,
     /// What happens to its events.
     pub line: Line,
 }
@@ -251,6 +263,9 @@ pub(super) struct Top {
     rules: Vec<PathBuf>,
     /// What correlations may hold, and how long they wait.
     correlation: Option<CorrelationConfig>,
+    /// Built-in alerts about senders: silent, less than usual, wrong clock, unreadable.
+    #[serde(default)]
+    source_health: SourceHealthConfig,
     /// How long a stop waits for destinations.
     #[serde(default = "default_drain_timeout")]
     drain_timeout: Interval,
@@ -305,10 +320,17 @@ pub(super) struct SourceCommon {
     acknowledge: Acknowledge,
     /// How much later than their time its events may come and still count for correlations.
     lateness: Option<Interval>,
+    /// Whether there are alerts about its senders.
+    #[serde(default = "default_source_health")]
+    source_health: bool,
+}
+
+fn default_source_health() -> bool {
+    true
 }
 
 const SOURCE_KEYS: &[&str] =
-    &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "vpc_flow_format", "acknowledge", "lateness"];
+    &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "vpc_flow_format", "acknowledge", "lateness", "source_health"];
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -363,10 +385,13 @@ impl Plan {
             diagnostics,
         };
         let sources = read_sources(&root, &mut compiler);
-        let correlation = correlation::plan(&mut compiler, &rules, sources.len());
+        let (mut correlation, grouped) = correlation::plan(&mut compiler, &rules);
+        let alerts = alerts::lines(&mut compiler, grouped, sources.len());
         let Compiler { unknown_keys, canonical, mut diagnostics, .. } = compiler;
         additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
+        let health = top.as_mut().map(|top| std::mem::take(&mut top.source_health)).unwrap_or_default();
+        let source_health = health.plan(&sources, &root, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
         settings.iter().for_each(|settings| set_when_full(&root, &settings.journal, &mut sinks, &mut diagnostics));
         // In the order of the file, then those of rule files.
@@ -374,11 +399,23 @@ impl Plan {
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
-        let (Some(settings), Some(mut correlation)) = (settings, correlation) else { return Err(diagnostics) };
+        let (Some(settings), Some(alerts)) = (settings, alerts) else { return Err(diagnostics) };
         correlation.set_budget(settings.memory_bytes, settings.shards);
         let ids: Vec<u8> = rules.rules.iter().flat_map(|rule| rule.id.bytes().chain([0])).collect();
         let hash = u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c(&ids));
-        Ok(Self { settings, sources, enrichers, sinks, rules, correlation, warnings: diagnostics, hash, written: root })
+        Ok(Self {
+            settings,
+            sources,
+            enrichers,
+            sinks,
+            rules,
+            correlation,
+            source_health,
+            alerts,
+            warnings: diagnostics,
+            hash,
+            written: root,
+        })
     }
 }
 
@@ -538,8 +575,8 @@ struct Compiler<'a> {
     diagnostics: Diagnostics,
 }
 
-/// One JSON object per rule, for alerts, then one per correlation. The author stays with the rule: its licence may ask
-/// for that.
+/// One JSON object per rule, for alerts, then one per correlation and per rule of source health. The author stays with the
+/// rule: its licence may ask for that.
 fn rule_info(rules: &Rules) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = serde_json::json!({
@@ -547,7 +584,7 @@ fn rule_info(rules: &Rules) -> Arc<[Box<str>]> {
         });
         object.to_string().into_boxed_str()
     };
-    rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).collect()
+    rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).chain(health::rules()).collect()
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
@@ -635,6 +672,7 @@ fn source_plan(
         framer_is_configured: common.framing.is_some(),
         frame_bytes_max,
         acknowledge: common.acknowledge,
+        has_health: common.source_health,
         line: line?,
     })
 }
@@ -709,7 +747,7 @@ impl<'a> Compiler<'a> {
             let decoder = compiled.kind().name();
             let (rules, added) = (self.rule_info.clone(), added.clone());
             let source = source.to_owned();
-            let context = Context { fields: fields.clone(), canonical, added, rules, source, decoder, is_correlation: false };
+            let context = Context { fields: fields.clone(), canonical, added, rules, source, decoder, details: None };
             DecoderLine { compiled, detector, feeds, context }
         });
         Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, fields, transforms, enrichers, router, own })
@@ -831,16 +869,22 @@ fn collide(a: &Address, b: &Address) -> bool {
 }
 
 impl Plan {
-    /// The line of the source with this index; behind the sources stands that of correlations' alerts.
+    /// The line of the source with this index; behind the sources stand those of our own alerts.
     pub fn line(&self, index: usize) -> Option<&Line> {
-        let alerts = (index == self.sources.len()).then_some(&self.correlation.line);
-        self.sources.get(index).map(|source| &source.line).or(alerts)
+        let alerts = || self.alerts.get(index.checked_sub(self.sources.len())?).map(|alerts| &alerts.line);
+        self.sources.get(index).map(|source| &source.line).or_else(alerts)
+    }
+
+    /// Who our own alerts come from, by the name of their source.
+    pub fn alerts_sender(&self, source: &str) -> Option<Arc<Sender>> {
+        let alerts = self.alerts.iter().find(|alerts| *alerts.sender.source == *source);
+        alerts.map(|alerts| alerts.sender.clone())
     }
 
     /// The index of a source by its name in the journal.
     pub fn source_index(&self, name: &str) -> Option<usize> {
-        let alerts = (name == CORRELATION_SOURCE).then_some(self.sources.len());
-        self.sources.iter().position(|source| *source.name == *name).or(alerts)
+        let alerts = || self.alerts_sender(name).map(|sender| usize::from(sender.source_index));
+        self.sources.iter().position(|source| *source.name == *name).or_else(alerts)
     }
 
     /// The highest level of some rules.

@@ -11,7 +11,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
 use crate::budget::Budget;
@@ -21,7 +20,7 @@ use crate::detect::correlate::LEVELS_MAX;
 use crate::enrich::{POLL_INTERVAL, Refresh};
 use crate::error::{Error, ErrorKind};
 use crate::journal::{self, ChunkReader, Closer, Disk, Memory, Opened, Work};
-use crate::ledger::{Ledger, PUBLISH_INTERVAL, Page, Writer};
+use crate::ledger::{Ledger, PUBLISH_INTERVAL, Writer};
 use crate::metrics::{self, Registry};
 use crate::net::listen::{self, Address};
 use crate::pipeline::catch_up::CatchUp;
@@ -32,6 +31,8 @@ use crate::pipeline::mesh::{self, Port};
 use crate::pipeline::plan::{CORRELATION_SOURCE, JournalPlan, Plan, WhenFull};
 use crate::pipeline::room::Room;
 use crate::pipeline::shard::{Common, Shard};
+use crate::pipeline::watch;
+use crate::source_health::SourceHealth;
 use crate::task::{self, Stop, Stopper};
 
 /// Where the ids of this start's batches begin: names of objects follow from them, and machines that start in
@@ -46,7 +47,7 @@ fn batch_seed() -> u128 {
 /// A running pipeline.
 pub struct Running {
     threads: Vec<std::thread::JoinHandle<Result<usize, Error>>>,
-    plans: watch::Sender<Arc<Plan>>,
+    plans: tokio::sync::watch::Sender<Arc<Plan>>,
     common: Common,
     closer: Option<Closer>,
     ledger: Writer,
@@ -80,11 +81,13 @@ fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
         let shards = (0..settings.shards).map(|_| (ShardJournal::Memory(Memory::new(epoch, next.clone())), Vec::new())).collect();
         return Ok(Journals { shards, closer: None });
     };
+    let sources = plan.sources.iter().map(|source| source.name.to_string());
+    let own = plan.alerts.iter().map(|alerts| alerts.sender.source.to_string());
     let options = journal::Options {
         folder: settings.data_dir.join("journal"),
         shards: settings.shards,
         destinations: plan.sinks.iter().map(|sink| sink.name.to_string()).chain([CORRELATION_SOURCE.to_owned()]).collect(),
-        sources: plan.sources.iter().map(|source| source.name.to_string()).chain([CORRELATION_SOURCE.to_owned()]).collect(),
+        sources: sources.chain(own).collect(),
         forget: disk.forget.clone(),
         drop_oldest: drop_oldest(plan),
         kept: 1 << plan.sinks.len(),
@@ -121,9 +124,10 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let sources = plan.sources.iter().map(|source| if source.source.is_sharded() { shards } else { 1 }).sum();
     let (health, taps) = (Health::new(sources, shards, stop.clone()), Arc::default());
     let budget = Budget::new(plan.settings.memory_bytes);
-    let (plans, plan) = watch::channel(plan);
+    let (plans, plan) = tokio::sync::watch::channel(plan);
     let ledger = open_ledger(&plan.borrow(), &registry);
-    let common = Common { budget, plan, registry, health, taps, ledger };
+    let source_health = Arc::new(SourceHealth::open(&plan.borrow().settings.data_dir, clock::now_ms()));
+    let common = Common { budget, plan, registry, health, taps, ledger, source_health };
     let Journals { shards: journals, closer } = open_journals(&common.plan.borrow(), &common.registry)?;
     let seed = batch_seed();
     let mut threads = Vec::new();
@@ -176,6 +180,8 @@ impl Running {
             }
         }
         self.ledger.close().unwrap_or_else(|error| tracing::error!(%error, "the last counts are not written down"));
+        let written = self.common.source_health.write(clock::now_ms(), true);
+        written.unwrap_or_else(|error| tracing::error!(%error, "what was learned of senders is not written down"));
         let Some(closer) = self.closer else { return failed.map_or(Ok(undelivered), Err) };
         if !closer.close() {
             failed.get_or_insert_with(|| Error::new(ErrorKind::Storage, "close the journal", "the disk does not take it"));
@@ -273,9 +279,10 @@ async fn shard(
         tokio::task::spawn_local(work::correlate(gate.clone(), common.plan.clone())),
         tokio::task::spawn_local(work::admit_alerts(gate.clone())),
     ];
-    let counts = tokio::task::spawn_local(publish(common.ledger.clone(), index, gate.page().clone()));
+    let counts = tokio::task::spawn_local(publish(common.ledger.clone(), index, gate.clone()));
     // A reload may bring enrichments where there were none.
     let files = is_first.then(|| tokio::task::spawn_local(refresh_files(common.clone())));
+    let watch = is_first.then(|| tokio::task::spawn_local(watch::watch(gate.clone(), common.clone())));
     let mut sources = JoinSet::new();
     let plan = common.plan.borrow().clone();
     for (number, source) in plan.sources.iter().enumerate().filter(|(_, source)| is_first || source.source.is_sharded()) {
@@ -312,7 +319,7 @@ async fn shard(
     timer.abort();
     mesh.abort();
     correlation.iter().for_each(JoinHandle::abort);
-    files.iter().for_each(JoinHandle::abort);
+    files.iter().chain(&watch).for_each(JoinHandle::abort);
     failed.map_or(Ok(undelivered), Err)
 }
 
@@ -327,9 +334,11 @@ async fn hand_over_time(stop: Stop, has_log: bool) {
 }
 
 /// Gives away what a shard has counted, between two pieces of its work.
-async fn publish(ledger: Arc<Ledger>, shard: usize, page: Rc<Page>) {
+async fn publish(ledger: Arc<Ledger>, shard: usize, gate: Rc<Gate>) {
     loop {
-        ledger.publish(shard, page.data());
+        let mut data = gate.page().data();
+        data.is_held_back = gate.is_held_back();
+        ledger.publish(shard, data);
         tokio::time::sleep(PUBLISH_INTERVAL).await;
     }
 }

@@ -30,10 +30,11 @@ use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::correlation::{Exchange, Share};
 use crate::pipeline::health::Health;
-use crate::pipeline::plan::{CORRELATION_SOURCE, Line, Plan, SourcePlan, WhenFull};
+use crate::pipeline::plan::{AlertLine, Line, Plan, SourcePlan, WhenFull};
 use crate::pipeline::tap::{Routed, Taps};
 use crate::route;
 use crate::sink::{Encoder, Selection};
+use crate::source_health::SourceHealth;
 use crate::transform;
 
 /// What all shards share.
@@ -51,6 +52,8 @@ pub struct Common {
     pub taps: Arc<Taps>,
     /// What became of every event.
     pub ledger: Arc<Ledger>,
+    /// How senders are.
+    pub source_health: Arc<SourceHealth>,
 }
 
 /// One shard's stages.
@@ -148,6 +151,8 @@ struct LineState {
     auto: Option<Auto>,
     /// Frames of the chunk and the decoder that reads them.
     runs: Vec<(Range<usize>, usize)>,
+    /// Rows that no decoder could read.
+    unreadable: Vec<u32>,
     /// By decoder: the rows that its encoders get for one sink.
     rows_of: Vec<Vec<u32>>,
     transforms: TransformState,
@@ -412,6 +417,10 @@ impl Shard {
         let Some(line) = plan.line(index) else { return Ok(()) };
         self.stages.begin();
         self.decode(line, index, chunk);
+        if let (Pass::Live, Some(source)) = (&pass, self.page.source(index)) {
+            let LineState { events, unreadable, .. } = &self.lines[index];
+            source.decoded(chunk, |row| events.event(chunk, row).time_ms, unreadable);
+        }
         self.stages.end(0);
         self.transform(line, index, chunk);
         self.stages.end(1);
@@ -419,7 +428,7 @@ impl Shard {
         self.stages.end(2);
         // What is taken up for one destination was counted before.
         let is_counted = self.exchange.is_on() && matches!(pass, Pass::Live | Pass::Rest(_) | Pass::Hits(_));
-        if index == plan.sources.len() {
+        if index >= plan.sources.len() {
             self.derive(line, index, chunk);
             if is_counted {
                 self.recall(chunk, None, matches!(pass, Pass::Rest(_)));
@@ -488,9 +497,13 @@ impl Shard {
                 }
             }
         }
-        for flaw in (0..frames).filter_map(|frame| state.events.event(chunk, frame).flaw) {
+        state.unreadable.clear();
+        for (frame, flaw) in (0..frames).filter_map(|frame| Some((frame, state.events.event(chunk, frame).flaw?))) {
             let cell = FLAWS.iter().zip(&state.counters.flaws).find(|(known, _)| **known == flaw);
             cell.inspect(|(_, cell)| cell.add(1));
+            if flaw == Flaw::Malformed {
+                state.unreadable.push(frame as u32);
+            }
         }
         state.counters.received.add(frames as u64);
         self.fill_own(line, index, chunk);
@@ -768,9 +781,9 @@ impl Shard {
 
 fn lines(plan: &Plan, registry: &Registry) -> Vec<LineState> {
     // The ledger and the metrics know no source of alerts: they did not come in.
-    let alerts = LineState::new(&plan.correlation.line, CORRELATION_SOURCE, plan, &Registry::default());
+    let alerts = |alerts: &AlertLine| LineState::new(&alerts.line, &alerts.sender.source, plan, &Registry::default());
     let source = |source: &SourcePlan| LineState::new(&source.line, &source.name, plan, registry);
-    plan.sources.iter().map(source).chain([alerts]).collect()
+    plan.sources.iter().map(source).chain(plan.alerts.iter().map(alerts)).collect()
 }
 
 fn rule_keys(plan: &Plan) -> Vec<u64> {
@@ -798,6 +811,7 @@ impl LineState {
             decoders: line.decoders.iter().map(decoder).collect(),
             auto: line.is_auto.then(Auto::default),
             runs: Vec::new(),
+            unreadable: Vec::new(),
             rows_of: vec![Vec::new(); line.decoders.len()],
             transforms: TransformState {
                 scratch: line.transforms.scratch(),

@@ -245,7 +245,7 @@ struct LogEncoder {
     body: Body,
     host: Option<SlotId>,
     severity: Option<SlotId>,
-    /// The text of what has no frame of its own: alerts of correlations.
+    /// The text of what has no frame of its own: alerts that Hydrant makes itself.
     message: Option<SlotId>,
     /// `{"ddsource":..,"service":..,"ddtags":"a,b` up to the tags' closing quote.
     head: Box<[u8]>,
@@ -266,7 +266,7 @@ impl LogEncoder {
             body: Body::new(Form::Json, false, &without_reserved(context)),
             host: context.fields.find("host.hostname"),
             severity: context.fields.find("log.syslog.severity.code"),
-            message: context.fields.find("message").filter(|_| context.is_correlation),
+            message: context.fields.find("message").filter(|_| context.details.is_some()),
             head: head.into_boxed_slice(),
             alert_status: context.rules.iter().map(|rule| alert_status(rule)).collect(),
         }

@@ -201,6 +201,11 @@ impl Source for Configured {
         DELAY
     }
 
+    fn names_devices(&self) -> bool {
+        // Amazon Data Firehose delivers from addresses of its own, now from this one, now from another.
+        false
+    }
+
     fn unwrap(&self) -> &'static [&'static str] {
         &["compressed", "cloudwatch_logs"]
     }

@@ -188,7 +188,7 @@ impl Source for Config {
                 done: HashMap::new(),
                 is_full: false,
                 looked: None,
-                saved: Instant::now(),
+                saved: None,
                 changed: false,
             };
             files.run(&stop).await
@@ -240,7 +240,7 @@ struct Files {
     /// Files wait because too many are open.
     is_full: bool,
     looked: Option<Instant>,
-    saved: Instant,
+    saved: Option<Instant>,
     changed: bool,
 }
 
@@ -407,7 +407,7 @@ impl Files {
 
     /// Writes the checkpoints if they have changed.
     async fn save(&mut self, is_last: bool) -> Result<(), Error> {
-        if !is_last && self.saved.elapsed() < SAVE_INTERVAL {
+        if !is_last && self.saved.is_some_and(|saved| saved.elapsed() < SAVE_INTERVAL) {
             return Ok(());
         }
         self.note();
@@ -417,8 +417,9 @@ impl Files {
             let (checkpoints, folder) = (self.checkpoints.clone(), self.folder.clone());
             let saved = blocking(move || checkpoints.save(&folder)).await?;
             saved.map_err(|error| storage("write the checkpoints", &self.folder, error))?;
+            // The first one at once: a process that always dies young would read the same lines again and again.
+            self.saved = Some(Instant::now());
         }
-        self.saved = Instant::now();
         Ok(())
     }
 }

@@ -129,7 +129,10 @@ fn every_term_is_counted_and_one_event_less_is_found() {
     assert_eq!((code, stderr.as_str(), &book["balanced"]), (0, "it balances\n", &json!(true)));
     let (web, fw) = (&book["sources"]["web"], &book["sources"]["fw"]);
     assert_eq!((&web["messages"], &web["received"], &web["refused"]), (&json!(1), &json!(20), &json!({ "method": 1 })));
-    assert_eq!((&web["senders"], &fw["received"]), (&json!({ "127.0.0.1": { "received": 20, "refused": 1 } }), &json!(30)));
+    assert_eq!(
+        (&web["senders"], &fw["received"]),
+        (&json!({ "127.0.0.1": { "received": 20, "refused": 1, "unreadable": 0 } }), &json!(30))
+    );
     let splunk = &book["destinations"]["splunk"];
     let routed = splunk["events"]["routed"].as_u64().unwrap();
     assert_eq!((splunk["offered"].as_u64(), splunk["filtered"].as_u64()), (Some(50), Some(50 - routed)));

@@ -33,5 +33,6 @@ mod registry;
 mod rules;
 mod sigmahq;
 mod slice;
+mod source_health;
 mod syslog;
 mod tidy;

@@ -115,7 +115,7 @@ fn every_rule_loads_without_a_warning_in_every_decoder_that_carries_its_log_sour
     assert!(about_the_pack.is_empty(), "{}", about_the_pack.join("\n"));
     assert_eq!(plan.rules.rules.len() + plan.rules.correlations.len(), pack().len(), "one rule a file");
     assert!(plan.rules.skipped.is_empty());
-    assert!(plan.rules.rules.len() >= 30);
+    assert!(pack().len() >= 120);
     let mut idle: BTreeSet<u32> = (0..plan.rules.rules.len() as u32).collect();
     for decoder in &line(&plan).decoders {
         println!("{}: {} rules", decoder.compiled.kind().name(), decoder.detector.len());
@@ -175,7 +175,7 @@ fn correlate(offline: &mut Offline, rules: &Rules, lines: &[Vec<u8>]) -> Vec<Str
 fn the_tests_inside_the_correlations_hold() {
     let (rules, _) = Rules::load(&["builtin".into()], &Default::default());
     let mut offline = Offline::new("auto", &rules).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
-    assert!(rules.correlations.len() >= 6);
+    assert!(rules.correlations.len() >= 20);
     let (mut wrong, mut count) = (Vec::new(), 0);
     for linked in &rules.correlations {
         let correlation = &linked.correlation;
@@ -192,30 +192,6 @@ fn the_tests_inside_the_correlations_hold() {
     }
     println!("{} correlations, {count} cases", rules.correlations.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn benign_traffic_raises_no_high_alert_of_a_correlation() {
-    let (rules, _) = Rules::load(&["builtin".into()], &Default::default());
-    let mut offline = Offline::new("auto", &rules).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
-    for kind in Kind::ALL {
-        let mut traffic = Traffic::new(kind, 23);
-        let lines: Vec<Vec<u8>> = (0..BENIGN_LINES)
-            .map(|number| {
-                let mut line = Vec::new();
-                traffic.next(START_MS + number as i64 * 7, &mut line);
-                line
-            })
-            .collect();
-        let mut found: BTreeMap<String, u32> = BTreeMap::new();
-        correlate(&mut offline, &rules, &lines).into_iter().for_each(|title| *found.entry(title).or_default() += 1);
-        println!("{kind}: {found:?} in {BENIGN_LINES} lines");
-        let is_high = |title: &String| {
-            let linked = rules.correlations.iter().find(|linked| linked.correlation.title == *title).unwrap();
-            linked.is_alert && linked.level >= Level::High
-        };
-        assert!(!found.keys().any(is_high), "{kind}: {found:?}");
-    }
 }
 
 #[test]
@@ -373,39 +349,50 @@ fn every_scene_of_the_attack_raises_an_alert() {
     assert!(missed.is_empty(), "no rule finds {missed:?}");
 }
 
+/// Benign lines of a kind, one every 7 ms.
+fn benign(kind: Kind) -> Vec<Vec<u8>> {
+    let mut traffic = Traffic::new(kind, 23);
+    let line = |number| {
+        let mut line = Vec::new();
+        traffic.next(START_MS + number as i64 * 7, &mut line);
+        line
+    };
+    (0..BENIGN_LINES).map(line).collect()
+}
+
 #[test]
 fn benign_traffic_raises_no_high_or_critical_alert() {
     let plan = plan();
-    let mut loud = Vec::new();
+    let mut offline = Offline::new("auto", &plan.rules).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+    let correlation = |title: &str| plan.rules.correlations.iter().find(|linked| linked.correlation.title == title).unwrap();
+    let (mut loud, mut total) = (Vec::new(), 0);
     for kind in Kind::ALL {
-        let mut traffic = Traffic::new(kind, 23);
-        let mut levels: BTreeMap<Level, usize> = BTreeMap::new();
-        let mut titles: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut others = 0;
-        for first in (0..BENIGN_LINES).step_by(1000) {
-            let lines: Vec<Vec<u8>> = (first..first + 1000)
-                .map(|number| {
-                    let mut line = Vec::new();
-                    traffic.next(START_MS + number as i64 * 7, &mut line);
-                    line
-                })
-                .collect();
-            let (hits, decoders) = detect(line(&plan), &lines);
-            others += decoders.iter().filter(|decoder| **decoder != kind.name()).count();
-            for (row, rule) in hits {
+        let lines = benign(kind);
+        let mut alerts: BTreeMap<(Level, String), usize> = BTreeMap::new();
+        for lines in lines.chunks(1000) {
+            let (hits, decoders) = detect(line(&plan), lines);
+            assert!(decoders.iter().all(|decoder| *decoder == kind.name()), "{kind}: frames that auto gave to another decoder");
+            for (row, rule) in hits.into_iter().filter(|(_, rule)| plan.rules.alone[*rule as usize]) {
                 let rule = &plan.rules.rules[rule as usize];
-                *levels.entry(rule.level).or_default() += 1;
-                *titles.entry(&rule.title).or_default() += 1;
+                *alerts.entry((rule.level, rule.title.clone())).or_default() += 1;
                 if rule.level >= Level::High {
                     loud.push(format!("{}: {}", rule.file.display(), String::from_utf8_lossy(&lines[row as usize])));
                 }
             }
         }
-        let million = |count: &usize| count * 1_000_000 / BENIGN_LINES;
-        let levels: Vec<String> = levels.iter().map(|(level, count)| format!("{level} {}", million(count))).collect();
-        println!("{kind}: alerts in a million benign events: {}; {titles:?}", levels.join(", "));
-        assert_eq!(others, 0, "{kind}: frames that auto gave to another decoder");
+        for title in correlate(&mut offline, &plan.rules, &lines) {
+            let linked = correlation(&title);
+            if linked.is_alert {
+                loud.extend((linked.level >= Level::High).then(|| format!("{kind}: {title}")));
+                *alerts.entry((linked.level, title)).or_default() += 1;
+            }
+        }
+        let count: usize = alerts.values().sum();
+        println!("{kind}: {count} alerts in {BENIGN_LINES} benign events: {alerts:?}");
+        total += count;
     }
+    let million = total * 1_000_000 / (BENIGN_LINES * Kind::ALL.len());
+    println!("alerts in a million benign events, all kinds alike: {million}");
     assert!(loud.is_empty(), "{} alerts, such as\n{}", loud.len(), loud[..loud.len().min(5)].join("\n"));
 }
 

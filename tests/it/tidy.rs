@@ -9,7 +9,7 @@ const LAYERS: &[(usize, &[&str])] = &[
     (0, &["clock", "error", "limits", "sync"]),
     (1, &["budget", "config", "event", "metrics", "scan", "task"]),
     (2, &["cursor", "json", "ledger"]),
-    (3, &["encode", "envelope", "matcher", "net", "traffic"]),
+    (3, &["encode", "envelope", "matcher", "net", "source_health", "traffic"]),
     (4, &["vrl"]),
     (5, &["batch"]),
     (6, &["decode", "detect", "enrich", "frame", "route", "sink", "source", "transform", "unwrap"]),

@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -81,16 +82,23 @@ def eventually(what, probe, patience_s=PATIENCE_S):
         time.sleep(0.02)
 
 
+GIVEN_PORTS = set()
+
+
 def free_port():
-    """A port that nobody listens on, neither by TCP nor by UDP."""
+    """A port that nobody listens on, neither by TCP nor by UDP, another one each time. It is below those that Linux gives
+    to connections: while a program is down, a connection (even the one that looks for it) would else take its port now
+    and then."""
     for _ in range(100):
+        address = ("127.0.0.1", random.choice(sorted(set(range(20_000, 32_768)) - GIVEN_PORTS)))
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
             try:
-                udp.bind(tcp.getsockname())
+                tcp.bind(address)
+                udp.bind(address)
             except OSError:
                 continue
-            return tcp.getsockname()[1]
+        GIVEN_PORTS.add(address[1])
+        return address[1]
     raise Failure("no free port")
 
 
@@ -167,9 +175,9 @@ class Stage:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            if error:
-                text = (self.folder / f"{name}.log").read_text(errors="replace")
-                print(f"--- {name}, exit {process.returncode}, the end of what it said:\n{text[-2500:]}", flush=True)
+        # One that was started again has one log, and the exit code of its last time.
+        for name, process in dict(self.processes).items() if error else ():
+            print(f"--- {name}, exit {process.returncode}, the end of what it said:\n{self.log_of(name)[-2500:]}", flush=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, name, command, **options):
@@ -191,15 +199,15 @@ class Stage:
         check(done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-1500:]}")
         return done.stdout
 
-    def hydrant(self, config, name="hydrant", cpu=None, files=None):
-        return Hydrant(self, config, name, cpu, files or {})
+    def hydrant(self, config, name="hydrant", cpu=None, files=None, env=None):
+        return Hydrant(self, config, name, cpu, files or {}, env)
 
 
 class Hydrant:
     """`hydrant run` with a configuration and files beside it; its data folder and admin address are added."""
 
-    def __init__(self, stage, config, name, cpu, files):
-        self.stage, self.name, self.is_restarted = stage, name, False
+    def __init__(self, stage, config, name, cpu, files, env):
+        self.stage, self.name, self.env, self.is_restarted = stage, name, env, False
         self.admin = f"http://127.0.0.1:{free_port()}"
         self.folder = stage.folder / name
         self.folder.mkdir()
@@ -214,8 +222,12 @@ class Hydrant:
         self.start()
 
     def start(self):
-        self.process = self.stage.start(self.name, self.command, cwd=self.folder)
+        self.launch()
         eventually(f"{self.name} to be ready", self.is_ready, 30)
+
+    def launch(self):
+        """Starts the process, and does not wait until it is ready."""
+        self.process = self.stage.start(self.name, self.command, cwd=self.folder, env=self.env)
 
     def kill(self):
         """`kill -9`; `start` begins again with the same configuration and data folder."""
@@ -268,6 +280,13 @@ class Hydrant:
         metrics = parse_metrics(self.dump.read_text())
         check_ledger(metrics, self.is_restarted)
         return metrics
+
+
+    def book(self):
+        """The ledger as the command tells it; it must balance."""
+        book = json.loads(self.stage.run([binary(), "ledger", "--data-dir", self.folder / "data", "--json"]))
+        check(book["balanced"], f"the ledger does not balance: {book['imbalances']}")
+        return book
 
 
 def check_ledger(metrics, is_restarted):

@@ -42,10 +42,10 @@ class Refusal(Exception):
 
 
 class HecReceiver:
-    """A receiver on a port of its own; `events` has every event that it has taken, as objects."""
+    """A receiver on a port of its own; `events` has what `keep` makes of every event that it has taken, all of it by default."""
 
-    def __init__(self, ack=False, port=0):
-        self.ack, self.port = ack, port
+    def __init__(self, ack=False, port=0, keep=lambda event: event):
+        self.ack, self.port, self.keep = ack, port, keep
         self.lock = threading.Lock()
         self.events, self.answers = [], {}
         self.channels, self.next_ack = {}, 0
@@ -98,7 +98,7 @@ class HecReceiver:
     def take(self, events, channel):
         """Stores events; the acknowledgement id if the token has acknowledgement."""
         with self.lock:
-            self.events.extend(events)
+            self.events.extend(map(self.keep, events))
             if not self.ack:
                 return None
             self.next_ack += 1

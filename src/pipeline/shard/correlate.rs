@@ -1,15 +1,16 @@
-//! What a shard does for correlation: hits out of rules' hits, and alerts of correlations into rows.
+//! What a shard does for correlation: hits out of rules' hits; and our own alerts, which come as frames, into rows.
 
 use std::sync::Arc;
 
 use super::{Pass, Shard};
 use crate::detect::correlate::{Match, Told};
-use crate::encode::body::CORRELATION_FIELDS;
+use crate::encode::body::OWN_ALERT_FIELDS;
 use crate::error::Error;
 use crate::event::{AlertKey, Chunk, Kind, Members, Sender, Slot, SlotId, Value};
 use crate::json;
 use crate::pipeline::correlation::{Exchange, Share};
 use crate::pipeline::plan::Line;
+use crate::source_health::RULE_IDS;
 
 impl Shard {
     /// This shard's end of the exchange of hits.
@@ -17,9 +18,9 @@ impl Shard {
         &mut self.exchange
     }
 
-    /// The sender of alerts of correlations.
-    pub fn alerts_sender(&self) -> Arc<Sender> {
-        self.plan.correlation.sender.clone()
+    /// Who our own alerts come from, by the name of their source.
+    pub fn alerts_sender(&self, source: &str) -> Option<Arc<Sender>> {
+        self.plan.alerts_sender(source)
     }
 
     /// The number of the destination in the journal that keeps events for correlation.
@@ -85,7 +86,7 @@ impl Shard {
     /// None that is known: nothing is encoded.
     pub fn process_kept(&mut self, chunk: &Chunk, members: Members) -> Result<(), Error> {
         self.look_at_plan();
-        if usize::from(chunk.sender.source_index) == self.plan.sources.len() {
+        if usize::from(chunk.sender.source_index) >= self.plan.sources.len() {
             self.recall(chunk, Some(&members), true);
         } else {
             self.process_again(chunk, Pass::Hits(&members))?;
@@ -111,7 +112,7 @@ impl Shard {
 
     /// Makes the alert that each frame describes. The frame itself goes nowhere.
     pub(super) fn derive(&mut self, line: &Line, index: usize, chunk: &Chunk) {
-        let [.., id, level] = CORRELATION_FIELDS.map(|name| line.fields.find(name));
+        let [_, id, level, _] = OWN_ALERT_FIELDS.map(|name| line.fields.find(name));
         let state = &mut self.lines[index];
         let (events, dropped) = (&mut state.events, &mut state.transforms.scratch.counts.dropped);
         dropped.clear();
@@ -125,7 +126,8 @@ impl Shard {
                 _ => String::new(),
             };
             let (id, level) = (text(id), text(level));
-            let known = self.plan.correlation.forms.iter().position(|form| form.id == id);
+            let forms = self.plan.correlation.forms.iter().map(|form| form.id.as_str());
+            let known = forms.chain(RULE_IDS).position(|known| known == id);
             let rule = known.map_or(u32::MAX - 1, |known| (self.plan.rules.rules.len() + known) as u32);
             let alert = events.push_alert(frame, rule, AlertKey::rule(&id));
             let mut row = events.row_mut(chunk, alert);

@@ -60,7 +60,8 @@ impl Bench {
         let registry = Registry::default();
         let names = (vec!["fw".to_owned()], vec!["out".to_owned()]);
         let ledger = Ledger::open(folder.path(), names, false, registry.clone());
-        let common = Common { budget: Budget::new(1 << 30), plan, registry, health, taps, ledger };
+        let source_health = Arc::new(SourceHealth::open(folder.path(), 0));
+        let common = Common { budget: Budget::new(1 << 30), plan, registry, health, taps, ledger, source_health };
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let shard = LocalSet::new().block_on(&runtime, async {
             let journal = Rc::new(Memory::new(1, Arc::new(AtomicU64::new(0))));
