@@ -129,7 +129,9 @@ families! {
     JOURNAL_FAILING Gauge "hydrant_journal_failing";
     /// Bytes that the journal's segments take on the disk.
     JOURNAL_USED Gauge "hydrant_journal_used_bytes";
-    /// Bytes that they may take; senders are held back before.
+    /// Bytes of those that nobody waits for and that are kept for `retain`, per shard. They go before senders are held back.
+    JOURNAL_RETAINED Gauge "hydrant_journal_retained_bytes";
+    /// Bytes that all may take; senders are held back before.
     JOURNAL_LIMIT Gauge "hydrant_journal_limit_bytes";
     /// Chunks that some destination has not all of, per shard.
     JOURNAL_OPEN Gauge "hydrant_journal_open_chunks";

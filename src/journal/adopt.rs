@@ -94,7 +94,7 @@ pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, options: &Options) ->
     }
     for ((epoch, segment), bytes) in &loaded.files {
         let state = &mut states[owners.get(epoch).copied().unwrap_or(0)];
-        state.segments.insert((*epoch, *segment), Usage { open: 0, bytes: *bytes });
+        state.segments.insert((*epoch, *segment), Usage { open: 0, bytes: *bytes, closed_ms: 0 });
     }
     for (position, chunk) in loaded.chunks {
         states[owner(position)].open(position, chunk);

@@ -76,10 +76,24 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes that all segments may take.
     pub max_bytes: u64,
+    /// How long segments are kept that nobody waits for any more, for as long as there is room.
+    pub retain: Duration,
     /// Chunks of one log that may be open, since each takes memory.
     pub open_chunks_max: usize,
     /// Whether chunks are compressed.
     pub compress: bool,
+}
+
+impl Options {
+    /// Above this nothing is taken any more: each log may need one more segment for what becomes of what it has.
+    fn full_bytes(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.segment_bytes.saturating_mul(self.shards as u64))
+    }
+
+    /// Above this nothing is kept that nobody waits for: there is a segment less than would hold senders back.
+    fn retained_max_bytes(&self) -> u64 {
+        self.full_bytes().saturating_sub(self.segment_bytes)
+    }
 }
 
 /// What was dropped for a destination.
@@ -153,7 +167,6 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
         queues.push(queue);
         receivers.push(receiver);
     }
-    let full_bytes = options.max_bytes.saturating_sub(options.segment_bytes * options.shards as u64);
     let backlogs = (0..options.shards).map(|_| Budget::new(BACKLOG_BYTES_MAX)).collect();
     let failing = (0..options.shards).map(|_| AtomicBool::new(false)).collect();
     let count = |log: &Log, destination| log.state().deferred.get(&destination).map_or(0, VecDeque::len);
@@ -169,7 +182,10 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
         failing,
         closing: Arc::default(),
         used_bytes,
-        full_bytes,
+        full_bytes: options.full_bytes(),
+        retained_max: options.retained_max_bytes(),
+        is_disk_full: AtomicBool::new(false),
+        retained: logs.iter().map(|(log, _)| AtomicU64::new(log.retained_bytes())).collect(),
         open_chunks: (0..options.shards).map(|_| AtomicUsize::new(0)).collect(),
         open_chunks_max: options.open_chunks_max,
         drop_oldest: options.drop_oldest,
@@ -242,12 +258,20 @@ pub(super) fn start_from(storage: &Arc<dyn Storage>, options: &Options, mut load
         let key = Key { secret: RandomState::new().hash_one(epoch), epoch, segment: 0 };
         secrets.insert(epoch, key.secret);
         let log = Log::new(storage.clone(), key, names.clone(), state).with_segments(options.segment_bytes, used_bytes.clone());
+        let mut log = log.retaining(options.retain);
+        for (epoch, segment) in log.state().segments.keys().copied().collect::<Vec<_>>() {
+            log.note_closed((epoch, segment), storage.modified_ms(&file_name(epoch, segment)).map_err(failed)?);
+        }
         logs.push((log, epoch));
     }
     let reader = ChunkReader::new(storage.clone(), secrets);
     // Only when all snapshots are durable may what they were made from go.
     logs.iter_mut().try_for_each(|(log, _)| log.begin()).map_err(failed)?;
     logs.iter_mut().try_for_each(|(log, _)| log.free().map(drop)).map_err(failed)?;
+    for (log, _) in &mut logs {
+        // Nobody would write, and free, anything before there is room.
+        while used_bytes.load(Ordering::Relaxed) > options.retained_max_bytes() && log.free_oldest().map_err(failed)? {}
+    }
     Ok(Started { logs, work, owners, damage, reader, used_bytes, forgotten, torn_bytes })
 }
 
@@ -273,6 +297,12 @@ struct Shared {
     used_bytes: Arc<AtomicU64>,
     /// Above this nothing is taken any more.
     full_bytes: u64,
+    /// Above this nothing is kept that nobody waits for.
+    retained_max: u64,
+    /// A log could not be written, since the disk has no room.
+    is_disk_full: AtomicBool,
+    /// By log: bytes that are kept although nobody waits for them.
+    retained: Vec<AtomicU64>,
     /// By log.
     open_chunks: Vec<AtomicUsize>,
     open_chunks_max: usize,
@@ -304,9 +334,29 @@ impl Shared {
         self.used_bytes.load(Ordering::Relaxed) > self.full_bytes || self.has_open(own, self.open_chunks_max)
     }
 
+    /// Bytes of what somebody waits for.
+    fn needed_bytes(&self) -> u64 {
+        let retained: u64 = self.retained.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum();
+        self.used_bytes.load(Ordering::Relaxed).saturating_sub(retained)
+    }
+
+    /// Whether what nobody waits for has to go.
+    fn is_pressed(&self) -> bool {
+        self.is_disk_full.load(Ordering::Relaxed) || self.used_bytes.load(Ordering::Relaxed) > self.retained_max
+    }
+
+    /// Wakes the other logs that keep what nobody waits for.
+    fn press(&self, own: usize) {
+        for (log, bytes) in self.retained.iter().enumerate() {
+            if log != own && bytes.load(Ordering::Relaxed) > 0 {
+                drop(self.send(log, Entry::Flush, None));
+            }
+        }
+    }
+
     /// Whether half of the space is used.
     fn is_filling(&self, own: usize) -> bool {
-        self.used_bytes.load(Ordering::Relaxed) > self.full_bytes / 2 || self.has_open(own, self.open_chunks_max / 2)
+        self.needed_bytes() > self.full_bytes / 2 || self.has_open(own, self.open_chunks_max / 2)
     }
 
     /// A bit for each destination for which the oldest is to be dropped now.
@@ -531,6 +581,7 @@ struct Counters {
     failures: metrics::Cell,
     failing: metrics::Cell,
     used: metrics::Cell,
+    retained: metrics::Cell,
     open: metrics::Cell,
 }
 
@@ -544,6 +595,7 @@ impl Counters {
             failures: cell(&metrics::JOURNAL_FAILURES),
             failing: cell(&metrics::JOURNAL_FAILING),
             used: registry.cell(&metrics::JOURNAL_USED, &[]),
+            retained: cell(&metrics::JOURNAL_RETAINED),
             open: cell(&metrics::JOURNAL_OPEN),
         }
     }
@@ -584,12 +636,20 @@ impl group_commit::Store for Writer {
         let mut told: Option<Instant> = None;
         let start = Instant::now();
         while let Err(error) = self.log.commit(entries) {
+            // What nobody waits for goes first: then nobody is held back.
+            if error.kind() == io::ErrorKind::StorageFull && matches!(self.log.free_oldest(), Ok(true)) {
+                continue;
+            }
             self.counters.failures.add(1);
             self.counters.failing.set(1);
             self.shared.failing[self.own].store(true, Ordering::Relaxed);
             if told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
                 tracing::error!(%error, log = self.own, "the journal cannot be written; senders are held back, nothing is acknowledged");
                 told = Some(Instant::now());
+            }
+            if error.kind() == io::ErrorKind::StorageFull {
+                self.shared.is_disk_full.store(true, Ordering::Relaxed);
+                self.shared.press(self.own);
             }
             if self.shared.closing.load(Ordering::Acquire) && start.elapsed() > CLOSE_PATIENCE {
                 return false;
@@ -601,6 +661,7 @@ impl group_commit::Store for Writer {
             tracing::info!(log = self.own, seconds = start.elapsed().as_secs(), "the journal can be written again");
             self.counters.failing.set(0);
             self.shared.failing[self.own].store(false, Ordering::Relaxed);
+            self.shared.is_disk_full.store(false, Ordering::Relaxed);
             self.shared.wake();
         }
         self.counters.commits.add(1);
@@ -670,17 +731,31 @@ impl Writer {
         }
     }
 
+    fn free_segments(&mut self) -> io::Result<bool> {
+        let mut has_freed = self.log.free()?;
+        while self.shared.is_pressed() && self.log.free_oldest()? {
+            has_freed = true;
+        }
+        if self.shared.is_pressed() {
+            self.shared.press(self.own);
+        }
+        Ok(has_freed)
+    }
+
     fn free(&mut self) {
         let open = self.log.state().chunks.len();
         let before = self.shared.open_chunks[self.own].swap(open, Ordering::Relaxed);
         if before >= self.shared.open_chunks_max && open < self.shared.open_chunks_max {
             self.shared.wake();
         }
-        match self.log.free() {
+        match self.free_segments() {
             Ok(true) => self.shared.wake(),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, log = self.own, "segments that nobody needs any more cannot be removed"),
         }
+        let retained_bytes = self.log.retained_bytes();
+        self.shared.retained[self.own].store(retained_bytes, Ordering::Relaxed);
+        self.counters.retained.set(retained_bytes);
         self.counters.used.set(self.shared.used_bytes.load(Ordering::Relaxed));
     }
 }

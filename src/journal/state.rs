@@ -175,6 +175,8 @@ pub(super) struct Usage {
     pub(super) open: usize,
     /// Bytes that it takes on the disk.
     pub(super) bytes: u64,
+    /// When it was written the last time, or begun if it is the current one, ms since 1970 UTC.
+    pub(super) closed_ms: i64,
 }
 
 /// The state of one log.
@@ -370,7 +372,7 @@ impl State {
         dropped
     }
 
-    /// Segments that nobody needs any more, all but the one that is being written.
+    /// Segments that nobody waits for any more, all but the one that is being written, the oldest first.
     pub(super) fn free(&self, current: (u64, u32)) -> Vec<(u64, u32)> {
         self.segments.iter().filter(|(key, usage)| **key != current && usage.open == 0).map(|(key, _)| *key).collect()
     }

@@ -95,6 +95,7 @@ fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
         commit_bytes: disk.commit_bytes,
         segment_bytes: disk.segment_bytes as u64,
         max_bytes: disk.max_bytes as u64,
+        retain: disk.retain,
         open_chunks_max: (settings.memory_bytes / OPEN_CHUNKS_SHARE / OPEN_CHUNK_BYTES / settings.shards).max(OPEN_CHUNKS_MIN),
         compress: disk.compress,
     };

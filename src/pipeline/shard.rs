@@ -313,6 +313,11 @@ impl Shard {
         }
     }
 
+    /// From here on batches are named by what is in them.
+    pub fn name_by_content(&mut self) {
+        self.sinks.iter_mut().for_each(|sink| sink.batcher.name_by_content());
+    }
+
     /// Takes up the plan of a reload. What it changes is compiled; only working memory is made here.
     fn take_up_plan(&mut self) {
         self.plan = self.plans.borrow_and_update().clone();
