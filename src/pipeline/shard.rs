@@ -699,11 +699,7 @@ impl Shard {
             source.dropped.add(dropped.len() as u64);
         }
         if self.journal.keeps_verdicts() {
-            if let Some(share) = self.share.take() {
-                verdict.expected.push((self.keeper(), share.members.clone()));
-                self.exchange.keep(share);
-            }
-            self.journal.decide(chunk.position, verdict);
+            self.decide(chunk, verdict);
         }
     }
 

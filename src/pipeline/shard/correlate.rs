@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Pass, Shard};
+use crate::cursor::Verdict;
 use crate::detect::correlate::{Match, Told};
 use crate::encode::body::OWN_ALERT_FIELDS;
 use crate::error::Error;
@@ -100,6 +101,15 @@ impl Shard {
             None => self.journal.settle(self.keeper(), 0, &[members]),
         }
         Ok(())
+    }
+
+    /// Tells the journal who gets what of a chunk, correlation among them.
+    pub(super) fn decide(&mut self, chunk: &Chunk, mut verdict: Verdict) {
+        if let Some(share) = self.share.take() {
+            verdict.expected.push((self.keeper(), share.members.clone()));
+            self.exchange.keep(share);
+        }
+        self.journal.decide(chunk.position, verdict);
     }
 
     /// Has the journal give back what correlation does not need any more.

@@ -49,6 +49,7 @@ impl Place {
             commit_bytes: 1_000_000,
             segment_bytes: 1 << 20,
             max_bytes: 1 << 30,
+            retain: Duration::ZERO,
             open_chunks_max: 100_000,
             compress: false,
         };
@@ -77,7 +78,8 @@ impl Place {
         let registry = Registry::default();
         let ledger = Ledger::open(self.folder.path(), (vec!["app".into()], vec!["out".into()]), true, registry.clone());
         let (health, taps) = (Health::new(1, self.shards, stop.clone()), Arc::default());
-        let common = Common { budget: Budget::new(1 << 30), plan, registry: registry.clone(), health, taps, ledger };
+        let source_health = Arc::new(SourceHealth::open(self.folder.path(), 0));
+        let common = Common { budget: Budget::new(1 << 30), plan, registry: registry.clone(), health, taps, ledger, source_health };
         let Opened { journals, work, reader, closer, .. } = self.open(&registry);
         let kept = work.iter().flatten().filter(|work| matches!(work, Work::Kept(..))).count();
         let (mut gates, mut disks) = (Vec::new(), Vec::new());
