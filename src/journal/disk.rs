@@ -471,7 +471,8 @@ impl Disk {
     }
 
     /// Drops the oldest chunks of this log that wait for nobody but the destinations of [`Options::drop_oldest`], if it is
-    /// full, or of [`Options::kept`], and are in no batch: those of a whole segment, or some if too many are open. Whether there were any.
+    /// full, or of [`Options::kept`], and are in no batch: those of a whole segment, or some if too many are open. Whether there
+    /// were any.
     pub async fn make_room(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         if let Some(queue) = self.shared.queues.get(self.own) {
