@@ -245,7 +245,7 @@ fn nothing_is_done_with_before_the_matches_that_it_led_to_are_durable() {
         let durable_ms = || process.gates[0].with_shard(|shard| shard.exchange().faces[0].durable_ms.load(Ordering::Acquire));
         let told_ms = || process.gates[0].with_shard(|shard| shard.exchange().told_ms);
         let clock_ms = START_MS + 300_000;
-        [0, 100, 200, 300_000].map(|time_ms| process.give(&failure(time_ms, 1, 1), START_MS + time_ms, true));
+        [0, 100, 200, 300_000].into_iter().for_each(|time_ms| process.give(&failure(time_ms, 1, 1), START_MS + time_ms, true));
         for _ in 0..3 {
             process.tick(clock_ms, false).await;
             assert!(process.gates[0].with_shard(|shard| shard.exchange().has_alerts()));
