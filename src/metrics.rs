@@ -69,6 +69,8 @@ families! {
     CORRELATION_EVICTED Counter "hydrant_correlation_evicted_groups_total";
     /// Groups alive, per correlation.
     CORRELATION_GROUPS Gauge "hydrant_correlation_groups";
+    /// Events of open windows that the journal has no room for: a restart does not count them.
+    CORRELATION_FORGOTTEN Counter "hydrant_correlation_forgotten_events_total";
     /// Bytes that groups and waiting hits hold, per correlation.
     CORRELATION_BYTES Gauge "hydrant_correlation_used_bytes";
     /// Senders that are `silent`, have a `volume_drop` or `clock_skew`, or are `unreadable`, per component and condition.

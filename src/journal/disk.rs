@@ -65,6 +65,9 @@ pub struct Options {
     pub forget: Vec<String>,
     /// A bit for each destination for which the oldest is dropped when there is no room, in place of holding senders back.
     pub drop_oldest: u64,
+    /// A bit for each destination that is given nothing before a restart, and settles it when that is not needed any more.
+    /// Senders are never held back for it: when half of the space is used, its oldest is dropped.
+    pub kept: u64,
     /// How long a commit waits for more.
     pub commit_interval: Duration,
     /// Bytes at which it does not wait any longer.
@@ -186,6 +189,7 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
         open_chunks: (0..options.shards).map(|_| AtomicUsize::new(0)).collect(),
         open_chunks_max: options.open_chunks_max,
         drop_oldest: options.drop_oldest,
+        kept: options.kept,
         first_epoch: logs.iter().map(|(_, epoch)| *epoch).min().unwrap_or(0),
         deferred: logs.iter().map(deferred).collect(),
     });
@@ -246,7 +250,7 @@ pub(super) fn start_from(storage: &Arc<dyn Storage>, options: &Options, mut load
     let mut secrets = loaded.secrets.clone();
     let used_bytes = Arc::new(AtomicU64::new(loaded.files.values().sum()));
     let torn_bytes = loaded.torn_bytes;
-    let Adopted { states, work, mut owners, forgotten } = adopt::adopt(loaded, &mut names, &options.forget, options.shards)?;
+    let Adopted { states, work, mut owners, forgotten } = adopt::adopt(loaded, &mut names, options)?;
     let mut logs = Vec::new();
     for (index, state) in states.into_iter().enumerate() {
         let epoch = first + index as u64;
@@ -303,6 +307,7 @@ struct Shared {
     open_chunks: Vec<AtomicUsize>,
     open_chunks_max: usize,
     drop_oldest: u64,
+    kept: u64,
     /// Of this run.
     first_epoch: u64,
     /// By log.
@@ -349,6 +354,17 @@ impl Shared {
         }
     }
 
+    /// Whether half of the space is used.
+    fn is_filling(&self, own: usize) -> bool {
+        self.needed_bytes() > self.full_bytes / 2 || self.has_open(own, self.open_chunks_max / 2)
+    }
+
+    /// A bit for each destination for which the oldest is to be dropped now.
+    fn droppable(&self, own: usize) -> u64 {
+        let drop_oldest = if self.is_full(own) { self.drop_oldest } else { 0 };
+        drop_oldest | if self.is_filling(own) { self.kept } else { 0 }
+    }
+
     fn has_open(&self, own: usize, count: usize) -> bool {
         self.open_chunks.get(own).is_some_and(|open| open.load(Ordering::Relaxed) >= count)
     }
@@ -393,7 +409,7 @@ impl Shared {
 enum Question {
     /// For so many deferred chunks of a destination; answered from what is durable.
     Deferred { destination: u16, count: usize, answer: oneshot::Sender<Vec<Piece>> },
-    /// That the oldest is dropped if the log is full. Answered when that is durable: whether there was anything.
+    /// That the oldest is dropped if there is little room. Answered when that is durable: whether there was anything.
     MakeRoom(oneshot::Sender<bool>),
 }
 
@@ -449,13 +465,14 @@ impl Disk {
         pieces.await.unwrap_or_default()
     }
 
-    /// Whether nothing more is taken before something is given back.
-    pub fn is_full(&self) -> bool {
-        self.shared.is_full(self.own)
+    /// Whether [`Disk::make_room`] has something to do.
+    pub fn needs_room(&self) -> bool {
+        self.shared.droppable(self.own) != 0
     }
 
-    /// Drops the oldest chunks of this log that wait for nobody but the destinations of [`Options::drop_oldest`] and are in
-    /// no batch: those of a whole segment, or some if too many are open. Whether there were any.
+    /// Drops the oldest chunks of this log that wait for nobody but the destinations of [`Options::drop_oldest`], if it is
+    /// full, or of [`Options::kept`], and are in no batch: those of a whole segment, or some if too many are open. Whether there
+    /// were any.
     pub async fn make_room(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         if let Some(queue) = self.shared.queues.get(self.own) {
@@ -477,7 +494,7 @@ impl Journal for Disk {
         let shared = &self.shared;
         let is_failing = shared.failing[self.own].load(Ordering::Relaxed);
         // A large request must not wait for the moment in which nothing at all is on its way.
-        !is_failing && !self.is_full() && shared.backlogs[self.own].has_room(bytes.min(BACKLOG_BYTES_MAX / 4))
+        !is_failing && !shared.is_full(self.own) && shared.backlogs[self.own].has_room(bytes.min(BACKLOG_BYTES_MAX / 4))
     }
 
     fn freed(&self) -> LocalFuture<'_, ()> {
@@ -485,8 +502,7 @@ impl Journal for Disk {
     }
 
     fn is_filling(&self) -> bool {
-        let shared = &self.shared;
-        shared.needed_bytes() > shared.full_bytes / 2 || shared.has_open(self.own, shared.open_chunks_max / 2)
+        self.shared.is_filling(self.own)
     }
 
     fn append(&self, chunks: &mut [Chunk]) -> Commit {
@@ -674,14 +690,16 @@ impl Writer {
         pieces.into_iter().map(piece).collect()
     }
 
-    /// What settles the oldest chunks that may be dropped, if the log is full.
+    /// What settles the oldest chunks that may be dropped now.
     fn drop_oldest(&mut self) -> Vec<Entry> {
         let shared = self.shared.clone();
-        if !shared.is_full(self.own) || shared.drop_oldest == 0 {
+        let destinations = shared.droppable(self.own);
+        if destinations == 0 {
             return Vec::new();
         }
-        let count = shared.has_open(self.own, shared.open_chunks_max).then(|| (shared.open_chunks_max / DROP_SHARE).max(1));
-        let Dropped { members, taken } = self.log.drop_oldest(shared.drop_oldest, count);
+        let open_max = if shared.is_full(self.own) { shared.open_chunks_max } else { shared.open_chunks_max / 2 };
+        let count = shared.has_open(self.own, open_max).then(|| (shared.open_chunks_max / DROP_SHARE).max(1));
+        let Dropped { members, taken } = self.log.drop_oldest(destinations, count);
         for (destination, count) in taken {
             self.note_taken(destination, count);
         }

@@ -89,6 +89,7 @@ pub(super) fn repair_on(storage: &Arc<dyn Storage>, folder: &Path) -> Result<Rep
         sources: loaded.names.sources.clone(),
         forget: Vec::new(),
         drop_oldest: 0,
+        kept: 0,
         commit_interval: Duration::ZERO,
         commit_bytes: 1,
         segment_bytes: SEGMENT_BYTES,

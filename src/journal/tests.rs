@@ -147,6 +147,7 @@ fn options(names: &[String], shards: usize) -> Options {
         sources: vec!["fw".into()],
         forget: Vec::new(),
         drop_oldest: 0,
+        kept: 0,
         commit_interval: Duration::ZERO,
         commit_bytes: 1,
         segment_bytes: 6 * 1024,
@@ -236,6 +237,7 @@ impl Case {
                     members.iter().for_each(|(place, members)| give(place.position, *destination, members));
                 }
                 Work::Undecided(place, _) => drop(undecided.insert(place.position)),
+                Work::Kept(place, _) => panic!("{} is kept for nobody", place.position),
             }
         }
         let mut deferred = Vec::new();
@@ -880,7 +882,7 @@ async fn at_its_cap_the_oldest_is_dropped_for_a_destination_that_says_so_and_nev
         journal.flush().await.unwrap();
         assert!(taken.len() < 60, "the cap does not hold");
     }
-    assert!(journal.is_full() && journal.is_filling() && journal.make_room().await && journal.has_room(3000));
+    assert!(journal.needs_room() && journal.is_filling() && journal.make_room().await && journal.has_room(3000));
     let dropped = journal.take_dropped(1);
     let chunks = dropped.deferred.0 / 1000;
     assert!(chunks >= 2 && dropped.deferred == (chunks * 1000, 0) && dropped.earlier == (0, 0), "{dropped:?}");
@@ -896,6 +898,41 @@ async fn at_its_cap_the_oldest_is_dropped_for_a_destination_that_says_so_and_nev
     let first = is_gone.iter().position(|is_gone| *is_gone).unwrap();
     assert!(first > 0 && is_gone[first..first + chunks as usize].iter().all(|is_gone| *is_gone), "the oldest that could go: {is_gone:?}");
     assert!(opened.closer.close());
+}
+
+#[tokio::test]
+async fn what_is_kept_comes_back_after_a_restart_until_it_is_settled_and_gives_way_before_senders_are_held_back() {
+    let disk = Disk::new(1);
+    let capped = Options { segment_bytes: 16 << 10, max_bytes: 7 * (16 << 10), kept: 0b10, ..options(&two_names(), 1) };
+    let (opened, _) = open(&disk, &capped).unwrap();
+    let journal = &opened.journals[0];
+    let (mut taken, mut dropped) = (Vec::new(), 0);
+    for _ in 0..60 {
+        let mut chunks = [chunk(0, 1000)];
+        journal.append(&mut chunks).await.unwrap();
+        journal.decide(chunks[0].position, decided(vec![(1, all(&chunks[0]))]));
+        taken.push(all(&chunks[0]));
+        journal.flush().await.unwrap();
+        assert!(journal.has_room(3000), "senders are held back");
+        if journal.needs_room() {
+            assert!(journal.make_room().await);
+            dropped += journal.take_dropped(1).deferred.0 as usize / 1000;
+        }
+    }
+    assert_eq!(journal.deferred(1), 0, "nobody takes it up in this run");
+    assert!(dropped > 30 && dropped < 57, "{dropped}");
+    journal.settle(1, 0, &taken[58..59]);
+    assert!(opened.closer.close());
+    for _ in 0..2 {
+        let (opened, _) = open(&disk, &capped).unwrap();
+        let kept = opened.work.iter().flatten().map(|work| match work {
+            Work::Kept(place, members) => (place.position, members.clone()),
+            other => panic!("{other:?}"),
+        });
+        let left = taken.iter().enumerate().filter(|(index, _)| *index >= dropped && *index != 58);
+        assert_eq!(kept.collect::<Vec<_>>(), left.map(|(_, members)| (members.chunk, members.clone())).collect::<Vec<_>>());
+        assert!(opened.closer.close());
+    }
 }
 
 #[tokio::test]
