@@ -107,7 +107,7 @@ impl Place {
         let mut found = Vec::new();
         let show = |chunk: &Chunk| -> Result<(), Error> {
             let frames = (0..chunk.frames().len()).map(|frame| chunk.frame(frame)).filter(|_| &*chunk.sender.source == CORRELATION_SOURCE);
-            let is_alert = |frame: &&[u8]| frame.windows(15).any(|part| part == b"\"is_alert\":true}");
+            let is_alert = |frame: &&[u8]| String::from_utf8_lossy(frame).contains("\"is_alert\":true");
             found.extend(frames.filter(is_alert).map(shown));
             Ok(())
         };
