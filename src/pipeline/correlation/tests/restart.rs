@@ -107,7 +107,7 @@ impl Place {
         let mut found = Vec::new();
         let show = |chunk: &Chunk| -> Result<(), Error> {
             let frames = (0..chunk.frames().len()).map(|frame| chunk.frame(frame)).filter(|_| &*chunk.sender.source == CORRELATION_SOURCE);
-            let is_alert = |frame: &&[u8]| frame.windows(15).any(|part| part == b"\"is_alert\":true}");
+            let is_alert = |frame: &&[u8]| String::from_utf8_lossy(frame).contains("\"is_alert\":true");
             found.extend(frames.filter(is_alert).map(shown));
             Ok(())
         };
@@ -226,7 +226,7 @@ proptest! {
 #[test]
 fn killed_again_and_again_it_finds_what_one_run_finds() {
     let login =
-        |n: i64| Login { is_failure: n % 5 > 0, reader: n as usize, ..failure(n * 700 + n * n % 97, (n * n % 7 / 3) as u8, (n % 3) as u8) };
+        |n: i64| Login { is_failure: n % 5 > 0, reader: n as usize, ..failure(n * 700 + n * n % 97, (n % 7 % 3) as u8, (n % 3) as u8) };
     let logins: Vec<Login> = (0..200).map(login).collect();
     let whole = alerts(&logins, 1, &rules(true), &[]);
     for title in ["Count", "Users", "In Order", "Chained"] {
