@@ -210,37 +210,38 @@ impl Files {
     /// # Errors
     /// Somebody else does; the disk.
     pub fn maintain(&self) -> io::Result<Maintenance> {
+        self.take_over(true)
+    }
+
+    fn take_over(&self, closes: bool) -> io::Result<Maintenance> {
         let lock = self.lock()?;
         let work = self.open_lock("work.lock")?;
         match work.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::ResourceBusy,
-                    "another replay, purge or upload of this destination is at work; try again",
-                ));
+                let message = "another replay, purge or upload of this destination is at work; try again";
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        if length(&self.current())? > 0 {
+        if closes && length(&self.current())? > 0 {
             self.rename_current()?;
         }
         drop(lock);
         Ok(Maintenance { files: self.clone(), _lock: work })
     }
-}
 
-impl Files {
-    /// As [`Self::maintain`], if there is a closed file or the current one has been begun `age` ago; otherwise, and while
-    /// somebody else is at work, `None`.
+    /// As [`Self::maintain`], but the current file is only closed if it was begun `age` ago. `None` if no file is closed, and
+    /// while somebody else is at work.
     ///
     /// # Errors
     /// The disk.
     pub(super) fn maintain_due(&self, age: Duration) -> io::Result<Option<Maintenance>> {
-        if self.closed()?.is_empty() && !self.is_old(age)? {
+        let is_old = self.is_old(age)?;
+        if !is_old && self.closed()?.is_empty() {
             return Ok(None);
         }
-        match self.maintain() {
+        match self.take_over(is_old) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(None),
             maintenance => maintenance.map(Some),
         }

@@ -296,10 +296,12 @@ mod tests {
         lines.iter().for_each(|line| assert!(files.append(line.as_bytes()).is_ok()));
         scene.look(1 << 20, AN_HOUR).unwrap();
         let sent = scene.sent();
-        assert_eq!((&sent[0].3, sent[0].2), (&lines[..2].concat(), 4999), "the oldest arrival is not the first");
-        assert_eq!(files.used_bytes().unwrap(), 0);
+        assert_eq!((sent.len(), &sent[0].3, sent[0].2), (1, &lines[..2].concat(), 4999), "the oldest arrival is not the first");
+        assert_eq!(files.used_bytes().unwrap(), lines[2].len() as u64, "the current file is young");
         scene.look(1 << 20, Duration::ZERO).unwrap();
-        assert!(scene.sent().iter().all(|(.., text)| *text == lines[2]), "what is gone is not shipped again");
+        let sent = scene.sent();
+        assert_eq!((sent.len(), &sent[0].3), (1, &lines[2]), "what is gone is not shipped again");
+        assert_eq!(files.used_bytes().unwrap(), 0);
     }
 
     #[test]
