@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use serde::Deserialize;
@@ -24,7 +25,7 @@ use crate::budget::{Budget, Reservation};
 use crate::config::{ByteSize, Interval, Section};
 use crate::encode::compress::{Codec, Compressor, CompressorPool};
 use crate::error::{Diagnostics, Error};
-use crate::event::{Acknowledgement, AlertKey, Arrival, Chunk, Events, Members};
+use crate::event::{Acknowledgement, AlertKey, Arrival, Chunk, Events, Members, Position};
 use crate::ledger::{DestinationCounts, Waiting};
 
 /// Open partitions of one destination and shard: the quota of Amazon Data Firehose (Developer Guide, "Quota").
@@ -264,6 +265,7 @@ pub struct Batcher {
     /// By partition; the only key is empty if the sink has none.
     open: HashMap<Box<str>, Open, RandomState>,
     next_id: u128,
+    names_by_content: bool,
     plan: u64,
     counts: Rc<DestinationCounts>,
     /// Items and rows of one partition of a chunk, kept for their memory.
@@ -305,12 +307,18 @@ impl Batcher {
     pub fn new(batching: Batching, budget: Arc<Budget>, seed: u128) -> Result<Self, Error> {
         let pool = CompressorPool::new(batching.codec)?;
         let (open, counts, gathered) = Default::default();
-        Ok(Self { batching, budget, pool, open, next_id: seed, plan: 0, counts, gathered })
+        Ok(Self { batching, budget, pool, open, next_id: seed, names_by_content: false, plan: 0, counts, gathered })
     }
 
     /// Says where the ledger of its destination is.
     pub fn set_counts(&mut self, counts: Rc<DestinationCounts>) {
         self.counts = counts;
+    }
+
+    /// From here on the ids of batches follow from what is in them: who may make the same batch again, without having kept
+    /// its id, gives it the same name, and another one the same name never.
+    pub fn name_by_content(&mut self) {
+        self.names_by_content = true;
     }
 
     /// Says the hash of the plan that is in force.
@@ -470,6 +478,7 @@ impl Batcher {
             return Ok(None);
         }
         open.body.shrink_to_fit();
+        let id = if self.names_by_content { open.digest(&partition) } else { id };
         let batch = Sealed {
             id,
             manifest: id,
@@ -560,6 +569,19 @@ impl Open {
         let plain = std::mem::take(&mut self.body);
         plain.chunks(slice_bytes).try_for_each(|slice| compressor.write(slice, &mut self.body))?;
         Ok(compressor)
+    }
+
+    /// A name of what is in it: its bytes, and the chunks that they are of, since events may look the same.
+    fn digest(&self, partition: &str) -> u128 {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for Position { epoch, sequence } in self.members.iter().map(|members| members.chunk) {
+            context.update(&epoch.to_le_bytes());
+            context.update(&sequence.to_le_bytes());
+        }
+        context.update(partition.as_bytes());
+        context.update(&self.body);
+        let hash = context.finish();
+        hash.as_ref().iter().take(size_of::<u128>()).fold(0, |id, byte| id << 8 | u128::from(*byte))
     }
 
     /// How many of the items from `first` on fit.

@@ -20,6 +20,7 @@ mod input;
 mod instance;
 mod journal;
 mod ledger;
+mod replay;
 mod rules;
 mod run;
 mod schema;
@@ -83,6 +84,8 @@ enum Command {
     Journal(journal::Arguments),
     /// Show what became of every event, and whether it adds up; exit code 1 if not.
     Ledger(ledger::Arguments),
+    /// Send events of the past through the rules, routes and sinks of now.
+    Replay(replay::Arguments),
     /// Look at what destinations refused, send it again, or remove it.
     Dlq(dlq::Arguments),
     /// Print the JSON schema of the configuration.
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
         Command::Ledger(arguments) => ledger::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Dlq(arguments) => dlq::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completion(arguments) => completion::run(&arguments),

@@ -61,7 +61,12 @@ impl Ledger {
         });
         let now_ms = clock::now_ms();
         let base = base.unwrap_or_else(|| Book { since_ms: now_ms, ..Book::default() });
-        let base = Book { is_durable, at_ms: now_ms, ..base.carried() };
+        Self::begun(Book { is_durable, at_ms: now_ms, ..base.carried() }, (sources, destinations), data_dir, registry)
+    }
+
+    /// Goes on with a book, in which nothing is on its way. Nobody writes it down who does not say so.
+    pub fn begun(base: Book, (sources, destinations): (Vec<String>, Vec<String>), data_dir: &Path, registry: Registry) -> Arc<Self> {
+        let store = Store::new(data_dir);
         let known = |name: &String| {
             let senders = base.sources.get(name).into_iter().flat_map(|source| source.senders.keys());
             Arc::new(Names::new(senders.filter_map(|sender| sender.parse().ok()).collect::<HashSet<_>>()))

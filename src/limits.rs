@@ -82,8 +82,8 @@ pub const DATAGRAMS_PER_CALL: usize = 64;
 /// Largest UDP payload.
 pub const DATAGRAM_BYTES_MAX: usize = 65_535;
 
-/// Destinations of one plan: a row's routes are one 64-bit word.
-pub const DESTINATIONS_MAX: usize = 64;
+/// Destinations of one plan: a row's routes are one 64-bit word, and in the journal correlation is one more.
+pub const DESTINATIONS_MAX: usize = 63;
 
 /// Slots of one decoder's plan.
 pub const SLOTS_MAX: usize = 4096;

@@ -69,6 +69,8 @@ families! {
     CORRELATION_EVICTED Counter "hydrant_correlation_evicted_groups_total";
     /// Groups alive, per correlation.
     CORRELATION_GROUPS Gauge "hydrant_correlation_groups";
+    /// Events of open windows that the journal has no room for: a restart does not count them.
+    CORRELATION_FORGOTTEN Counter "hydrant_correlation_forgotten_events_total";
     /// Bytes that groups and waiting hits hold, per correlation.
     CORRELATION_BYTES Gauge "hydrant_correlation_used_bytes";
     /// Senders that are `silent`, have a `volume_drop` or `clock_skew`, or are `unreadable`, per component and condition.
@@ -129,7 +131,9 @@ families! {
     JOURNAL_FAILING Gauge "hydrant_journal_failing";
     /// Bytes that the journal's segments take on the disk.
     JOURNAL_USED Gauge "hydrant_journal_used_bytes";
-    /// Bytes that they may take; senders are held back before.
+    /// Bytes of those that nobody waits for and that are kept for `retain`, per shard. They go before senders are held back.
+    JOURNAL_RETAINED Gauge "hydrant_journal_retained_bytes";
+    /// Bytes that all may take; senders are held back before.
     JOURNAL_LIMIT Gauge "hydrant_journal_limit_bytes";
     /// Chunks that some destination has not all of, per shard.
     JOURNAL_OPEN Gauge "hydrant_journal_open_chunks";

@@ -10,9 +10,11 @@
 //! * [`run`]: starts the shards, stops them, drains.
 //! * [`watch`]: looks at the senders once in a while, and journals the alerts about them.
 //! * [`health`]: what is open, what has ended; [`tap`]: a sample of live events for those who watch.
+//! * [`replay`]: events of the past through all stages again, from the journal or from an [`archive`].
 //! * [`reload`]: a changed configuration for a running pipeline.
 //! * [`offline`]: decoding and detection without a run; [`schema`]: the JSON schema of the configuration.
 
+pub mod archive;
 pub mod catch_up;
 pub mod correlation;
 mod framed;
@@ -22,6 +24,7 @@ pub mod mesh;
 pub mod offline;
 pub mod plan;
 pub mod reload;
+pub mod replay;
 pub mod room;
 pub mod run;
 pub mod schema;

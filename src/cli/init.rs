@@ -30,6 +30,7 @@ const HEAD: &str = r#"# A Hydrant configuration. Unknown keys are refused.
 data_dir: ./data                # journal and dead letters; mode 0700
 # journal: { type: memory }     # less work, but what was acknowledged dies with the process; default: disk
 # journal: { max_size: 10GB, full: hold }   # or drop_oldest; a sink may say it itself with when_journal_full
+# journal: { retain: 24h }      # keep what was delivered as far as max_size has room, for `hydrant replay` and `backfill_from` of new sinks
 admin: "127.0.0.1:8686"         # health, metrics and API; loopback only
 # dead_letters: { s3: { bucket: NAME, region: REGION, error_prefix: "dead/!{firehose:error-output-type}/" } }   # default: kept on the disk
 # memory: 1GiB                  # budget for event bytes; default: a quarter of the memory, at most 1 GiB

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin;
-use crate::cli::{Failure, message, validate, warn};
+use crate::cli::{Failure, message, replay, validate, warn};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{self, Registry};
 use crate::net::handover;
@@ -85,7 +85,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let registry = Registry::default();
     let (stopper, stop) = task::pair();
     let plan = Arc::new(plan);
+    let due = replay::due(&plan)?;
     let running = run::start(plan.clone(), registry.clone(), &stop)?;
+    let filling = replay::start(due, &arguments.config, &stop);
     let admin = match plan.settings.admin.map(|address| admin::start(address, running.common())).transpose() {
         Ok(admin) => admin,
         Err(error) => {
@@ -100,6 +102,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let end = runtime.block_on(serve(arguments, &running, &mut signals, &program, given.len()));
     let undelivered = finish(end, &stopper, running);
+    for thread in filling {
+        // A panic is told by the runtime; the next start goes on.
+        let _ = thread.join();
+    }
     if let Some(admin) = admin {
         admin.stop();
     }

@@ -45,7 +45,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::quality::RandomState;
 
-pub use alert::Form;
+pub use alert::{Form, Match, Told, write_reached};
 pub use feed::{Feed, Feeds, Wanted};
 pub use hits::Hits;
 pub use part::{Part, parts, push_part};
@@ -60,6 +60,13 @@ use window::Window;
 
 /// Positions that a match names; the newest of its window. A person reads a handful.
 pub const SAMPLE_MAX: usize = 16;
+
+/// Stands in the place of a rule for a match that an earlier run has found: its group and time are known. A correlation has
+/// fewer rules.
+pub const MATCHED: u8 = u8::MAX;
+
+/// The part of the budget, as a divisor, that matches of an earlier run may take.
+const KNOWN_SHARE: usize = 4;
 
 /// What a group costs besides its key and window: the entries of map and heap, their spare room, the allocations.
 const GROUP_BYTES: usize = 256;
@@ -139,6 +146,8 @@ pub struct Fired {
     pub sample: Vec<Position>,
     /// Of the last event.
     pub carry: Box<[u8]>,
+    /// Whether an earlier run has found it: others may look at it, but it has been told.
+    pub is_known: bool,
 }
 
 /// What a correlator went through.
@@ -163,8 +172,15 @@ pub struct Correlator {
     /// One entry a group, with an end of its window that may since have moved on.
     ends: BinaryHeap<Reverse<(i64, Arc<[u8]>)>>,
     pending: Pending,
+    /// Times of the matches that an earlier run has found, by group.
+    known: HashMap<Box<[u8]>, Vec<i64>, RandomState>,
+    /// When none of them matters any more.
+    known_until_ms: i64,
+    known_bytes: usize,
     group_bytes: usize,
     watermark_ms: i64,
+    /// What is not newer is of an earlier run, which is done with it.
+    done_ms: i64,
     counters: Counters,
     /// For values that are counted: 64 bits of a keyed hash stand for each. A million in one window have a chance of one in
     /// thirty million that any two are taken for one.
@@ -200,8 +216,12 @@ impl Correlator {
             groups: HashMap::default(),
             ends: BinaryHeap::new(),
             pending: Pending::default(),
+            known: HashMap::default(),
+            known_until_ms: i64::MIN,
+            known_bytes: 0,
             group_bytes: 0,
             watermark_ms: i64::MIN,
+            done_ms: i64::MIN,
             counters: Counters::default(),
             hasher: RandomState::default(),
         }
@@ -219,7 +239,7 @@ impl Correlator {
 
     /// Bytes held, as counted against the budget.
     pub fn used_bytes(&self) -> usize {
-        self.pending.bytes() + self.group_bytes
+        self.pending.bytes() + self.known_bytes + self.group_bytes
     }
 
     /// Takes everything that waits, at the end; what is over by `reached_ms` is judged, other windows stay open.
@@ -236,6 +256,12 @@ impl Correlator {
 
     /// Takes a hit. `fired` gets something only if the budget forces hits to be taken early.
     pub fn accept(&mut self, hit: &Hit<'_>, fired: &mut Vec<Fired>) {
+        if hit.base == MATCHED {
+            return self.note_known(hit);
+        }
+        if hit.time_ms <= self.done_ms {
+            return;
+        }
         if hit.time_ms <= self.watermark_ms {
             self.counters.late_events += 1;
             return;
@@ -264,6 +290,23 @@ impl Correlator {
         self.shrink(fired);
     }
 
+    /// Forgets what waits and is not newer than this, now and later: an earlier run was done with it.
+    pub fn begin_behind(&mut self, done_ms: i64) {
+        self.done_ms = done_ms;
+        self.pending.take(done_ms, |_, _| true);
+    }
+
+    /// Takes note of a match that an earlier run has found: it is not found again, nor one that is less than a timespan away.
+    fn note_known(&mut self, found: &Hit<'_>) {
+        if self.known_bytes > self.program.budget_bytes / KNOWN_SHARE {
+            self.counters.evicted_keys += 1;
+            return;
+        }
+        self.known_bytes += GROUP_BYTES + found.key.len();
+        self.known_until_ms = self.known_until_ms.max(found.time_ms.saturating_add(self.program.timespan_ms));
+        self.known.entry(found.key.into()).or_default().push(found.time_ms);
+    }
+
     /// Everything up to this time, it included, has arrived.
     pub fn advance(&mut self, watermark_ms: i64, fired: &mut Vec<Fired>) {
         self.take_until(watermark_ms, fired);
@@ -272,8 +315,12 @@ impl Correlator {
             if let Some(group) = self.forget(&key)
                 && !self.is_sliding
             {
-                fired.extend(group.judge(&self.program, &key, end_ms - 1));
+                fired.extend(group.judge(&self.program, &key, end_ms - 1, times(&self.known, &key)));
             }
+        }
+        if self.watermark_ms >= self.known_until_ms && !self.known.is_empty() {
+            self.known = HashMap::default();
+            self.known_bytes = 0;
         }
     }
 
@@ -294,15 +341,16 @@ impl Correlator {
             (_, Some(value)) => value.try_into().map_or(Value::None, |bytes| Value::Number(i128::from_ne_bytes(bytes))),
             (_, None) => Value::None,
         };
+        let known = times(&self.known, hit.key);
         if let Some(group) = self.groups.get_mut(hit.key) {
             self.group_bytes -= group.bytes;
-            group.add(&self.program, self.is_sliding, (hit, value), fired);
+            group.add((&self.program, self.is_sliding), (hit, value), known, fired);
             self.group_bytes += group.bytes;
             return;
         }
         let end_ms = hit.time_ms.saturating_add(self.program.timespan_ms);
         let mut group = Group::new(Window::new(&self.program, self.is_sliding), end_ms);
-        group.add(&self.program, self.is_sliding, (hit, value), fired);
+        group.add((&self.program, self.is_sliding), (hit, value), known, fired);
         self.group_bytes += group.bytes;
         let key: Arc<[u8]> = hit.key.into();
         self.ends.push(Reverse((end_ms, key.clone())));
@@ -333,7 +381,7 @@ impl Correlator {
 
     /// Forgets groups until they fit the budget together with what waits.
     fn evict(&mut self, waiting_bytes: usize) {
-        while waiting_bytes + self.group_bytes > self.program.budget_bytes
+        while waiting_bytes + self.known_bytes + self.group_bytes > self.program.budget_bytes
             && let Some(Reverse((_, key))) = self.pop_ended(i64::MAX)
         {
             self.counters.evicted_keys += u64::from(self.forget(&key).is_some());
@@ -359,13 +407,20 @@ impl Correlator {
     }
 }
 
+/// The times of the matches of a group that an earlier run has found.
+fn times<'a>(known: &'a HashMap<Box<[u8]>, Vec<i64>, RandomState>, key: &[u8]) -> &'a [i64] {
+    // Most of the time there is none.
+    if known.is_empty() { &[] } else { known.get(key).map_or(&[], Vec::as_slice) }
+}
+
 impl Group {
     fn new(window: Window, end_ms: i64) -> Self {
         Self { window, end_ms, quiet_until_ms: i64::MIN, last: None, carry: Box::default(), bytes: 0 }
     }
 
-    /// Takes the next hit.
-    fn add(&mut self, program: &Program, is_sliding: bool, (hit, value): (&Hit<'_>, Value), fired: &mut Vec<Fired>) {
+    /// Takes the next hit. `known` are times of matches that an earlier run has found: what slides matches then and at no
+    /// time in between, since the group was quiet.
+    fn add(&mut self, (program, is_sliding): (&Program, bool), (hit, value): (&Hit<'_>, Value), known: &[i64], fired: &mut Vec<Fired>) {
         let end_ms = hit.time_ms.saturating_add(program.timespan_ms);
         let is_temporal = matches!(program.kind, Kind::Temporal | Kind::TemporalOrdered);
         if !is_temporal && self.last == Some(hit.position) {
@@ -375,7 +430,7 @@ impl Group {
             self.window.expire(hit.time_ms.saturating_sub(program.timespan_ms));
             self.end_ms = end_ms;
         } else if hit.time_ms >= self.end_ms {
-            fired.extend(self.judge(program, hit.key, self.end_ms - 1));
+            fired.extend(self.judge(program, hit.key, self.end_ms - 1, known));
             self.window = Window::new(program, false);
             self.end_ms = end_ms;
         }
@@ -385,7 +440,8 @@ impl Group {
             self.carry = hit.carry.into();
         }
         if is_sliding && completes && hit.time_ms >= self.quiet_until_ms {
-            let found = self.judge(program, hit.key, hit.time_ms);
+            let found = self.judge(program, hit.key, hit.time_ms, known);
+            let found = found.filter(|found| !found.is_known || known.contains(&hit.time_ms));
             self.quiet_until_ms = if found.is_some() { end_ms } else { self.quiet_until_ms };
             fired.extend(found);
         }
@@ -393,7 +449,7 @@ impl Group {
     }
 
     /// The match of the window as it stands, if it is one.
-    fn judge(&self, program: &Program, key: &[u8], time_ms: i64) -> Option<Fired> {
+    fn judge(&self, program: &Program, key: &[u8], time_ms: i64, known: &[i64]) -> Option<Fired> {
         let (measure, parts) = self.window.measure(program);
         program.condition.holds(measure, parts).then(|| Fired {
             key: key.into(),
@@ -402,6 +458,7 @@ impl Group {
             measure: Decimal(measure / parts),
             sample: self.window.sample(),
             carry: self.carry.clone(),
+            is_known: known.iter().any(|other_ms| other_ms.abs_diff(time_ms) < program.timespan_ms.unsigned_abs()),
         })
     }
 }

@@ -219,6 +219,10 @@ impl Body {
                 out.extend_from_slice(b",\"time\":\"");
                 clock::write_rfc3339(event.time_ms, out);
                 out.push(b'"');
+                if event.is_strict_object && event.raw().starts_with(b"{\"message\":\"") {
+                    // It looks as a text does that became `message` of an object.
+                    out.extend_from_slice(b",\"object\":true");
+                }
             }
             // Writing to a vector cannot fail.
             drop(write!(out, ",\"position\":\"{position}\""));

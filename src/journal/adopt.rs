@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::disk::Options;
 use super::recover::{Loaded, Place};
-use super::state::{Batch, Names, OpenChunk, Share, State, Usage};
+use super::state::{Batch, Names, OpenChunk, Share, State, Usage, has_bit};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Members, Position};
 
@@ -30,6 +31,8 @@ pub enum Work {
     },
     /// A chunk that did not get so far; what destinations have or will get in batches all the same.
     Undecided(Place, Vec<(usize, Members)>),
+    /// What is kept for a destination of [`Options::kept`](super::Options::kept).
+    Kept(Place, Members),
 }
 
 /// What the new logs begin with.
@@ -45,12 +48,14 @@ pub(super) struct Adopted {
     pub(super) forgotten: BTreeMap<String, u64>,
 }
 
-/// Deals out what was loaded to `shards` logs whose names are `names`. Names that are gone and of which earlier logs
+/// Deals out what was loaded to the logs of the options, whose names are `names`. Names that are gone and of which earlier logs
 /// speak are added behind those of the configuration.
 ///
 /// # Errors
-/// Names that are gone while events wait for them, and that are not in `forget`.
-pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, forget: &[String], shards: usize) -> Result<Adopted, Error> {
+/// Names that are gone while events wait for them, and that are not to be forgotten.
+pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, options: &Options) -> Result<Adopted, Error> {
+    let Options { forget, shards, kept, .. } = options;
+    let (shards, kept) = (*shards, *kept);
     let forgotten = forget_gone(&mut loaded, names, forget)?;
     renumber(&mut loaded, names);
     let owners: HashMap<u64, usize> = loaded.epochs.iter().copied().enumerate().map(|(index, epoch)| (epoch, index % shards)).collect();
@@ -64,7 +69,7 @@ pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, forget: &[String], sh
     for batch in loaded.batches.values() {
         batch.members.iter().for_each(|members| sealed.entry(members.chunk).or_default().push((batch.destination, members)));
     }
-    let mut states: Vec<State> = (0..shards).map(|_| State::default()).collect();
+    let mut states: Vec<State> = (0..shards).map(|_| State { kept, ..State::default() }).collect();
     for (position, chunk) in &mut loaded.chunks {
         let had = had(*position, chunk, sealed.get(position).map_or(&[][..], Vec::as_slice));
         if chunk.verdict.is_none() {
@@ -75,6 +80,12 @@ pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, forget: &[String], sh
         let lacks = |share: &&mut Share| had.get(&share.destination).is_none_or(|had| !share.expected.is_within(had));
         for share in chunk.shares.iter_mut().filter(lacks) {
             share.is_deferred = true;
+            if has_bit(kept, share.destination) {
+                let mut left = share.expected.clone();
+                left.remove(&share.settled);
+                work[owner(*position)].push(Work::Kept(Place { position: *position, at: chunk.at }, left));
+                continue;
+            }
             states[owner(*position)].deferred.entry(share.destination).or_default().push_back(*position);
         }
     }
@@ -83,7 +94,7 @@ pub(super) fn adopt(mut loaded: Loaded, names: &mut Names, forget: &[String], sh
     }
     for ((epoch, segment), bytes) in &loaded.files {
         let state = &mut states[owners.get(epoch).copied().unwrap_or(0)];
-        state.segments.insert((*epoch, *segment), Usage { open: 0, bytes: *bytes });
+        state.segments.insert((*epoch, *segment), Usage { open: 0, bytes: *bytes, closed_ms: 0 });
     }
     for (position, chunk) in loaded.chunks {
         states[owner(position)].open(position, chunk);

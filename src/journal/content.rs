@@ -269,12 +269,10 @@ pub(super) fn read_chunk(body: &[u8], flags: u8, position: Position, sender: imp
     Some(chunk)
 }
 
-/// The source and the number of frames of a chunk's record, without its bytes.
-pub(super) fn peek_chunk(body: &[u8]) -> Option<(&str, usize)> {
+/// The source, the time of arrival and the number of frames of a chunk's record, without its bytes.
+pub(super) fn peek_chunk(body: &[u8]) -> Option<(&str, i64, usize)> {
     let mut read = Reader(body);
-    let source = read.text()?;
-    read.time()?;
-    Some((source, read.count()?))
+    Some((read.text()?, read.time()?, read.count()?))
 }
 
 #[cfg(test)]
@@ -303,7 +301,7 @@ mod tests {
         for compress in [false, true] {
             let (body, flags) = write_chunk(&chunk, compress);
             assert_eq!(flags, if compress { LZ4 } else { 0 });
-            assert_eq!(peek_chunk(&body), Some(("fw", 3)));
+            assert_eq!(peek_chunk(&body), Some(("fw", chunk.received_ms, 3)));
             let back = read_chunk(&body, flags, chunk.position, sender).unwrap();
             assert_eq!(format!("{:?}", (back.frames(), back.peers(), back.times(), back.origins(), back.received_ms, back.position)), {
                 format!("{:?}", (chunk.frames(), chunk.peers(), chunk.times(), chunk.origins(), chunk.received_ms, chunk.position))

@@ -65,6 +65,9 @@ pub struct Options {
     pub forget: Vec<String>,
     /// A bit for each destination for which the oldest is dropped when there is no room, in place of holding senders back.
     pub drop_oldest: u64,
+    /// A bit for each destination that is given nothing before a restart, and settles it when that is not needed any more.
+    /// Senders are never held back for it: when half of the space is used, its oldest is dropped.
+    pub kept: u64,
     /// How long a commit waits for more.
     pub commit_interval: Duration,
     /// Bytes at which it does not wait any longer.
@@ -73,10 +76,24 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes that all segments may take.
     pub max_bytes: u64,
+    /// How long segments are kept that nobody waits for any more, for as long as there is room.
+    pub retain: Duration,
     /// Chunks of one log that may be open, since each takes memory.
     pub open_chunks_max: usize,
     /// Whether chunks are compressed.
     pub compress: bool,
+}
+
+impl Options {
+    /// Above this nothing is taken any more: each log may need one more segment for what becomes of what it has.
+    fn full_bytes(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.segment_bytes.saturating_mul(self.shards as u64))
+    }
+
+    /// Above this nothing is kept that nobody waits for: there is a segment less than would hold senders back.
+    fn retained_max_bytes(&self) -> u64 {
+        self.full_bytes().saturating_sub(self.segment_bytes)
+    }
 }
 
 /// What was dropped for a destination.
@@ -150,7 +167,6 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
         queues.push(queue);
         receivers.push(receiver);
     }
-    let full_bytes = options.max_bytes.saturating_sub(options.segment_bytes * options.shards as u64);
     let backlogs = (0..options.shards).map(|_| Budget::new(BACKLOG_BYTES_MAX)).collect();
     let failing = (0..options.shards).map(|_| AtomicBool::new(false)).collect();
     let count = |log: &Log, destination| log.state().deferred.get(&destination).map_or(0, VecDeque::len);
@@ -166,10 +182,14 @@ pub(super) fn open_on(storage: &Arc<dyn Storage>, options: &Options, registry: &
         failing,
         closing: Arc::default(),
         used_bytes,
-        full_bytes,
+        full_bytes: options.full_bytes(),
+        retained_max: options.retained_max_bytes(),
+        is_disk_full: AtomicBool::new(false),
+        retained: logs.iter().map(|(log, _)| AtomicU64::new(log.retained_bytes())).collect(),
         open_chunks: (0..options.shards).map(|_| AtomicUsize::new(0)).collect(),
         open_chunks_max: options.open_chunks_max,
         drop_oldest: options.drop_oldest,
+        kept: options.kept,
         first_epoch: logs.iter().map(|(_, epoch)| *epoch).min().unwrap_or(0),
         deferred: logs.iter().map(deferred).collect(),
     });
@@ -230,7 +250,7 @@ pub(super) fn start_from(storage: &Arc<dyn Storage>, options: &Options, mut load
     let mut secrets = loaded.secrets.clone();
     let used_bytes = Arc::new(AtomicU64::new(loaded.files.values().sum()));
     let torn_bytes = loaded.torn_bytes;
-    let Adopted { states, work, mut owners, forgotten } = adopt::adopt(loaded, &mut names, &options.forget, options.shards)?;
+    let Adopted { states, work, mut owners, forgotten } = adopt::adopt(loaded, &mut names, options)?;
     let mut logs = Vec::new();
     for (index, state) in states.into_iter().enumerate() {
         let epoch = first + index as u64;
@@ -238,12 +258,20 @@ pub(super) fn start_from(storage: &Arc<dyn Storage>, options: &Options, mut load
         let key = Key { secret: RandomState::new().hash_one(epoch), epoch, segment: 0 };
         secrets.insert(epoch, key.secret);
         let log = Log::new(storage.clone(), key, names.clone(), state).with_segments(options.segment_bytes, used_bytes.clone());
+        let mut log = log.retaining(options.retain);
+        for (epoch, segment) in log.state().segments.keys().copied().collect::<Vec<_>>() {
+            log.note_closed((epoch, segment), storage.modified_ms(&file_name(epoch, segment)).map_err(failed)?);
+        }
         logs.push((log, epoch));
     }
     let reader = ChunkReader::new(storage.clone(), secrets);
     // Only when all snapshots are durable may what they were made from go.
     logs.iter_mut().try_for_each(|(log, _)| log.begin()).map_err(failed)?;
     logs.iter_mut().try_for_each(|(log, _)| log.free().map(drop)).map_err(failed)?;
+    for (log, _) in &mut logs {
+        // Nobody would write, and free, anything before there is room.
+        while used_bytes.load(Ordering::Relaxed) > options.retained_max_bytes() && log.free_oldest().map_err(failed)? {}
+    }
     Ok(Started { logs, work, owners, damage, reader, used_bytes, forgotten, torn_bytes })
 }
 
@@ -269,10 +297,17 @@ struct Shared {
     used_bytes: Arc<AtomicU64>,
     /// Above this nothing is taken any more.
     full_bytes: u64,
+    /// Above this nothing is kept that nobody waits for.
+    retained_max: u64,
+    /// A log could not be written, since the disk has no room.
+    is_disk_full: AtomicBool,
+    /// By log: bytes that are kept although nobody waits for them.
+    retained: Vec<AtomicU64>,
     /// By log.
     open_chunks: Vec<AtomicUsize>,
     open_chunks_max: usize,
     drop_oldest: u64,
+    kept: u64,
     /// Of this run.
     first_epoch: u64,
     /// By log.
@@ -297,6 +332,37 @@ impl Shared {
     /// Whether the log takes nothing more before something is given back.
     fn is_full(&self, own: usize) -> bool {
         self.used_bytes.load(Ordering::Relaxed) > self.full_bytes || self.has_open(own, self.open_chunks_max)
+    }
+
+    /// Bytes of what somebody waits for.
+    fn needed_bytes(&self) -> u64 {
+        let retained: u64 = self.retained.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum();
+        self.used_bytes.load(Ordering::Relaxed).saturating_sub(retained)
+    }
+
+    /// Whether what nobody waits for has to go.
+    fn is_pressed(&self) -> bool {
+        self.is_disk_full.load(Ordering::Relaxed) || self.used_bytes.load(Ordering::Relaxed) > self.retained_max
+    }
+
+    /// Wakes the other logs that keep what nobody waits for.
+    fn press(&self, own: usize) {
+        for (log, bytes) in self.retained.iter().enumerate() {
+            if log != own && bytes.load(Ordering::Relaxed) > 0 {
+                drop(self.send(log, Entry::Flush, None));
+            }
+        }
+    }
+
+    /// Whether half of the space is used.
+    fn is_filling(&self, own: usize) -> bool {
+        self.needed_bytes() > self.full_bytes / 2 || self.has_open(own, self.open_chunks_max / 2)
+    }
+
+    /// A bit for each destination for which the oldest is to be dropped now.
+    fn droppable(&self, own: usize) -> u64 {
+        let drop_oldest = if self.is_full(own) { self.drop_oldest } else { 0 };
+        drop_oldest | if self.is_filling(own) { self.kept } else { 0 }
     }
 
     fn has_open(&self, own: usize, count: usize) -> bool {
@@ -343,7 +409,7 @@ impl Shared {
 enum Question {
     /// For so many deferred chunks of a destination; answered from what is durable.
     Deferred { destination: u16, count: usize, answer: oneshot::Sender<Vec<Piece>> },
-    /// That the oldest is dropped if the log is full. Answered when that is durable: whether there was anything.
+    /// That the oldest is dropped if there is little room. Answered when that is durable: whether there was anything.
     MakeRoom(oneshot::Sender<bool>),
 }
 
@@ -399,13 +465,14 @@ impl Disk {
         pieces.await.unwrap_or_default()
     }
 
-    /// Whether nothing more is taken before something is given back.
-    pub fn is_full(&self) -> bool {
-        self.shared.is_full(self.own)
+    /// Whether [`Disk::make_room`] has something to do.
+    pub fn needs_room(&self) -> bool {
+        self.shared.droppable(self.own) != 0
     }
 
-    /// Drops the oldest chunks of this log that wait for nobody but the destinations of [`Options::drop_oldest`] and are in
-    /// no batch: those of a whole segment, or some if too many are open. Whether there were any.
+    /// Drops the oldest chunks of this log that wait for nobody but the destinations of [`Options::drop_oldest`], if it is
+    /// full, or of [`Options::kept`], and are in no batch: those of a whole segment, or some if too many are open. Whether there
+    /// were any.
     pub async fn make_room(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         if let Some(queue) = self.shared.queues.get(self.own) {
@@ -427,7 +494,7 @@ impl Journal for Disk {
         let shared = &self.shared;
         let is_failing = shared.failing[self.own].load(Ordering::Relaxed);
         // A large request must not wait for the moment in which nothing at all is on its way.
-        !is_failing && !self.is_full() && shared.backlogs[self.own].has_room(bytes.min(BACKLOG_BYTES_MAX / 4))
+        !is_failing && !shared.is_full(self.own) && shared.backlogs[self.own].has_room(bytes.min(BACKLOG_BYTES_MAX / 4))
     }
 
     fn freed(&self) -> LocalFuture<'_, ()> {
@@ -435,8 +502,7 @@ impl Journal for Disk {
     }
 
     fn is_filling(&self) -> bool {
-        let shared = &self.shared;
-        shared.used_bytes.load(Ordering::Relaxed) > shared.full_bytes / 2 || shared.has_open(self.own, shared.open_chunks_max / 2)
+        self.shared.is_filling(self.own)
     }
 
     fn append(&self, chunks: &mut [Chunk]) -> Commit {
@@ -516,6 +582,7 @@ struct Counters {
     failures: metrics::Cell,
     failing: metrics::Cell,
     used: metrics::Cell,
+    retained: metrics::Cell,
     open: metrics::Cell,
 }
 
@@ -529,6 +596,7 @@ impl Counters {
             failures: cell(&metrics::JOURNAL_FAILURES),
             failing: cell(&metrics::JOURNAL_FAILING),
             used: registry.cell(&metrics::JOURNAL_USED, &[]),
+            retained: cell(&metrics::JOURNAL_RETAINED),
             open: cell(&metrics::JOURNAL_OPEN),
         }
     }
@@ -569,12 +637,20 @@ impl group_commit::Store for Writer {
         let mut told: Option<Instant> = None;
         let start = Instant::now();
         while let Err(error) = self.log.commit(entries) {
+            // What nobody waits for goes first: then nobody is held back.
+            if error.kind() == io::ErrorKind::StorageFull && matches!(self.log.free_oldest(), Ok(true)) {
+                continue;
+            }
             self.counters.failures.add(1);
             self.counters.failing.set(1);
             self.shared.failing[self.own].store(true, Ordering::Relaxed);
             if told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
                 tracing::error!(%error, log = self.own, "the journal cannot be written; senders are held back, nothing is acknowledged");
                 told = Some(Instant::now());
+            }
+            if error.kind() == io::ErrorKind::StorageFull {
+                self.shared.is_disk_full.store(true, Ordering::Relaxed);
+                self.shared.press(self.own);
             }
             if self.shared.closing.load(Ordering::Acquire) && start.elapsed() > CLOSE_PATIENCE {
                 return false;
@@ -586,6 +662,7 @@ impl group_commit::Store for Writer {
             tracing::info!(log = self.own, seconds = start.elapsed().as_secs(), "the journal can be written again");
             self.counters.failing.set(0);
             self.shared.failing[self.own].store(false, Ordering::Relaxed);
+            self.shared.is_disk_full.store(false, Ordering::Relaxed);
             self.shared.wake();
         }
         self.counters.commits.add(1);
@@ -613,14 +690,16 @@ impl Writer {
         pieces.into_iter().map(piece).collect()
     }
 
-    /// What settles the oldest chunks that may be dropped, if the log is full.
+    /// What settles the oldest chunks that may be dropped now.
     fn drop_oldest(&mut self) -> Vec<Entry> {
         let shared = self.shared.clone();
-        if !shared.is_full(self.own) || shared.drop_oldest == 0 {
+        let destinations = shared.droppable(self.own);
+        if destinations == 0 {
             return Vec::new();
         }
-        let count = shared.has_open(self.own, shared.open_chunks_max).then(|| (shared.open_chunks_max / DROP_SHARE).max(1));
-        let Dropped { members, taken } = self.log.drop_oldest(shared.drop_oldest, count);
+        let open_max = if shared.is_full(self.own) { shared.open_chunks_max } else { shared.open_chunks_max / 2 };
+        let count = shared.has_open(self.own, open_max).then(|| (shared.open_chunks_max / DROP_SHARE).max(1));
+        let Dropped { members, taken } = self.log.drop_oldest(destinations, count);
         for (destination, count) in taken {
             self.note_taken(destination, count);
         }
@@ -653,17 +732,31 @@ impl Writer {
         }
     }
 
+    fn free_segments(&mut self) -> io::Result<bool> {
+        let mut has_freed = self.log.free()?;
+        while self.shared.is_pressed() && self.log.free_oldest()? {
+            has_freed = true;
+        }
+        if self.shared.is_pressed() {
+            self.shared.press(self.own);
+        }
+        Ok(has_freed)
+    }
+
     fn free(&mut self) {
         let open = self.log.state().chunks.len();
         let before = self.shared.open_chunks[self.own].swap(open, Ordering::Relaxed);
         if before >= self.shared.open_chunks_max && open < self.shared.open_chunks_max {
             self.shared.wake();
         }
-        match self.log.free() {
+        match self.free_segments() {
             Ok(true) => self.shared.wake(),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, log = self.own, "segments that nobody needs any more cannot be removed"),
         }
+        let retained_bytes = self.log.retained_bytes();
+        self.shared.retained[self.own].store(retained_bytes, Ordering::Relaxed);
+        self.counters.retained.set(retained_bytes);
         self.counters.used.set(self.shared.used_bytes.load(Ordering::Relaxed));
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::recover::{ChunkReader, Damage, Loaded, Place, load};
+use super::state::Share;
 use super::storage::Folder;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Chunk, Members, Position, Sender};
@@ -90,15 +91,23 @@ pub fn inspect(folder: &Path, every_segment: bool) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// Shows every chunk that is not settled for everybody, in the order of positions. Returns how many cannot be read.
+/// Shows every chunk that is not settled for every destination of the configuration, in the order of positions. Returns how
+/// many cannot be read.
 ///
 /// # Errors
 /// Files that cannot be read at all, and those of `show`.
 pub fn export<E: From<Error>>(folder: &Path, mut show: impl FnMut(&Chunk) -> Result<(), E>) -> Result<u64, E> {
     let (storage, loaded) = loaded(folder, false)?;
-    let reader = ChunkReader::new(Arc::new(storage), loaded.secrets);
+    let reader = ChunkReader::new(Arc::new(storage), loaded.secrets.clone());
     let mut unreadable = 0;
-    for (position, chunk) in loaded.chunks {
+    // Names with a percent sign are our own: those events are delivered.
+    let is_own = |number: u16| loaded.names.destinations.get(usize::from(number)).is_some_and(|name| name.starts_with('%'));
+    let lacks = |share: &Share| !is_own(share.destination) && !share.expected.is_within(&share.settled);
+    for (position, chunk) in &loaded.chunks {
+        if chunk.verdict.is_some() && !chunk.shares.iter().any(lacks) {
+            continue;
+        }
+        let position = *position;
         let sender = |source: &str| Arc::new(Sender { source: source.into(), source_index: 0 });
         match reader.read(Place { position, at: chunk.at }, sender).map_err(|error| failed(folder, &error))? {
             Some(chunk) => show(&chunk)?,

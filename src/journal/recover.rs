@@ -66,11 +66,91 @@ pub(super) fn load(storage: &dyn Storage, every_segment: bool) -> io::Result<Loa
     let files = storage.list()?;
     merge.loaded.files = files.iter().filter_map(|(name, bytes)| Some((parse_name(name)?, *bytes))).collect();
     let epochs: BTreeSet<u64> = merge.loaded.files.keys().map(|(epoch, _)| *epoch).collect();
-    for epoch in epochs {
+    // Segments that are only kept for a while must not make every start slower.
+    for epoch in epochs.iter().copied().rev() {
+        if !every_segment && epochs.range(..=epoch).rev().all(|epoch| merge.is_taken_over(*epoch)) {
+            // Later logs have taken over, with their snapshots, all that this one can speak of: itself, and earlier ones. Itself
+            // would not be enough: a start that was interrupted has taken over only some of them.
+            let (headers, _) = headers(storage, epoch, &merge.loaded.files)?;
+            let secret = headers.values().flatten().next().map(|header| header.key.secret);
+            merge.loaded.secrets.extend(secret.map(|secret| (epoch, secret)));
+            continue;
+        }
         let log = Log::read(storage, epoch, &merge.loaded.files, every_segment)?;
-        log.merge_into(&mut merge);
+        log.merge_into(storage, &mut merge)?;
     }
     Ok(merge.finish())
+}
+
+/// The headers of a log's segments by number, and the segments and ends that they name as those before them.
+type Headers = (BTreeMap<u32, Option<SegmentHeader>>, Vec<(u32, u64)>);
+
+fn headers(storage: &dyn Storage, epoch: u64, files: &BTreeMap<(u64, u32), u64>) -> io::Result<Headers> {
+    let mut headers = BTreeMap::new();
+    for (_, number) in files.range((epoch, 0)..=(epoch, u32::MAX)).map(|(key, _)| *key) {
+        let head = match storage.read(&super::segment::file_name(epoch, number), 0, RECORDS_START as u64) {
+            // A Hydrant that runs has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            head => head?,
+        };
+        headers.insert(number, SegmentHeader::read(&head, epoch, number)?);
+    }
+    let named = headers.values().filter_map(|header: &Option<SegmentHeader>| header.as_ref()?.previous);
+    let named = named.filter(|(number, _)| headers.contains_key(number)).collect();
+    Ok((headers, named))
+}
+
+/// Arrival, place and number of events of a chunk.
+pub(super) type Arrived = (i64, Place, u32);
+
+/// A segment whose chunks are listed whatever became of them.
+#[derive(Clone, Copy)]
+pub(super) struct Past {
+    /// What its records are bound to.
+    pub(super) key: Key,
+    /// When it was begun, ms since 1970 UTC.
+    pub(super) created_ms: i64,
+    end: End,
+}
+
+impl Past {
+    /// The segments of one log, the oldest first; without those that were begun and never used.
+    pub(super) fn of(storage: &dyn Storage, epoch: u64, files: &BTreeMap<(u64, u32), u64>) -> io::Result<Vec<Self>> {
+        let (headers, _) = headers(storage, epoch, files)?;
+        let Some(secret) = headers.values().flatten().next().map(|header| header.key.secret) else { return Ok(Vec::new()) };
+        let mut segments: Vec<Self> = Vec::new();
+        let mut newer: Option<SegmentHeader> = None;
+        for (segment, header) in headers.into_iter().rev() {
+            if newer.is_some_and(|newer| newer.previous.is_none_or(|(previous, _)| previous < segment)) {
+                continue;
+            }
+            let end = newer.and_then(|newer| newer.previous).filter(|(named, _)| *named == segment);
+            let end = end.map_or(End::Open, |(_, end)| End::Known(end));
+            // One whose header is damaged is listed first of all: it is older than the next one, and nobody knows by how much.
+            let created_ms = header.map_or(i64::MIN, |header| header.created_ms);
+            segments.push(Self { key: Key { secret, epoch, segment }, created_ms, end });
+            newer = header;
+        }
+        segments.reverse();
+        Ok(segments)
+    }
+
+    /// Its chunks, and how many places cannot be read.
+    pub(super) fn chunks(&self, storage: &dyn Storage) -> io::Result<(Vec<Arrived>, usize)> {
+        let mut segment = Segment { key: self.key, header: None, bytes: Vec::new() };
+        segment.read(storage)?;
+        let found: Vec<Found<'_>> = segment.records().collect();
+        let mut merge = Merge::default();
+        merge.take(&segment, &found, self.end, &Numbers { destinations: Vec::new(), sources: Vec::new() }, true);
+        let mut chunks = Vec::new();
+        for (position, known) in merge.known {
+            let is_here = |at: &Location| position.epoch == self.key.epoch && at.segment == self.key.segment;
+            let Some((at, _, events)) = known.place.filter(|(at, _, _)| is_here(at)) else { continue };
+            let body = segment.bytes.get(at.offset as usize + HEADER_BYTES..).unwrap_or_default();
+            chunks.extend(peek_chunk(body).map(|(_, received_ms, _)| (received_ms, Place { position, at }, events)));
+        }
+        Ok((chunks, merge.loaded.damage.len()))
+    }
 }
 
 /// Segments of one log, the newest first.
@@ -90,6 +170,11 @@ struct Segment {
 }
 
 impl Segment {
+    fn read(&mut self, storage: &dyn Storage) -> io::Result<()> {
+        self.bytes = storage.read(&super::segment::file_name(self.key.epoch, self.key.segment), 0, u64::MAX)?;
+        Ok(())
+    }
+
     fn records(&self) -> impl Iterator<Item = Found<'_>> {
         scan(self.key, &self.bytes, RECORDS_START)
     }
@@ -107,14 +192,9 @@ impl Segment {
 impl Log {
     fn read(storage: &dyn Storage, epoch: u64, files: &BTreeMap<(u64, u32), u64>, every_segment: bool) -> io::Result<Self> {
         let mut log = Self { segments: Vec::new(), needed: 0, named_ends: Vec::new() };
-        let numbers: Vec<u32> = files.range((epoch, 0)..=(epoch, u32::MAX)).map(|((_, segment), _)| *segment).collect();
-        let mut headers = HashMap::new();
-        for number in &numbers {
-            let head = storage.read(&super::segment::file_name(epoch, *number), 0, RECORDS_START as u64)?;
-            headers.insert(*number, SegmentHeader::read(&head, epoch, *number)?);
-        }
-        let named = headers.values().filter_map(|header: &Option<SegmentHeader>| header.as_ref()?.previous);
-        log.named_ends = named.filter(|(number, _)| numbers.contains(number)).collect();
+        let (mut headers, named_ends) = headers(storage, epoch, files)?;
+        log.named_ends = named_ends;
+        let numbers: Vec<u32> = headers.keys().copied().collect();
         // A log without one readable header has nothing that can be told from noise.
         let secret = headers.values().flatten().next().map(|header| header.key.secret);
         for number in numbers.into_iter().rev() {
@@ -123,9 +203,14 @@ impl Log {
                 // Begun and never used, because its disk failed; whether all of it got there does not matter.
                 continue;
             }
-            let bytes = storage.read(&super::segment::file_name(epoch, number), 0, u64::MAX)?;
             let key = Key { secret: secret.unwrap_or(0), epoch, segment: number };
-            let segment = Segment { key, header: headers.remove(&number).flatten(), bytes };
+            let mut segment = Segment { key, header: headers.remove(&number).flatten(), bytes: Vec::new() };
+            if log.needed > 0 {
+                // It is looked at when its turn comes: all of them would not fit into the memory.
+                log.segments.push(segment);
+                continue;
+            }
+            segment.read(storage)?;
             let is_enough =
                 segment.body(Kind::Snapshot).is_some_and(|body| State::read(body).is_some()) && segment.body(Kind::Names).is_some();
             log.segments.push(segment);
@@ -142,16 +227,21 @@ impl Log {
         Ok(log)
     }
 
-    fn merge_into(&self, merge: &mut Merge) {
+    fn merge_into(mut self, storage: &dyn Storage, merge: &mut Merge) -> io::Result<()> {
         let names = self.segments.iter().find_map(|segment| Names::read(segment.body(Kind::Names)?)).unwrap_or_default();
         let numbers = Numbers {
             destinations: names.destinations.iter().map(|name| number(&mut merge.loaded.names.destinations, name)).collect(),
             sources: names.sources.iter().map(|name| number(&mut merge.loaded.names.sources, name)).collect(),
         };
-        for (index, segment) in self.segments.iter().enumerate().rev() {
+        let headers: Vec<Option<SegmentHeader>> = self.segments.iter().map(|segment| segment.header).collect();
+        for index in (0..self.segments.len()).rev() {
+            if index >= self.needed {
+                self.segments[index].read(storage)?;
+            }
+            let segment = &self.segments[index];
             merge.loaded.secrets.insert(segment.key.epoch, segment.key.secret);
-            let next = index.checked_sub(1).and_then(|newer| self.segments.get(newer));
-            let previous = next.and_then(|next| next.header?.previous);
+            let next = index.checked_sub(1).and_then(|newer| headers.get(newer).copied().flatten());
+            let previous = next.and_then(|next| next.previous);
             // The last one, and one whose successor is gone or damaged: up to where it was surely durable, and on.
             let end = previous.filter(|(number, _)| *number == segment.key.segment).map_or(End::Open, |(_, end)| End::Known(end));
             let found: Vec<Found<'_>> = segment.records().collect();
@@ -159,15 +249,18 @@ impl Log {
             let written = written.map(|found| extent(found, segment.bytes.len() as u64).1).max();
             merge.loaded.ends.insert((segment.key.epoch, segment.key.segment), written.unwrap_or(RECORDS_START as u64));
             merge.take(segment, &found, end, &numbers, index < self.needed);
+            self.segments[index].bytes = Vec::new();
         }
         // What was never durable must not come back when the segment is gone that says so.
         let epoch = self.segments.first().map(|segment| segment.key.epoch);
         for (number, end) in epoch.into_iter().flat_map(|epoch| self.named_ends.iter().map(move |(number, end)| ((epoch, *number), *end))) {
             merge.loaded.ends.insert(number, end);
         }
+        Ok(())
     }
 }
 
+/// How far a segment is good.
 #[derive(Clone, Copy)]
 enum End {
     Open,
@@ -178,6 +271,13 @@ enum End {
 struct Numbers {
     destinations: Vec<u16>,
     sources: Vec<u16>,
+}
+
+impl Numbers {
+    /// Whether the log's names could be read. There is a destination in all of them.
+    fn are_known(&self) -> bool {
+        !self.destinations.is_empty()
+    }
 }
 
 fn number(names: &mut Vec<String>, name: &str) -> u16 {
@@ -193,6 +293,8 @@ struct Claim {
     epoch: u64,
     horizon: u64,
     open: BTreeSet<u64>,
+    /// Whether what it says of them can be understood: with its names gone, nobody knows for whom they are open.
+    is_named: bool,
 }
 
 #[derive(Default)]
@@ -262,7 +364,7 @@ impl Merge {
             }
             match header.kind {
                 Kind::Chunk => {
-                    let Some((source, frames)) = peek_chunk(body) else { continue };
+                    let Some((source, _, frames)) = peek_chunk(body) else { continue };
                     let source = number(&mut self.loaded.names.sources, source);
                     let chunk = (header.position, at, source, frames as u32);
                     if header.flags & IN_TRANSACTION == 0 { self.place(chunk) } else { pending.push(chunk) }
@@ -282,6 +384,11 @@ impl Merge {
         for chunk in pending.into_iter().filter(|chunk| chunk.1.offset < durable) {
             self.place(chunk);
         }
+    }
+
+    /// Whether a good snapshot, with its names, speaks of all of an epoch.
+    fn is_taken_over(&self, epoch: u64) -> bool {
+        self.claims.iter().any(|claim| claim.epoch == epoch && claim.horizon == u64::MAX && claim.is_named)
     }
 
     fn note_damage(&mut self, segment: &Segment, (from, to): (u64, u64), position: Option<Position>, what: &'static str) {
@@ -339,7 +446,7 @@ impl Merge {
         for (epoch, horizon) in &state.epochs {
             let open = state.chunks.range(Position { epoch: *epoch, sequence: 0 }..=Position { epoch: *epoch, sequence: u64::MAX });
             let open = open.map(|(position, _)| position.sequence).collect();
-            self.claims.push(Claim { epoch: *epoch, horizon: *horizon, open });
+            self.claims.push(Claim { epoch: *epoch, horizon: *horizon, open, is_named: numbers.are_known() });
         }
         for (position, open) in state.chunks {
             let source = numbers.sources.get(usize::from(open.source)).copied().unwrap_or(u16::MAX);

@@ -89,10 +89,13 @@ pub(super) fn repair_on(storage: &Arc<dyn Storage>, folder: &Path) -> Result<Rep
         sources: loaded.names.sources.clone(),
         forget: Vec::new(),
         drop_oldest: 0,
+        kept: 0,
         commit_interval: Duration::ZERO,
         commit_bytes: 1,
         segment_bytes: SEGMENT_BYTES,
         max_bytes: u64::MAX,
+        // A repair removes nothing that a run would keep.
+        retain: Duration::MAX,
         open_chunks_max: usize::MAX,
         compress: false,
     };

@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::content::Writer;
 use super::record::{Header, Key, Kind};
@@ -112,6 +113,8 @@ pub(super) struct Log {
     key: Key,
     names: Names,
     segment_bytes: u64,
+    /// How long segments are kept that nobody waits for.
+    retain_ms: i64,
     /// Bytes that all logs take.
     used_bytes: Arc<AtomicU64>,
     state: State,
@@ -128,12 +131,35 @@ impl Log {
     pub(super) fn new(storage: Arc<dyn Storage>, key: Key, names: Names, state: State) -> Self {
         let segment_bytes = 128 << 20;
         let used_bytes = Arc::default();
-        Self { storage, key, names, segment_bytes, used_bytes, state, file: None, next_segment: key.segment, last: None, group: Vec::new() }
+        let retain_ms = 0;
+        Self {
+            storage,
+            key,
+            names,
+            segment_bytes,
+            retain_ms,
+            used_bytes,
+            state,
+            file: None,
+            next_segment: key.segment,
+            last: None,
+            group: Vec::new(),
+        }
     }
 
     /// The same with segments of this size, that are counted here.
     pub(super) fn with_segments(self, segment_bytes: u64, used_bytes: Arc<AtomicU64>) -> Self {
         Self { segment_bytes, used_bytes, ..self }
+    }
+
+    /// The same that keeps segments for a while when nobody waits for them any more.
+    pub(super) fn retaining(self, retain: Duration) -> Self {
+        Self { retain_ms: i64::try_from(retain.as_millis()).unwrap_or(i64::MAX), ..self }
+    }
+
+    /// Notes when a segment of an earlier log was written the last time.
+    pub(super) fn note_closed(&mut self, key: (u64, u32), closed_ms: i64) {
+        self.state.segments.get_mut(&key).into_iter().for_each(|usage| usage.closed_ms = closed_ms);
     }
 
     /// What is durable.
@@ -240,8 +266,12 @@ impl Log {
         match begun {
             Ok(file) => {
                 self.file = Some(file);
+                let now_ms = clock::now_ms();
+                if let Some(closed) = self.last.and_then(|(segment, _)| self.state.segments.get_mut(&(key.epoch, segment))) {
+                    closed.closed_ms = now_ms;
+                }
                 self.last = Some((segment, head.len() as u64));
-                self.state.segments.insert((key.epoch, segment), Usage { open: 0, bytes });
+                self.state.segments.insert((key.epoch, segment), Usage { open: 0, bytes, closed_ms: now_ms });
                 self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
                 Ok(())
             }
@@ -253,17 +283,42 @@ impl Log {
         }
     }
 
-    /// Removes segments that nobody needs any more. Whether there were any.
+    /// Segments that nobody waits for, the oldest first.
+    fn settled(&self) -> Vec<(u64, u32)> {
+        self.state.free((self.key.epoch, self.last.map_or(NO_SEGMENT, |(segment, _)| segment)))
+    }
+
+    /// Bytes of the segments that are kept although nobody waits for them.
+    pub(super) fn retained_bytes(&self) -> u64 {
+        self.settled().iter().filter_map(|key| self.state.segments.get(key)).map(|usage| usage.bytes).sum()
+    }
+
+    /// Removes segments that nobody waits for and that have been kept for long enough. Whether there were any.
     ///
     /// # Errors
     /// Any of the storage; what is left is removed the next time.
     pub(super) fn free(&mut self) -> io::Result<bool> {
-        let current = (self.key.epoch, self.last.map_or(NO_SEGMENT, |(segment, _)| segment));
-        let free = self.state.free(current);
+        let now_ms = clock::now_ms();
+        let closed_ms = |key: &(u64, u32)| self.state.segments.get(key).map_or(0, |usage| usage.closed_ms);
+        let is_over = |key: &(u64, u32)| self.retain_ms == 0 || now_ms.saturating_sub(closed_ms(key)) >= self.retain_ms;
+        let free: Vec<(u64, u32)> = self.settled().into_iter().filter(is_over).collect();
+        self.remove(&free)
+    }
+
+    /// Removes the oldest segment that nobody waits for, however long it was kept. Whether there was one.
+    ///
+    /// # Errors
+    /// Any of the storage.
+    pub(super) fn free_oldest(&mut self) -> io::Result<bool> {
+        let oldest = self.settled().into_iter().next();
+        self.remove(oldest.as_slice())
+    }
+
+    fn remove(&mut self, free: &[(u64, u32)]) -> io::Result<bool> {
         if free.is_empty() {
             return Ok(false);
         }
-        for (epoch, segment) in &free {
+        for (epoch, segment) in free {
             match self.storage.remove(&file_name(*epoch, *segment)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -273,7 +328,7 @@ impl Log {
         self.storage.sync_folder()?;
         let bytes = free.iter().filter_map(|key| self.state.segments.get(key)).map(|usage| usage.bytes).sum::<u64>();
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.state.forget(&free);
+        self.state.forget(free);
         Ok(true)
     }
 }

@@ -175,6 +175,8 @@ pub(super) struct Usage {
     pub(super) open: usize,
     /// Bytes that it takes on the disk.
     pub(super) bytes: u64,
+    /// When it was written the last time, or begun if it is the current one, ms since 1970 UTC.
+    pub(super) closed_ms: i64,
 }
 
 /// The state of one log.
@@ -190,6 +192,8 @@ pub(super) struct State {
     pub(super) segments: BTreeMap<(u64, u32), Usage>,
     /// By destination: chunks that are kept for it here and nowhere else.
     pub(super) deferred: BTreeMap<u16, VecDeque<Position>>,
+    /// A bit for each destination that comes back for nothing before it settles it.
+    pub(super) kept: u64,
 }
 
 impl State {
@@ -213,8 +217,8 @@ impl State {
                     for (destination, members) in verdict.expected {
                         let share = chunk.share(destination, position);
                         share.expected = members;
+                        share.is_deferred |= has_bit(verdict.deferred | self.kept, destination);
                         if has_bit(verdict.deferred, destination) {
-                            share.is_deferred = true;
                             self.deferred.entry(destination).or_default().push_back(position);
                         }
                     }
@@ -368,7 +372,7 @@ impl State {
         dropped
     }
 
-    /// Segments that nobody needs any more, all but the one that is being written.
+    /// Segments that nobody waits for any more, all but the one that is being written, the oldest first.
     pub(super) fn free(&self, current: (u64, u32)) -> Vec<(u64, u32)> {
         self.segments.iter().filter(|(key, usage)| **key != current && usage.open == 0).map(|(key, _)| *key).collect()
     }
@@ -437,7 +441,7 @@ impl State {
 }
 
 /// Whether a set of destinations has one of them.
-fn has_bit(bits: u64, destination: u16) -> bool {
+pub(super) fn has_bit(bits: u64, destination: u16) -> bool {
     1u64.checked_shl(u32::from(destination)).is_some_and(|bit| bits & bit != 0)
 }
 

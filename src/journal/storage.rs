@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// A folder of files.
 pub(super) trait Storage: Send + Sync {
@@ -24,6 +25,8 @@ pub(super) trait Storage: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes names durable.
     fn sync_folder(&self) -> io::Result<()>;
+    /// When a file was written the last time, ms since 1970 UTC.
+    fn modified_ms(&self, name: &str) -> io::Result<i64>;
 }
 
 /// A file that is written.
@@ -119,6 +122,11 @@ impl Storage for Folder {
 
     fn sync_folder(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+
+    fn modified_ms(&self, name: &str) -> io::Result<i64> {
+        let modified = fs::metadata(self.path.join(name))?.modified()?;
+        Ok(modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64))
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::adopt::Work;
 use super::content::write_chunk;
 use super::disk::{DroppedCount, Options, Piece, Started, start_logs};
+use super::history::History;
 use super::record::{Found, Key, Kind, scan};
 use super::recover::{ChunkReader, Damage, Loaded, Place, load};
 use super::repair::{Repaired, repair_on};
@@ -146,10 +147,12 @@ fn options(names: &[String], shards: usize) -> Options {
         sources: vec!["fw".into()],
         forget: Vec::new(),
         drop_oldest: 0,
+        kept: 0,
         commit_interval: Duration::ZERO,
         commit_bytes: 1,
         segment_bytes: 6 * 1024,
         max_bytes: 1 << 30,
+        retain: Duration::ZERO,
         open_chunks_max: 1 << 20,
         compress: false,
     }
@@ -207,7 +210,8 @@ impl Case {
         names.rotate_left(turn);
         let shards = 1 + self.random.below(3) as usize;
         let storage: Arc<dyn Storage> = Arc::new(self.disk.clone());
-        let mut started = start_logs(&storage, &options(&names, shards)).ok()?;
+        let retain = if self.random.one_in(2) { Duration::from_secs(3600) } else { Duration::ZERO };
+        let mut started = start_logs(&storage, &Options { retain, ..options(&names, shards) }).ok()?;
         for (_, epoch) in &started.logs {
             assert!(self.epochs.insert(*epoch), "the epoch {epoch} is used twice");
         }
@@ -233,6 +237,7 @@ impl Case {
                     members.iter().for_each(|(place, members)| give(place.position, *destination, members));
                 }
                 Work::Undecided(place, _) => drop(undecided.insert(place.position)),
+                Work::Kept(place, _) => panic!("{} is kept for nobody", place.position),
             }
         }
         let mut deferred = Vec::new();
@@ -274,6 +279,7 @@ impl Case {
             4 => self.decide(run),
             5 => self.seal(run),
             6 => self.settle(run),
+            7 if self.random.one_in(4) => drop(run.started.logs[log].0.free_oldest()),
             7 => drop(run.started.logs[log].0.free()),
             _ => drop(self.commit(run, log)),
         }
@@ -464,8 +470,16 @@ impl Case {
     fn commit(&mut self, run: &mut Run, log: usize) -> bool {
         let told: Vec<Told1> = run.queues[log].iter().map(|entry| Told1::of(entry, &run.names)).collect();
         let (writer, queue) = (&mut run.started.logs[log].0, &mut run.queues[log]);
-        if !(0..4).any(|_| writer.commit(queue).is_ok()) {
-            return false;
+        let mut tries = 0;
+        while let Err(error) = writer.commit(queue) {
+            // As the writer's thread does: what nobody waits for goes before anybody is held back.
+            if error.kind() == std::io::ErrorKind::StorageFull && matches!(writer.free_oldest(), Ok(true)) {
+                continue;
+            }
+            tries += 1;
+            if tries == 4 {
+                return false;
+            }
         }
         for told in told {
             self.note(told);
@@ -868,7 +882,7 @@ async fn at_its_cap_the_oldest_is_dropped_for_a_destination_that_says_so_and_nev
         journal.flush().await.unwrap();
         assert!(taken.len() < 60, "the cap does not hold");
     }
-    assert!(journal.is_full() && journal.is_filling() && journal.make_room().await && journal.has_room(3000));
+    assert!(journal.needs_room() && journal.is_filling() && journal.make_room().await && journal.has_room(3000));
     let dropped = journal.take_dropped(1);
     let chunks = dropped.deferred.0 / 1000;
     assert!(chunks >= 2 && dropped.deferred == (chunks * 1000, 0) && dropped.earlier == (0, 0), "{dropped:?}");
@@ -884,6 +898,41 @@ async fn at_its_cap_the_oldest_is_dropped_for_a_destination_that_says_so_and_nev
     let first = is_gone.iter().position(|is_gone| *is_gone).unwrap();
     assert!(first > 0 && is_gone[first..first + chunks as usize].iter().all(|is_gone| *is_gone), "the oldest that could go: {is_gone:?}");
     assert!(opened.closer.close());
+}
+
+#[tokio::test]
+async fn what_is_kept_comes_back_after_a_restart_until_it_is_settled_and_gives_way_before_senders_are_held_back() {
+    let disk = Disk::new(1);
+    let capped = Options { segment_bytes: 16 << 10, max_bytes: 7 * (16 << 10), kept: 0b10, ..options(&two_names(), 1) };
+    let (opened, _) = open(&disk, &capped).unwrap();
+    let journal = &opened.journals[0];
+    let (mut taken, mut dropped) = (Vec::new(), 0);
+    for _ in 0..60 {
+        let mut chunks = [chunk(0, 1000)];
+        journal.append(&mut chunks).await.unwrap();
+        journal.decide(chunks[0].position, decided(vec![(1, all(&chunks[0]))]));
+        taken.push(all(&chunks[0]));
+        journal.flush().await.unwrap();
+        assert!(journal.has_room(3000), "senders are held back");
+        if journal.needs_room() {
+            assert!(journal.make_room().await);
+            dropped += journal.take_dropped(1).deferred.0 as usize / 1000;
+        }
+    }
+    assert_eq!(journal.deferred(1), 0, "nobody takes it up in this run");
+    assert!(dropped > 30 && dropped < 57, "{dropped}");
+    journal.settle(1, 0, &taken[58..59]);
+    assert!(opened.closer.close());
+    for _ in 0..2 {
+        let (opened, _) = open(&disk, &capped).unwrap();
+        let kept = opened.work.iter().flatten().map(|work| match work {
+            Work::Kept(place, members) => (place.position, members.clone()),
+            other => panic!("{other:?}"),
+        });
+        let left = taken.iter().enumerate().filter(|(index, _)| *index >= dropped && *index != 58);
+        assert_eq!(kept.collect::<Vec<_>>(), left.map(|(_, members)| (members.chunk, members.clone())).collect::<Vec<_>>());
+        assert!(opened.closer.close());
+    }
 }
 
 #[tokio::test]
@@ -907,6 +956,97 @@ async fn too_many_open_chunks_are_dropped_and_those_of_an_earlier_run_are_counte
         assert_eq!((journal.take_dropped(1), journal.deferred(1)), (expected, 19));
         assert!(opened.closer.close());
     }
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_kept_for_a_while_and_makes_room_when_it_is_needed() {
+    let disk = Disk::new(1);
+    let (segment_bytes, max_bytes) = (16 << 10, 6 * (16 << 10));
+    let keeping = Options { segment_bytes, max_bytes, retain: Duration::from_secs(3600), ..options(&two_names(), 1) };
+    let files = |disk: &Disk| disk.list().unwrap().iter().filter(|(name, _)| name.ends_with(".log")).count();
+    let kept = |disk: &Disk| {
+        let mut history = History::open_on(Arc::new(disk.clone()), 0..i64::MAX, None).unwrap();
+        let kept: Vec<_> = std::iter::from_fn(|| history.next_chunk().unwrap()).collect();
+        assert_eq!((history.damaged, history.gone), (0, 0));
+        let half = kept.len() / 2;
+        let mut rest = History::open_on(Arc::new(disk.clone()), 0..i64::MAX, Some(kept[half].turn)).unwrap();
+        assert_eq!(std::iter::from_fn(|| rest.next_chunk().unwrap()).count(), kept.len() - half - 1, "it goes on behind a turn");
+        assert!(History::open_on(Arc::new(disk.clone()), 6..7, None).unwrap().next_chunk().unwrap().is_none(), "all arrived at 5");
+        kept.iter().map(|kept| (kept.place.position, kept.events)).collect::<Vec<_>>()
+    };
+    let (mut appended, mut last) = (Vec::new(), 0);
+    for run in 0..3 {
+        let (opened, _) = open(&disk, &keeping).unwrap();
+        let journal = &opened.journals[0];
+        for _ in 0..20 {
+            assert!(journal.has_room(3000), "what is kept holds nobody back");
+            let mut chunks = [chunk(0, 1000)];
+            journal.append(&mut chunks).await.unwrap();
+            journal.decide(chunks[0].position, decided(vec![(0, all(&chunks[0]))]));
+            journal.settle(0, 0, &[all(&chunks[0])]);
+            appended.push(chunks[0].position);
+            journal.flush().await.unwrap();
+            journal.flush().await.unwrap();
+            assert!(disk.used() <= max_bytes + segment_bytes && !journal.is_filling(), "run {run}: {}", disk.used());
+        }
+        assert!(opened.closer.close());
+        assert!(load(&disk, false).unwrap().chunks.is_empty(), "nobody waits for it");
+        let kept = kept(&disk);
+        assert!(kept.len() > 10 && kept.iter().all(|(_, events)| *events == 1000), "{kept:?}");
+        let newest: Vec<Position> = kept.iter().map(|(position, _)| *position).collect();
+        assert_eq!(newest, appended[appended.len() - kept.len()..], "the newest, across runs");
+        last = files(&disk);
+    }
+    let (opened, registry) = open(&disk, &Options { max_bytes: 1 << 30, ..keeping.clone() }).unwrap();
+    disk.set_faults(Faults { rate: 0, space: Some(disk.used()) });
+    for _ in 0..20 {
+        let mut chunks = [chunk(0, 1000)];
+        opened.journals[0].append(&mut chunks).await.unwrap();
+        opened.journals[0].decide(chunks[0].position, decided(Vec::new()));
+    }
+    assert_eq!(registry.sum(&metrics::JOURNAL_FAILURES, "shard", "0"), 0, "a full disk holds nobody back while anything is only kept");
+    assert!(opened.closer.close());
+    disk.set_faults(Faults::default());
+    let (opened, _) = open(&disk, &Options { retain: Duration::ZERO, ..keeping }).unwrap();
+    assert!(files(&disk) < last && files(&disk) == 1, "what is not to be kept goes at the start");
+    assert!(opened.closer.close());
+}
+
+#[test]
+fn what_a_start_that_was_interrupted_took_over_hides_nothing_of_what_it_did_not() {
+    let disk = Disk::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let start = |shards| start_logs(&storage, &Options { retain: Duration::from_secs(3600), ..options(&two_names(), shards) });
+    let logs = || disk.list().unwrap().iter().filter(|(name, _)| name.ends_with(".log")).count();
+    drop(start(1).unwrap());
+    let mut second = start(1).unwrap();
+    let mut chunk = chunk(0, 10);
+    chunk.position = Position { epoch: second.logs[0].1, sequence: 0 };
+    let (body, flags) = write_chunk(&chunk, false);
+    let new = NewChunk { position: chunk.position, source: 0, frames: 10, body, flags };
+    second.logs[0].0.commit(&mut vec![Entry::Chunks(vec![new])]).unwrap();
+    drop(second);
+    // The third log decides about the chunk of the second.
+    let mut third = start(1).unwrap();
+    let verdict = Verdict { plan: 1, expected: vec![(0, all(&chunk)), (1, all(&chunk))], deferred: 0 };
+    let settled = Entry::Settled(0, 0, vec![all(&chunk)]);
+    third.logs[0].0.commit(&mut vec![Entry::Verdict(chunk.position, verdict), settled]).unwrap();
+    drop(third);
+    // The first of two logs takes over the first and the third, the other one, which is to have the second, finds no room.
+    let before = logs();
+    for space in (0..).step_by(512) {
+        disk.set_faults(Faults { rate: 0, space: Some(space) });
+        assert!(start(2).is_err(), "there is room for both");
+        if logs() > before {
+            break;
+        }
+    }
+    disk.set_faults(Faults::default());
+    let mut last = start(1).unwrap();
+    assert!(last.work.iter().all(Vec::is_empty), "what was decided is undecided again");
+    assert_eq!(last.logs[0].0.take_deferred(0, usize::MAX).0.len(), 0, "what was settled comes again");
+    let left: Vec<Members> = last.logs[0].0.take_deferred(1, usize::MAX).0.into_iter().map(|(_, _, members)| members).collect();
+    assert_eq!(left, [all(&chunk)]);
 }
 
 #[tokio::test]

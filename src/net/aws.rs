@@ -6,7 +6,7 @@
 use std::fmt;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_s3::config::{Builder, Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use serde::Deserialize;
 
@@ -41,6 +41,16 @@ pub async fn base(keys: Option<&Keys>, region: Option<String>) -> SdkConfig {
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(region)
         .build()
+}
+
+/// What a client of a store begins with. An `endpoint` is the address of another store than AWS; there the bucket stands in
+/// the path unless `path_style` says otherwise.
+pub fn store(base: &SdkConfig, endpoint: Option<&str>, path_style: Option<bool>) -> Builder {
+    let builder = Builder::from(base).force_path_style(path_style.unwrap_or_else(|| endpoint.is_some()));
+    match endpoint {
+        Some(endpoint) => builder.endpoint_url(endpoint),
+        None => builder,
+    }
 }
 
 /// The status of the answer, if there was one.

@@ -1,13 +1,14 @@
 //! What the journal keeps for destinations, taken up while sources are open: `log -> shard`.
 //!
 //! That is what an earlier run left, and what this one deferred since a destination was behind. One task a shard, for the
-//! log of that shard. First come chunks that nobody has decided yet, then, for each destination that keeps up, sealed
-//! batches of the earlier run, which go out under their old names, and deferred chunks. Between two of them live traffic
-//! has its turn. Nothing is counted as received again.
+//! log of that shard. First come events that correlation needs yet, whose hits are made again, and chunks that nobody has
+//! decided yet; correlation waits for these. Then, for each destination that keeps up, sealed batches of the earlier run,
+//! which go out under their old names, and deferred chunks. Between two of them live traffic has its turn. Nothing is
+//! counted as received again.
 //!
 //! Never: more for a destination than half of its share of the memory; waits for one destination on behalf of another.
 
-use std::cell::RefCell;
+use std::cell::{Cell as StdCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,7 +42,11 @@ pub struct CatchUp {
     reader: ChunkReader,
     plan: Arc<Plan>,
     registry: Registry,
+    /// What correlation needs.
+    kept: RefCell<VecDeque<(Place, Members)>>,
     undecided: RefCell<VecDeque<Undecided>>,
+    /// Whether both were taken up.
+    is_correlated: StdCell<bool>,
     /// By destination.
     lanes: Vec<Lane>,
     looked: Notify,
@@ -75,7 +80,18 @@ impl CatchUp {
             resumed: registry.cell(&metrics::EVENTS_RESUMED, &[("component_id", name)]),
         };
         let lanes = plan.sinks.iter().map(|sink| lane(&sink.name)).collect();
-        Rc::new(Self { gate, disk, reader, plan, registry, undecided: RefCell::default(), lanes, looked: Notify::new() })
+        Rc::new(Self {
+            gate,
+            disk,
+            reader,
+            plan,
+            registry,
+            kept: RefCell::default(),
+            undecided: RefCell::default(),
+            is_correlated: StdCell::new(false),
+            lanes,
+            looked: Notify::new(),
+        })
     }
 
     /// Works until Hydrant stops; what is left stays in the journal. `work` is what an earlier run left.
@@ -86,6 +102,7 @@ impl CatchUp {
         }
         for piece in work {
             match piece {
+                Work::Kept(place, members) => self.kept.borrow_mut().push_back((place, members)),
                 Work::Undecided(place, had) => self.undecided.borrow_mut().push_back(Undecided { place, had }),
                 Work::Batch { destination, id, partition, oldest_ms, members } => {
                     let Some(lane) = self.lanes.get(destination) else { continue };
@@ -119,17 +136,25 @@ impl CatchUp {
         let is_done = |(index, lane): (usize, &Lane)| {
             lane.batches.borrow().is_empty() && lane.pieces.borrow().is_empty() && self.disk.deferred(index) == 0
         };
-        self.undecided.borrow().is_empty() && self.lanes.iter().enumerate().all(is_done)
+        self.is_correlated.get() && self.lanes.iter().enumerate().all(is_done)
     }
 
     /// One piece of each kind; whether there was any.
     async fn round(&self) -> Result<bool, Refused> {
         let mut has_worked = false;
+        // All of it: alerts wait for it, and it needs no room at a destination.
+        while let Some((place, members)) = { self.kept.borrow_mut().pop_front() } {
+            told(self.take_kept(place, members).await)?;
+            self.turn().await;
+        }
         let undecided = self.undecided.borrow_mut().pop_front();
         if let Some(Undecided { place, had }) = undecided {
             has_worked = true;
             told(self.take_undecided(place, &had).await)?;
             self.turn().await;
+        } else if !self.is_correlated.replace(true) {
+            self.gate.hits_sent().await;
+            self.gate.with_shard(|shard| shard.exchange().caught_up());
         }
         for (destination, lane) in self.lanes.iter().enumerate() {
             if !self.gate.with_shard(|shard| shard.keeps_up(destination)) {
@@ -166,6 +191,12 @@ impl CatchUp {
             lane.pieces.borrow_mut().extend(pieces);
         }
         lane.pieces.borrow_mut().pop_front()
+    }
+
+    async fn take_kept(&self, place: Place, members: Members) -> Result<(), Failed> {
+        let Some(chunk) = self.chunk(place).await? else { return Ok(()) };
+        self.gate.hits_sent().await;
+        Ok(self.gate.with_shard(|shard| shard.process_kept(&chunk, members))?)
     }
 
     async fn take_undecided(&self, place: Place, had: &[(usize, Members)]) -> Result<(), Failed> {

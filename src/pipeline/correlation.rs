@@ -19,20 +19,33 @@
 //! An event time counts up to the arrival of its chunk and the lateness: a forged future would wait in memory for years.
 //! The watermark follows event times only up to their arrival: a forged future would make everything else late. While
 //! nothing comes, it goes on with the clock from where it was, not to where the clock is: a replay may pause.
+//!
+//! # Across a restart
+//!
+//! The journal keeps the events whose hits are needed yet, and the matches. What they are needed for is over when all
+//! shards have come so far with all levels and their matches are durable; a frame that tells so is journaled before
+//! anything is given back. A start makes the hits again ([`Exchange::add`]) and is told of the matches
+//! ([`Exchange::recall`]); time stands still until all shards are done with that. Hits that were done with before are
+//! left out: an event may be kept for a correlation that needs it longer.
 
+mod kept;
 pub(super) mod work;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::detect::correlate::{Assembly, Correlations, Feed, Fired, Form, Hits, Holding, LEVELS_MAX, Ownership, Set, Watermark};
-use crate::event::{Event, Position, Span};
+use crate::detect::correlate::{
+    Assembly, Correlations, Feed, Fired, Form, Hit, Hits, Holding, LEVELS_MAX, MATCHED, Match, Ownership, Set, Watermark, write_reached,
+};
+use crate::event::{Event, Members, Position, Span};
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::plan::Plan;
+use kept::Kept;
+pub use kept::Share;
 
 /// Parcels that wait in one ring: the consumer empties it between two chunks of its own.
 const RING_PARCELS: usize = 64;
@@ -61,6 +74,12 @@ struct Face {
     active_ms: AtomicU64,
     /// By level: how far those below it have come, their hits sent.
     reached_ms: [AtomicI64; LEVELS_MAX],
+    /// How far all levels have come, their matches durable.
+    durable_ms: AtomicI64,
+    /// How far an earlier run has told to have come.
+    told_ms: AtomicI64,
+    /// Whether hits of an earlier run are still to come.
+    is_behind: AtomicBool,
 }
 
 impl Default for Face {
@@ -70,6 +89,9 @@ impl Default for Face {
             newest_ms: AtomicI64::new(i64::MIN),
             active_ms: AtomicU64::new(0),
             reached_ms: [const { AtomicI64::new(i64::MIN) }; LEVELS_MAX],
+            durable_ms: AtomicI64::new(i64::MIN),
+            told_ms: AtomicI64::new(i64::MIN),
+            is_behind: AtomicBool::new(false),
         }
     }
 }
@@ -87,6 +109,19 @@ pub struct Exchange {
     unsent: VecDeque<(usize, Parcel)>,
     engine: Option<Engine>,
     alerts: Alerts,
+    /// Whether the journal keeps anything: matches that are no alerts are of use only then.
+    is_durable: bool,
+    /// Whether all hits of an earlier run are here, so that time may move.
+    has_begun: bool,
+    kept: Kept,
+    /// Matches that were made, and how many of them are durable.
+    matches: (u64, u64),
+    /// How many have to be durable so that it may be said that everything has come so far.
+    asked: Option<(u64, i64)>,
+    /// How far it is durable that everything has come.
+    told_ms: i64,
+    /// Whether that is on its way to the journal.
+    is_telling: bool,
 }
 
 /// What is there while there are correlations.
@@ -101,15 +136,27 @@ struct Engine {
     /// Newest event time seen, perhaps not published yet.
     newest_ms: i64,
     cells: Vec<Cells>,
+    forgotten: Cell,
 }
 
-/// Alerts of our own that wait for the journal.
+/// Alerts of our own, and matches that are none, that wait for the journal.
 #[derive(Debug, Default)]
 pub struct Alerts {
     /// One JSON object each.
     pub bytes: Vec<u8>,
     /// Where they are.
     pub spans: Vec<Span>,
+    /// How many of them are matches.
+    matches: u64,
+    /// How far the last one tells that everything has come.
+    told_ms: Option<i64>,
+}
+
+/// What is durable once some alerts are.
+#[derive(Clone, Copy, Debug)]
+pub struct Durable {
+    matches: u64,
+    told_ms: Option<i64>,
 }
 
 /// Metrics of one correlation; what stands beside a cell is this shard's part of it.
@@ -138,6 +185,13 @@ pub fn exchange(count: usize) -> Vec<Exchange> {
         unsent: VecDeque::new(),
         engine: None,
         alerts: Alerts::default(),
+        is_durable: false,
+        has_begun: false,
+        kept: Kept::default(),
+        matches: (0, 0),
+        asked: None,
+        told_ms: i64::MIN,
+        is_telling: false,
     };
     let mut ends: Vec<Exchange> = (0..count).map(end).collect();
     for from in 0..count {
@@ -155,6 +209,17 @@ pub fn exchange(count: usize) -> Vec<Exchange> {
 }
 
 impl Exchange {
+    /// Says that there is a journal, and that time stands still until [`Exchange::caught_up`]. Before any shard runs.
+    pub fn wait_for_journal(&mut self) {
+        self.is_durable = true;
+        self.faces.get(self.index).into_iter().for_each(|face| face.is_behind.store(true, Ordering::Release));
+    }
+
+    /// All hits of an earlier run have been added and sent.
+    pub fn caught_up(&self) {
+        self.faces.get(self.index).into_iter().for_each(|face| face.is_behind.store(false, Ordering::Release));
+    }
+
     /// Goes on with the correlations of a plan.
     pub fn take_up(&mut self, plan: &Plan, registry: &Registry) {
         let correlation = &plan.correlation;
@@ -176,6 +241,7 @@ impl Exchange {
             watermark: Watermark::new(shards, 0),
             newest_ms: i64::MIN,
             cells: Vec::new(),
+            forgotten: registry.cell(&metrics::CORRELATION_FORGOTTEN, &[]),
         });
         engine.set.take_up(correlation.correlations.clone(), correlation.budget_bytes, &mut engine.fired);
         engine.forms = correlation.forms.clone();
@@ -192,13 +258,14 @@ impl Exchange {
         self.engine.is_some()
     }
 
-    /// Adds the hit of an event, if it belongs to a group.
-    pub fn add(&mut self, feed: &Feed, event: Event<'_>, position: Position, received_ms: i64) {
-        let Some(engine) = &mut self.engine else { return };
+    /// Adds the hit of an event, if it belongs to a group. Returns until when it is needed.
+    pub fn add(&mut self, feed: &Feed, event: Event<'_>, position: Position, received_ms: i64) -> Option<i64> {
+        let engine = self.engine.as_mut()?;
         if !feed.assemble(event, &mut engine.assembly) {
-            return;
+            return None;
         }
-        let Some(compiled) = engine.set.correlations().list().get(feed.correlation as usize) else { return };
+        let compiled = engine.set.correlations().list().get(feed.correlation as usize)?;
+        let retain_ms = compiled.retain_ms;
         let time_ms = event.time_ms.min(received_ms.saturating_add(compiled.lateness_ms));
         let owner = self.ownership.owner(compiled.key, &engine.assembly.key);
         let hit = engine.assembly.hit(position, time_ms, feed.base);
@@ -208,6 +275,62 @@ impl Exchange {
             hits.push(feed.correlation, &hit);
         }
         engine.cells.get(feed.correlation as usize).into_iter().for_each(|cells| cells.hits.add(1));
+        Some(time_ms.saturating_add(retain_ms))
+    }
+
+    /// Until when a match of a correlation is needed that is known by its id: a hit in the pause behind it would match again
+    /// without it. If it `is_earlier`, the owner of the group is told of it.
+    pub fn recall(&mut self, found: &Match, is_earlier: bool) -> Option<i64> {
+        let engine = self.engine.as_mut()?;
+        let index = engine.forms.iter().position(|form| form.id == found.rule)?;
+        let compiled = engine.set.correlations().list().get(index)?;
+        let until_ms = found.time_ms.saturating_add(compiled.program.timespan_ms).saturating_add(compiled.retain_ms);
+        if is_earlier {
+            let owner = self.ownership.owner(compiled.key, &found.key);
+            let (position, time_ms) = (Position::default(), found.time_ms);
+            let hit = Hit { position, time_ms, base: MATCHED, key: &found.key, value: None, carry: &[] };
+            if owner == self.index {
+                engine.set.accept(index as u32, &hit, &mut engine.fired);
+            } else if let Some(hits) = engine.gathered.get_mut(owner) {
+                hits.push(index as u32, &hit);
+            }
+        }
+        Some(until_ms)
+    }
+
+    /// An earlier run was done with everything up to this time.
+    pub fn recall_reached(&self, reached_ms: i64) {
+        if let Some(face) = self.faces.get(self.index) {
+            face.told_ms.fetch_max(reached_ms, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes note of what the journal keeps.
+    pub fn keep(&mut self, share: Share) {
+        let given_up = self.kept.add(share);
+        if let Some(engine) = self.engine.as_ref().filter(|_| given_up > 0) {
+            engine.forgotten.add(given_up);
+        }
+    }
+
+    /// What the journal need not keep any more.
+    pub fn take_due(&mut self) -> Vec<Members> {
+        if self.is_on() { self.kept.take_due(self.told_ms) } else { self.kept.take_all() }
+    }
+
+    /// Time begins when all hits of an earlier run are here; whether it has.
+    fn has_begun(&mut self) -> bool {
+        // What was sent before these were cleared is in the rings.
+        if !self.has_begun && self.faces.iter().all(|face| !face.is_behind.load(Ordering::Acquire)) {
+            self.drain();
+            let told = self.faces.iter().map(|face| face.told_ms.load(Ordering::Acquire));
+            self.told_ms = told.max().unwrap_or(i64::MIN);
+            if let Some(engine) = &mut self.engine {
+                engine.set.begin_behind(self.told_ms);
+            }
+            self.has_begun = true;
+        }
+        self.has_begun
     }
 
     /// A chunk is done: sends its hits, and says behind them that its newest event was of `newest_ms`.
@@ -275,10 +398,11 @@ impl Exchange {
         }
         self.flush();
         // While the journal takes no alerts, none are made; hits wait in memory, bounded as ever.
-        if self.engine.is_none() || self.alerts.bytes.len() > ALERTS_BYTES_MAX {
+        if self.engine.is_none() || self.alerts.bytes.len() > ALERTS_BYTES_MAX || !self.has_begun() {
             self.drain();
             return;
         }
+        let mut all_reached_ms = i64::MIN;
         let levels = self.engine.as_ref().map_or(0, |engine| engine.set.correlations().levels());
         for level in 0..levels {
             // Looked at before what was sent is taken: whatever is below this time is then here.
@@ -290,6 +414,7 @@ impl Exchange {
             self.settle();
             self.send();
             self.publish_level(level + 1, reached_ms);
+            all_reached_ms = reached_ms;
         }
         if let Some(engine) = &mut self.engine {
             engine.set.share(&mut engine.fired);
@@ -297,10 +422,44 @@ impl Exchange {
         }
         self.settle();
         self.send();
+        self.asked.get_or_insert((self.matches.0, all_reached_ms));
+        self.publish_durable();
+        self.tell();
+    }
+
+    /// Alerts are durable.
+    pub fn note_durable(&mut self, durable: Durable) {
+        self.matches.1 += durable.matches;
+        self.publish_durable();
+        if let Some(told_ms) = durable.told_ms {
+            self.told_ms = self.told_ms.max(told_ms);
+            self.is_telling = false;
+        }
+    }
+
+    /// Says how far all levels have come, once the matches up to there are durable.
+    fn publish_durable(&mut self) {
+        let (_, durable) = self.matches;
+        if let (Some((_, reached_ms)), Some(face)) = (self.asked.take_if(|(made, _)| *made <= durable), self.faces.get(self.index)) {
+            face.durable_ms.store(reached_ms, Ordering::Release);
+        }
+    }
+
+    /// Tells the journal how far everything has come, if it keeps something that is needed no more.
+    fn tell(&mut self) {
+        let reached_ms = self.faces.iter().map(|face| face.durable_ms.load(Ordering::Acquire)).min().unwrap_or(i64::MIN);
+        if !self.is_telling && reached_ms > self.told_ms && self.kept.is_due(reached_ms) {
+            self.is_telling = true;
+            self.alerts.push_reached(reached_ms);
+        }
     }
 
     /// Takes everything that waits at one level, at a stop: nothing comes any more.
     pub fn finish_level(&mut self, level: usize) {
+        if !self.has_begun() {
+            // The journal has it all, and it would not know what was found before.
+            return;
+        }
         self.drain();
         let newest_ms = self.faces.iter().map(|face| face.newest_ms.load(Ordering::Acquire)).max().unwrap_or(i64::MIN);
         if let Some(engine) = &mut self.engine {
@@ -327,9 +486,12 @@ impl Exchange {
         while !engine.fired.is_empty() {
             for (correlation, fired) in std::mem::take(&mut engine.fired) {
                 let index = correlation as usize;
-                engine.cells.get(index).into_iter().for_each(|cells| cells.fired.add(1));
-                if let Some(form) = engine.forms.get(index).filter(|form| form.is_alert) {
-                    self.alerts.push(form, &fired);
+                if !fired.is_known {
+                    engine.cells.get(index).into_iter().for_each(|cells| cells.fired.add(1));
+                    if let Some(form) = engine.forms.get(index).filter(|form| form.is_alert || self.is_durable) {
+                        self.alerts.push(form, &fired);
+                        self.matches.0 += 1;
+                    }
                 }
                 engine.chain(index, &fired, &self.ownership, self.index);
             }
@@ -506,6 +668,19 @@ impl Alerts {
         let start = self.bytes.len();
         form.write(fired, &mut self.bytes);
         self.spans.push(Span::new(start, self.bytes.len()));
+        self.matches += 1;
+    }
+
+    fn push_reached(&mut self, reached_ms: i64) {
+        let start = self.bytes.len();
+        write_reached(reached_ms, &mut self.bytes);
+        self.spans.push(Span::new(start, self.bytes.len()));
+        self.told_ms = Some(reached_ms);
+    }
+
+    /// What is durable once they are.
+    pub fn durable(&self) -> Durable {
+        Durable { matches: self.matches, told_ms: self.told_ms }
     }
 }
 

@@ -225,7 +225,13 @@ impl Gate {
     pub async fn admit_alerts(&self) -> Result<(), Refused> {
         let _turn = self.alerts_turn.lock().await;
         let alerts = self.with_shard(|shard| shard.exchange().take_alerts());
-        self.admit_own(&alerts, CORRELATION_SOURCE).await
+        if alerts.spans.is_empty() {
+            return Ok(());
+        }
+        self.admit_own(&alerts, CORRELATION_SOURCE).await?;
+        self.journal.flush().await.map_err(|_| Refused::NotStored)?;
+        self.with_shard(|shard| shard.exchange().note_durable(alerts.durable()));
+        Ok(())
     }
 
     /// Gives alerts of source health to the journal, and works on them; they are durable when it resolves.

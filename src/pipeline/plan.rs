@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub use additions::EnricherPlan;
 pub use alerts::{AlertLine, CORRELATION_SOURCE, HEALTH_SOURCE};
 pub use correlation::CorrelationPlan;
-pub use journal::{DiskPlan, JournalPlan, WhenFull};
+pub use journal::{BackfillFrom, DiskPlan, JournalPlan, WhenFull};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 pub use source_health::SourceHealthPlan;
@@ -241,6 +241,8 @@ pub struct SinkPlan {
     pub sink: Arc<dyn Sink>,
     /// What happens when the journal is full and this one has not taken something.
     pub when_full: WhenFull,
+    /// Where it begins when it is new to the data folder; with what comes from then on if not said.
+    pub backfill_from: Option<BackfillFrom>,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -339,9 +341,13 @@ pub(super) struct SinkCommon {
     /// What happens when the journal is full and this destination has not taken something; otherwise what `journal.full`
     /// says.
     when_journal_full: Option<WhenFull>,
+    /// Where a destination begins that is new to the data folder: `beginning`, `6h` ago, or a time; otherwise with what comes from
+    /// now on.
+    #[schemars(with = "Option<String>")]
+    backfill_from: Option<BackfillFrom>,
 }
 
-const SINK_KEYS: &[&str] = &["when_journal_full"];
+const SINK_KEYS: &[&str] = &["when_journal_full", "backfill_from"];
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -352,19 +358,44 @@ pub(super) struct RouteConfig {
     to: Vec<String>,
 }
 
+/// What a replay changes of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Only this sink.
+    pub sink: Option<String>,
+    /// Rule files and folders in the place of those that are named.
+    pub rules: Option<Vec<PathBuf>>,
+    /// Alerts say that they are of a replay.
+    pub is_replay: bool,
+    /// Sinks take everything and send nothing.
+    pub sends_nothing: bool,
+}
+
 impl Plan {
     /// Reads and compiles a configuration.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read(file: &Path, text: &str) -> Result<Self, Diagnostics> {
+        Self::read_changed(file, text, &Changes::default())
+    }
+
+    /// The same with something in the place of what it says.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read_changed(file: &Path, text: &str, changes: &Changes) -> Result<Self, Diagnostics> {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
         let mut top = diagnostics.absorb(root.read::<Top>());
         let mut sinks = read_sinks(&root, &mut diagnostics);
+        change_sinks(&root, changes, &mut sinks, &mut diagnostics);
         let routes = read_routes(&root, &sinks, &mut diagnostics);
         let base = file.parent().unwrap_or_else(|| Path::new("."));
-        let paths = rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, &mut diagnostics);
+        let paths = match &changes.rules {
+            Some(paths) => paths.clone(),
+            None => rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, &mut diagnostics),
+        };
         let enrichers = additions::read(&root, base, &mut diagnostics);
         let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
@@ -377,7 +408,7 @@ impl Plan {
             linked: &rules.correlations,
             correlations: &rules.compiled,
             collected: Collected::new(config, &rules.correlations, &root, &mut diagnostics),
-            rule_info: rule_info(&rules),
+            rule_info: rule_info(&rules, changes.is_replay),
             root: &root,
             transforms: &transforms,
             enrichers: &enrichers,
@@ -395,6 +426,7 @@ impl Plan {
         let source_health = health.plan(&sources, &root, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
         settings.iter().for_each(|settings| set_when_full(&root, &settings.journal, &mut sinks, &mut diagnostics));
+        settings.iter().for_each(|settings| check_backfill(&root, &settings.journal, &sinks, &mut diagnostics));
         // In the order of the file, then those of rule files.
         diagnostics.0.sort_by(|a, b| (a.file != file, &a.file, a.line, a.column).cmp(&(b.file != file, &b.file, b.line, b.column)));
         if diagnostics.has_errors() {
@@ -479,6 +511,27 @@ fn rule_paths(root: &Section, named: &[PathBuf], base: &Path, diagnostics: &mut 
     paths
 }
 
+/// Leaves the sinks of a replay.
+fn change_sinks(root: &Section, changes: &Changes, sinks: &mut Vec<SinkPlan>, diagnostics: &mut Diagnostics) {
+    if let Some(name) = &changes.sink {
+        let names: Vec<String> = sinks.iter().map(|sink| sink.name.to_string()).collect();
+        sinks.retain(|sink| *sink.name == **name);
+        if sinks.is_empty() {
+            let place = root.child("sinks").unwrap_or_else(|| root.clone());
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            diagnostics.push(unknown_name(&place, "sink", name, &names));
+        }
+    }
+    let nowhere = SINKS.iter().find(|kind| changes.sends_nothing && kind.name() == "blackhole");
+    let Some((nowhere, section)) = nowhere.zip(diagnostics.absorb(Section::parse(root.file(), "{}"))) else { return };
+    if let Some(nowhere) = diagnostics.absorb(nowhere.read(&section)) {
+        let nowhere: Arc<dyn Sink> = nowhere.into();
+        for sink in sinks {
+            (sink.sink, sink.kind) = (nowhere.clone(), "blackhole");
+        }
+    }
+}
+
 /// Sinks that do not say what happens when the journal is full have what it says.
 fn set_when_full(root: &Section, journal: &JournalPlan, sinks: &mut [SinkPlan], diagnostics: &mut Diagnostics) {
     for sink in sinks {
@@ -487,6 +540,28 @@ fn set_when_full(root: &Section, journal: &JournalPlan, sinks: &mut [SinkPlan], 
             (JournalPlan::Disk(disk), None) => sink.when_full = disk.full,
             (JournalPlan::Disk(_), Some(_)) | (JournalPlan::Memory, None) => {}
             (JournalPlan::Memory, Some(place)) => diagnostics.push(place.error("only a journal of `type: disk` becomes full")),
+        }
+    }
+}
+
+/// What is to be back-filled needs a past.
+fn check_backfill(root: &Section, journal: &JournalPlan, sinks: &[SinkPlan], diagnostics: &mut Diagnostics) {
+    for sink in sinks.iter().filter(|sink| sink.backfill_from.is_some()) {
+        let Some(place) = root.child("sinks").and_then(|sinks| sinks.child(&sink.name)?.child("backfill_from")) else { continue };
+        match journal {
+            JournalPlan::Memory => {
+                let help = "journal: { type: disk, retain: 24h }";
+                diagnostics.push(place.error("a journal of `type: memory` has no past to begin in").help(help));
+            }
+            JournalPlan::Disk(_) if sink.kind == "file" => {
+                let help = "stop Hydrant once and use `hydrant replay --sink`";
+                diagnostics.push(place.error("a file cannot be back-filled while it is written").help(help));
+            }
+            JournalPlan::Disk(disk) if disk.retain.is_zero() => {
+                let message = "without `journal: { retain }` the past is only what other destinations still lack";
+                diagnostics.push(place.error(message).warning().help("journal: { retain: 24h }"));
+            }
+            JournalPlan::Disk(_) => {}
         }
     }
 }
@@ -507,7 +582,8 @@ fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
         let common = diagnostics.absorb(section.without(&own).read::<SinkCommon>());
         if let (Some(sink), Some(common)) = (sink, common) {
             let when_full = common.when_journal_full.unwrap_or_default();
-            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into(), when_full });
+            let backfill_from = common.backfill_from;
+            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into(), when_full, backfill_from });
         }
     }
     if sinks.len() > DESTINATIONS_MAX {
@@ -584,14 +660,18 @@ struct Compiler<'a> {
 
 /// One JSON object per rule, for alerts, then one per correlation and per rule of source health. The author stays with the
 /// rule: its licence may ask for that.
-fn rule_info(rules: &Rules) -> Arc<[Box<str>]> {
+fn rule_info(rules: &Rules, is_replay: bool) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = serde_json::json!({
             "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author, "hash": rule.hash,
         });
         object.to_string().into_boxed_str()
     };
-    rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).chain(health::rules()).collect()
+    let told = |info: Box<str>| match info.strip_suffix('}').filter(|_| is_replay) {
+        Some(open) => format!("{open},\"replay\":true}}").into_boxed_str(),
+        None => info,
+    };
+    rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).chain(health::rules()).map(told).collect()
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {

@@ -29,7 +29,7 @@ use crate::pipeline::correlation::{self, Exchange, work};
 use crate::pipeline::health::Health;
 use crate::pipeline::intake::{Gate, SourcePort};
 use crate::pipeline::mesh::{self, Port};
-use crate::pipeline::plan::{JournalPlan, Plan, WhenFull};
+use crate::pipeline::plan::{CORRELATION_SOURCE, JournalPlan, Plan, WhenFull};
 use crate::pipeline::room::Room;
 use crate::pipeline::shard::{Common, Shard};
 use crate::pipeline::watch;
@@ -87,14 +87,16 @@ fn open_journals(plan: &Plan, registry: &Registry) -> Result<Journals, Error> {
     let options = journal::Options {
         folder: settings.data_dir.join("journal"),
         shards: settings.shards,
-        destinations: plan.sinks.iter().map(|sink| sink.name.to_string()).collect(),
+        destinations: plan.sinks.iter().map(|sink| sink.name.to_string()).chain([CORRELATION_SOURCE.to_owned()]).collect(),
         sources: sources.chain(own).collect(),
         forget: disk.forget.clone(),
         drop_oldest: drop_oldest(plan),
+        kept: 1 << plan.sinks.len(),
         commit_interval: disk.commit_interval,
         commit_bytes: disk.commit_bytes,
         segment_bytes: disk.segment_bytes as u64,
         max_bytes: disk.max_bytes as u64,
+        retain: disk.retain,
         open_chunks_max: (settings.memory_bytes / OPEN_CHUNKS_SHARE / OPEN_CHUNK_BYTES / settings.shards).max(OPEN_CHUNKS_MIN),
         compress: disk.compress,
     };
@@ -132,7 +134,11 @@ pub fn start(plan: Arc<Plan>, registry: Registry, stop: &Stop) -> Result<Running
     let seed = batch_seed();
     let mut threads = Vec::new();
     let rounds = Rounds::new();
-    let ports = mesh::mesh(shards).into_iter().zip(correlation::exchange(shards));
+    let mut exchange = correlation::exchange(shards);
+    if closer.is_some() {
+        exchange.iter_mut().for_each(Exchange::wait_for_journal);
+    }
+    let ports = mesh::mesh(shards).into_iter().zip(exchange);
     for (index, (port, journal)) in ports.zip(journals).enumerate() {
         let common = common.clone();
         let ends = Ends { stop: stop.clone(), rounds: rounds.clone() };
@@ -265,7 +271,7 @@ async fn shard(
     };
     let stages = Shard::new(&common, journal.clone(), seed, exchange)?;
     let gate = Gate::new(common.budget.clone(), journal, stages, port, stop_now);
-    let room = log.as_ref().and_then(|(disk, _)| Room::new(disk.clone(), gate.page(), &common));
+    let room = log.as_ref().map(|(disk, _)| Room::new(disk.clone(), gate.page(), &common));
     let making_room = room.clone().map(|room| tokio::task::spawn_local(room.run()));
     let catch_up = log.map(|(disk, reader)| CatchUp::new(gate.clone(), disk, reader, &common));
     let catching_up = catch_up.clone().map(|catch_up| tokio::task::spawn_local(catch_up.run(work)));

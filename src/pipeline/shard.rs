@@ -28,7 +28,7 @@ use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members, OriginField, Sl
 use crate::ledger::{DestinationCounts, Ledger, Page, Waiting};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
-use crate::pipeline::correlation::Exchange;
+use crate::pipeline::correlation::{Exchange, Share};
 use crate::pipeline::health::Health;
 use crate::pipeline::plan::{AlertLine, Line, Plan, SourcePlan, WhenFull};
 use crate::pipeline::tap::{Routed, Taps};
@@ -76,6 +76,8 @@ pub struct Shard {
     rule_keys: Vec<u64>,
     alerts: Cell,
     exchange: Exchange,
+    /// What the journal is to keep of the chunk in work, for correlation.
+    share: Option<Share>,
     registry: Registry,
     /// For chunks of an earlier run.
     again: Option<Lines>,
@@ -102,6 +104,8 @@ enum Pass<'a> {
     Owed(usize, &'a Members, Came),
     /// The same, for a batch.
     Batch(usize, &'a Members, &'a mut Again),
+    /// Only the hits of these, for correlation.
+    Hits(&'a Members),
 }
 
 /// How what is taken up came to wait.
@@ -287,6 +291,7 @@ impl Shard {
             queue_bytes_max: common.budget.limit_bytes() / QUEUES_SHARE / (plan.settings.shards * sinks.len()).max(1),
             hits: Vec::new(),
             exchange,
+            share: None,
             masks: Vec::new(),
             registry: registry.clone(),
             lines: lines(&plan, registry),
@@ -308,6 +313,11 @@ impl Shard {
         }
     }
 
+    /// From here on batches are named by what is in them.
+    pub fn name_by_content(&mut self) {
+        self.sinks.iter_mut().for_each(|sink| sink.batcher.name_by_content());
+    }
+
     /// Takes up the plan of a reload. What it changes is compiled; only working memory is made here.
     fn take_up_plan(&mut self) {
         self.plan = self.plans.borrow_and_update().clone();
@@ -316,6 +326,9 @@ impl Shard {
         self.rule_keys = rule_keys(&self.plan);
         self.again = None;
         self.exchange.take_up(&self.plan, &self.registry);
+        if !self.exchange.is_on() {
+            self.give_back();
+        }
         self.sinks.iter_mut().for_each(|sink| sink.batcher.set_plan(self.plan.hash));
     }
 
@@ -418,13 +431,17 @@ impl Shard {
         self.stages.end(1);
         self.enrich(index, chunk);
         self.stages.end(2);
+        // What is taken up for one destination was counted before.
+        let is_counted = self.exchange.is_on() && matches!(pass, Pass::Live | Pass::Rest(_) | Pass::Hits(_));
         if index >= plan.sources.len() {
             self.derive(line, index, chunk);
+            if is_counted {
+                self.recall(chunk, None, matches!(pass, Pass::Rest(_)));
+            }
         } else {
             self.detect(line, index, chunk);
-            // What is taken up for one destination was counted before.
-            if self.exchange.is_on() && matches!(pass, Pass::Live | Pass::Rest(_)) {
-                self.correlate(line, index, chunk);
+            if is_counted {
+                self.correlate(line, index, chunk, if let Pass::Hits(only) = pass { Some(only) } else { None });
             }
         }
         self.stages.end(3);
@@ -433,6 +450,7 @@ impl Shard {
             Pass::Rest(had) => self.route(line, index, chunk, Some(had)),
             Pass::Owed(sink, members, came) => self.select(index, chunk, (*sink, members), *came),
             Pass::Batch(sink, members, again) => self.select(index, chunk, (*sink, members), Came::InBatch(again.id)),
+            Pass::Hits(_) => return Ok(()),
         }
         #[cfg(test)]
         self.faulty.into_iter().for_each(|lose| lose(&mut self.rows));
@@ -681,7 +699,7 @@ impl Shard {
             source.dropped.add(dropped.len() as u64);
         }
         if self.journal.keeps_verdicts() {
-            self.journal.decide(chunk.position, verdict);
+            self.decide(chunk, verdict);
         }
     }
 

@@ -43,9 +43,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Builder, StalledStreamProtectionConfig};
 use serde::Deserialize;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -206,15 +206,11 @@ impl Config {
     async fn reader(self: Arc<Self>, intake: Rc<dyn Intake>, abandon: Stop) -> Reader {
         let base = aws::base(self.credentials.as_ref(), self.region()).await;
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(ANSWER_TIMEOUT);
-        let mut builder = Builder::from(&base)
-            .force_path_style(self.path_style.unwrap_or_else(|| self.endpoint.is_some()))
+        let builder = aws::store(&base, self.endpoint.as_deref(), self.path_style)
             .retry_config(RetryConfig::disabled())
             // An object that waits for the intake is no stalled one.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(timeouts.build());
-        if let Some(endpoint) = &self.endpoint {
-            builder = builder.endpoint_url(endpoint);
-        }
         Reader {
             store: Client::from_conf(builder.build()),
             queue: self.queue.as_deref().map(|url| Queue::new(&base, url, self.visibility_timeout.0)),

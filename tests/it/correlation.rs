@@ -62,6 +62,16 @@ impl Setup {
         eventually("the listener", || TcpStream::connect(("127.0.0.1", self.port)).ok())
     }
 
+    /// Waits until nothing is on its way to the disk any more: two looks that are longer apart than a commit see the same.
+    fn quiet(&self) {
+        let bytes = || self.metric("hydrant_journal_written_bytes_total", "");
+        eventually("a quiet journal", || {
+            let before = bytes()?;
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            (bytes()? == before).then_some(())
+        });
+    }
+
     /// The value of the first series of a metric that has a text in its labels.
     fn metric(&self, name: &str, label: &str) -> Option<u64> {
         let text = client::send(self.admin, "GET /metrics", &["connection: close"], b"").body;
@@ -71,10 +81,14 @@ impl Setup {
 
 /// A failed login at a GlobalProtect gateway, `second` seconds after eight.
 fn failure(user: &str, address: &str, second: usize) -> String {
+    login(user, address, second, "failure")
+}
+
+fn login(user: &str, address: &str, second: usize, outcome: &str) -> String {
     format!(
         "<14>1 2026-11-21T08:00:{second:02}.123Z PA-FW-01 - - - - 1,2026/11/21 08:00:{second:02},012801010010,GLOBALPROTECT,0,2816,\
          2026/11/21 08:00:{second:02},vsys1,gateway-auth,login,LDAP,,{user},NL,LAPTOP-7,{address},0.0.0.0,0.0.0.0,0.0.0.0,,,6.2.1,Windows,\
-         \"Microsoft Windows 11 Pro\",1,Authentication failed: Invalid username or password,,\"\",failure,,0,,0,GP-Portal,7000000005,\
+         \"Microsoft Windows 11 Pro\",1,Authentication failed: Invalid username or password,,\"\",{outcome},,0,,0,GP-Portal,7000000005,\
          0x8000000000000000\n"
     )
 }
@@ -168,13 +182,7 @@ fn an_alert_that_was_fired_survives_a_kill_while_its_destination_is_down() {
     eventually("the alert", || setup.metric("hydrant_rule_hits_total", "VPN Brute Force").filter(|count| *count == 1));
     let routed = || setup.metric("hydrant_component_routed_events_total", "splunk");
     eventually("the events", || routed().filter(|count| *count == 20));
-    let bytes = || setup.metric("hydrant_journal_written_bytes_total", "");
-    // Nothing is on its way to the disk any more: two looks that are longer apart than a commit see the same.
-    eventually("a quiet journal", || {
-        let before = bytes()?;
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        (bytes()? == before).then_some(())
-    });
+    setup.quiet();
     // The guard kills without a warning.
     drop(running);
     let hec = Hec::start_on(&format!("127.0.0.1:{port}"));
@@ -183,6 +191,68 @@ fn an_alert_that_was_fired_survives_a_kill_while_its_destination_is_down() {
     assert_eq!(titles(&found), ["VPN Brute Force From One Address"]);
     assert!(running.stop());
     assert_eq!(alerts(&hec).len(), 1);
+}
+
+/// Sends lines, of which each is a hit of a correlation, ends the process with a kill or a stop once that is durable, starts
+/// another one, sends it more lines and stops it. What alerts arrived before the end and in all.
+fn interrupted(is_killed: bool, correlation: &str, before: &[String], after: &[String]) -> (Vec<String>, Vec<String>) {
+    let hec = Hec::start();
+    let setup = Setup::new(2, hec.port, "1s");
+    let send = |lines: &[String]| {
+        let mut stream = setup.connect();
+        lines.iter().for_each(|line| stream.write_all(line.as_bytes()).unwrap());
+    };
+    let hits = || setup.metric("hydrant_correlation_hits_total", correlation).filter(|hits| *hits >= before.len() as u64);
+    let running = setup.start();
+    send(before);
+    eventually("the hits", hits);
+    // What is due is found when the shards have been idle for 2 s and the lateness is over.
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    setup.quiet();
+    match is_killed {
+        true => drop(running),
+        false => assert!(running.stop()),
+    }
+    let first = titles(&alerts(&hec));
+    let running = setup.start();
+    eventually("the hits of the first run", hits);
+    send(after);
+    let events = || hec.count() - alerts(&hec).len();
+    eventually("the events", || (events() >= before.len() + after.len()).then_some(()));
+    assert!(running.stop());
+    assert_eq!(events(), before.len() + after.len(), "every event once");
+    (first, titles(&alerts(&hec)))
+}
+
+const BRUTE_FORCE: &str = "VPN Brute Force From One Address";
+
+#[test]
+fn a_window_goes_on_after_a_restart() {
+    let failures: Vec<String> = (0..19).map(|n| failure("admin", "198.51.100.7", n)).collect();
+    for is_killed in [true, false] {
+        let (first, all) = interrupted(is_killed, BRUTE_FORCE, &failures[..9], &failures[9..]);
+        assert_eq!((first.len(), all), (0, vec![BRUTE_FORCE.to_owned()]), "killed: {is_killed}");
+    }
+}
+
+#[test]
+fn what_was_found_before_a_restart_is_not_found_again() {
+    let failures: Vec<String> = (0..40).map(|n| failure("admin", "198.51.100.7", n)).collect();
+    for is_killed in [true, false] {
+        let (first, all) = interrupted(is_killed, BRUTE_FORCE, &failures[..20], &failures[20..]);
+        assert_eq!((first.len(), all), (1, vec![BRUTE_FORCE.to_owned()]), "killed: {is_killed}");
+    }
+}
+
+#[test]
+fn a_chain_goes_on_after_a_restart() {
+    // Each from an address of its own, so that nothing but the account is of interest.
+    let failures: Vec<String> = (0..6).map(|n| failure("jsmith", &format!("198.51.100.{n}"), n)).collect();
+    let success = [login("jsmith", "198.51.100.9", 30, "success")];
+    for is_killed in [true, false] {
+        let (first, all) = interrupted(is_killed, "VPN Login Failures of One Account", &failures, &success);
+        assert_eq!((first.len(), all), (0, vec!["GlobalProtect Login After Many Failures".to_owned()]), "killed: {is_killed}");
+    }
 }
 
 #[test]

@@ -49,7 +49,11 @@ impl Setup {
 
     /// Posts one event a line; the status of the answer.
     pub(crate) fn post(&self, lines: impl Iterator<Item = String>) -> u16 {
-        let body: String = lines.map(|line| format!("{{\"message\":\"{line}\"}}\n")).collect();
+        self.post_text(&lines.map(|line| format!("{{\"message\":\"{line}\"}}\n")).collect::<String>())
+    }
+
+    /// Posts a body; the status of the answer.
+    pub(crate) fn post_text(&self, body: &str) -> u16 {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let head = format!("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).unwrap();

@@ -30,6 +30,7 @@ mod mistakes;
 mod peers;
 mod process;
 mod registry;
+mod replay;
 mod rules;
 mod sigmahq;
 mod slice;

@@ -6,8 +6,12 @@
 //! ```json
 //! {"@timestamp":"..","message":"..","source.ip":"198.51.100.7","hydrant":{"rule":{"id":"..","title":".."},
 //!  "alert_id":"..","correlation":{"type":"event_count","group":{"source.ip":"198.51.100.7"},"value":10,
-//!  "timespan_ms":300000,"window_start":"..","window_end":"..","sample":["1:42","1:57"]}}}
+//!  "timespan_ms":300000,"window_start":"..","window_end":"..","sample":["1:42","1:57"]},
+//!  "match":{"key":"..","time_ms":1795240800000,"is_alert":true}}}
 //! ```
+//!
+//! `match` is for the next run alone ([`Told`]), no destination gets it. A match that is no alert is written as well: the
+//! group is quiet behind it, and those chained to it have counted it.
 //!
 //! The alert's id is the first half of the SHA-256 over the correlation's id, the group and the position of the event
 //! that completed it: the same match has the same id after a restart.
@@ -89,7 +93,8 @@ impl Form {
         out.extend_from_slice(self.rule.as_bytes());
         out.extend_from_slice(format!(",\"alert_id\":\"{}\",\"correlation\":", self.alert_id(fired)).as_bytes());
         self.write_details(fired, out);
-        out.extend_from_slice(b"}}");
+        let (key, time_ms, is_alert) = (hex(&fired.key), fired.time_ms, self.is_alert);
+        out.extend_from_slice(format!(",\"match\":{{\"key\":\"{key}\",\"time_ms\":{time_ms},\"is_alert\":{is_alert}}}}}}}").as_bytes());
     }
 
     /// Appends what was found, as a JSON object.
@@ -148,6 +153,68 @@ impl Form {
     }
 }
 
+/// What a frame tells the next run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A match that was found.
+    Match(Match),
+    /// Everything up to this time was done with, and its matches are in the journal.
+    Reached(i64),
+}
+
+/// A match that an earlier run has found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Match {
+    /// Id of the correlation.
+    pub rule: String,
+    /// The group.
+    pub key: Vec<u8>,
+    /// When it was complete in event time.
+    pub time_ms: i64,
+    /// Whether it is an alert.
+    pub is_alert: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Frame {
+    hydrant: Inside,
+}
+
+#[derive(serde::Deserialize)]
+struct Inside {
+    rule: Option<Rule>,
+    r#match: Option<Found>,
+    reached_ms: Option<i64>,
+}
+
+#[derive(serde::Deserialize)]
+struct Rule {
+    id: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Found {
+    key: String,
+    time_ms: i64,
+    is_alert: bool,
+}
+
+/// Appends a frame that tells how far everything has come.
+pub fn write_reached(reached_ms: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("{{\"hydrant\":{{\"reached_ms\":{reached_ms}}}}}").as_bytes());
+}
+
+impl Told {
+    /// Reads a frame. Alerts of versions before this tell nothing.
+    pub fn read(frame: &[u8]) -> Option<Self> {
+        let Inside { rule, r#match, reached_ms } = serde_json::from_slice::<Frame>(frame).ok()?.hydrant;
+        let (Some(rule), Some(Found { key, time_ms, is_alert })) = (rule, r#match) else { return reached_ms.map(Self::Reached) };
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let key = key.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
+        Some(Self::Match(Match { rule: rule.id, key, time_ms, is_alert }))
+    }
+}
+
 fn digest_text(hash: &[u8]) -> String {
     format!("sha256:{}", hex(hash))
 }
@@ -158,4 +225,26 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_next_run_is_told_is_read_back_and_older_alerts_tell_nothing() {
+        let mut frame = Vec::new();
+        write_reached(-5, &mut frame);
+        assert_eq!(Told::read(&frame), Some(Told::Reached(-5)));
+        let frame = br#"{"message":"m","hydrant":{"rule":{"id":"r","title":"t"},"match":{"key":"00ff","time_ms":7,"is_alert":false}}}"#;
+        let found = Match { rule: "r".into(), key: vec![0, 255], time_ms: 7, is_alert: false };
+        assert_eq!(Told::read(frame), Some(Told::Match(found)));
+        for other in [
+            r#"{"hydrant":{"rule":{"id":"r"},"alert_id":"1"}}"#,
+            r#"{"hydrant":{"rule":{"id":"r"},"match":{"key":"é","time_ms":7,"is_alert":true}}}"#,
+            "x",
+        ] {
+            assert_eq!(Told::read(other.as_bytes()), None, "{other}");
+        }
+    }
 }

@@ -73,6 +73,13 @@ impl Set {
         self.each(level, fired, |correlator, lateness_ms, found| correlator.advance(reached_ms.saturating_sub(lateness_ms), found));
     }
 
+    /// Begins behind an earlier run, which was done with everything up to `reached_ms`.
+    pub fn begin_behind(&mut self, reached_ms: i64) {
+        for (correlator, compiled) in self.correlators.iter_mut().zip(self.correlations.list()) {
+            correlator.begin_behind(reached_ms.saturating_sub(compiled.retain_ms));
+        }
+    }
+
     /// Takes everything of a level that waits; windows that are over by then are judged, others stay open.
     pub fn take_waiting(&mut self, level: usize, reached_ms: i64, fired: &mut Vec<(u32, Fired)>) {
         self.each(level, fired, |correlator, _, found| correlator.take_waiting(reached_ms, found));

@@ -205,8 +205,36 @@ fn a_match_names_the_event_that_completed_it_its_evidence_and_what_was_carried()
         measure: Decimal::whole(3),
         sample: vec![position(1), position(2), position(3)],
         carry: [3].into(),
+        is_known: false,
     };
     assert_eq!(fired, [expected], "once, and then quiet");
+}
+
+#[test]
+fn what_an_earlier_run_has_found_is_not_told_again_and_the_pause_behind_it_stays() {
+    let program = program(Kind::EventCount, 10, &[(Operator::Gte, 3)]);
+    let run = |known: &[i64], done_ms: i64| {
+        let mut correlator = Correlator::new(Program { budget_bytes: 1 << 20, ..program.clone() });
+        let mut fired = Vec::new();
+        let mut hit = |time_ms: i64, base: u8| {
+            let position = Position { epoch: 1, sequence: time_ms.unsigned_abs() };
+            correlator.accept(&Hit { position, time_ms, base, key: b"k", value: None, carry: &[] }, &mut fired);
+        };
+        (1..=20).for_each(|time_ms| hit(time_ms, 0));
+        known.iter().for_each(|time_ms| hit(*time_ms, MATCHED));
+        correlator.begin_behind(done_ms);
+        assert_eq!(correlator.known.is_empty(), known.is_empty());
+        correlator.advance(100, &mut fired);
+        assert!(correlator.known.is_empty() && correlator.used_bytes() == 0);
+        fired.iter().map(|fired| (fired.time_ms, fired.is_known)).collect::<Vec<_>>()
+    };
+    assert_eq!(run(&[], 0), [(3, false), (13, false)]);
+    assert_eq!(run(&[3], 0), [(3, true), (13, false)]);
+    assert_eq!(run(&[3, 13], 0), [(3, true), (13, true)]);
+    // The first hits are gone: without what is known of the match at 3, the next would come at 8.
+    assert_eq!(run(&[3], 5), [(13, false)]);
+    assert_eq!(run(&[13], 5), [(13, true)], "and not before, since the pause behind that would have begun then");
+    assert_eq!(run(&[], 5), [(8, false), (18, false)]);
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub struct Compiled {
     pub level: usize,
     /// How far its watermark stays behind the newest event.
     pub lateness_ms: i64,
+    /// How long a hit may matter to it and to those chained to it, behind the hit's own time.
+    pub retain_ms: i64,
     /// What it does.
     pub program: Program,
     /// What a match of it is to others.
@@ -74,6 +76,7 @@ impl Correlations {
                 key: key(linked, rules, &list),
                 level,
                 lateness_ms: 0,
+                retain_ms: 0,
                 program: program(linked),
                 steps: Vec::new(),
                 carried: carried.clone(),
@@ -99,7 +102,8 @@ impl Correlations {
         (Self { list, indices }, diagnostics)
     }
 
-    /// Says how late the hits of each may come; a chained one waits as long as those below it.
+    /// Says how late the hits of each may come; a chained one waits as long as those below it. From that follows how long
+    /// hits matter.
     pub fn set_lateness(&mut self, linked: &[Linked], lateness_ms: &[i64]) {
         for (index, (linked, own)) in linked.iter().zip(lateness_ms).enumerate() {
             let below = linked.bases.iter().filter_map(|base| match base.source {
@@ -108,6 +112,13 @@ impl Correlations {
             });
             let lateness_ms = below.chain([*own]).max().unwrap_or(0);
             self.list.get_mut(index).into_iter().for_each(|compiled| compiled.lateness_ms = lateness_ms);
+        }
+        // Each is behind those that it looks at.
+        for index in (0..self.list.len()).rev() {
+            let Compiled { program, steps, lateness_ms, .. } = &self.list[index];
+            let above = steps.iter().filter_map(|step| self.list.get(step.to as usize)).map(|above| above.retain_ms);
+            let behind_ms = above.max().map_or(*lateness_ms, |above| above.max(*lateness_ms));
+            self.list[index].retain_ms = program.timespan_ms.saturating_add(behind_ms);
         }
     }
 

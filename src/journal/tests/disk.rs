@@ -206,6 +206,10 @@ impl Storage for Disk {
         inner.durable_names = inner.names.clone();
         Ok(())
     }
+
+    fn modified_ms(&self, _: &str) -> io::Result<i64> {
+        Ok(crate::clock::now_ms())
+    }
 }
 
 impl SegmentFile for Open {

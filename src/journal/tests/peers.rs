@@ -25,7 +25,7 @@ fn numbered(started: &Started, number: u64) -> (Chunk, Vec<Entry>) {
 fn is_readable(started: &Started, chunk: &Chunk) -> bool {
     let places = started.work.iter().flatten().filter_map(|work| match work {
         Work::Undecided(place, _) => Some(*place),
-        Work::Batch { .. } => None,
+        Work::Batch { .. } | Work::Kept(..) => None,
     });
     let found = places.into_iter().find(|place| place.position == chunk.position);
     found.is_some_and(|place| started.reader.read(place, sender).unwrap().unwrap().bytes() == chunk.bytes())

@@ -1,5 +1,7 @@
 //! Shards with everything but sockets: raw lines in, alerts out, in every distribution.
 
+mod restart;
+
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -105,13 +107,7 @@ impl Shards {
     }
 
     fn give(&mut self, shard: usize, lines: &[String], received_ms: i64) {
-        let (mut bytes, mut frames) = (Vec::new(), Vec::new());
-        for line in lines {
-            frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
-            bytes.extend_from_slice(line.as_bytes());
-        }
-        let sender = Arc::new(Sender { source: "app".into(), source_index: 0 });
-        let mut chunks = [Chunk::new(bytes, frames, sender, received_ms)];
+        let mut chunks = [chunk(lines, received_ms)];
         drop(self.journal.append(&mut chunks));
         for chunk in chunks {
             self.shards[shard].process(chunk).unwrap();
@@ -127,17 +123,7 @@ impl Shards {
         let mut found = Vec::new();
         for shard in &mut self.shards {
             let alerts = shard.exchange().take_alerts();
-            for span in &alerts.spans {
-                let alert: serde_json::Value = serde_json::from_slice(span.of(&alerts.bytes)).unwrap();
-                let (rule, correlation) = (&alert["hydrant"]["rule"], &alert["hydrant"]["correlation"]);
-                found.push(format!(
-                    "{} {} {} {}",
-                    rule["title"].as_str().unwrap(),
-                    correlation["group"],
-                    correlation["value"],
-                    correlation["window_end"].as_str().unwrap()
-                ));
-            }
+            found.extend(alerts.spans.iter().map(|span| shown(span.of(&alerts.bytes))));
         }
         found.sort();
         found
@@ -153,6 +139,24 @@ impl Shards {
     fn sum(&self, family: &'static metrics::Family, title: &str) -> u64 {
         self.registry.sum(family, "rule", title)
     }
+}
+
+fn chunk(lines: &[String], received_ms: i64) -> Chunk {
+    let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+    for line in lines {
+        frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
+        bytes.extend_from_slice(line.as_bytes());
+    }
+    let sender = Arc::new(Sender { source: "app".into(), source_index: 0 });
+    Chunk::new(bytes, frames, sender, received_ms)
+}
+
+/// Title, group, value and end of the window of an alert.
+fn shown(alert: &[u8]) -> String {
+    let alert: serde_json::Value = serde_json::from_slice(alert).unwrap();
+    let (rule, correlation) = (&alert["hydrant"]["rule"], &alert["hydrant"]["correlation"]);
+    let (title, end) = (rule["title"].as_str().unwrap(), correlation["window_end"].as_str().unwrap());
+    format!("{title} {} {} {end}", correlation["group"], correlation["value"])
 }
 
 #[derive(Clone, Debug)]

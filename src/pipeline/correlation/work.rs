@@ -39,6 +39,7 @@ pub(in crate::pipeline) async fn correlate(gate: Rc<Gate>, mut plans: watch::Rec
                 gate.with_shard(|shard| {
                     shard.look_at_plan();
                     shard.exchange().tick(clock::now_ms(), is_waiting);
+                    shard.give_back();
                 });
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::clock;
 use crate::config::{ByteSize, Interval, Section};
 use crate::error::Diagnostics;
 
@@ -31,6 +32,8 @@ pub(super) struct JournalConfig {
     segment_size: Option<ByteSize>,
     /// Bytes that the journal may take on the disk.
     max_size: Option<ByteSize>,
+    /// How long events are kept that every destination has, for `hydrant replay`; less where `max_size` needs the room.
+    retain: Option<Interval>,
     /// What happens at `max_size`.
     full: Option<WhenFull>,
     /// Whether events are compressed on the disk: less to write for more CPU.
@@ -85,12 +88,52 @@ pub struct DiskPlan {
     pub segment_bytes: usize,
     /// Bytes that all segments may take.
     pub max_bytes: usize,
+    /// How long events are kept that every destination has.
+    pub retain: Duration,
     /// What happens at that, for destinations that do not say it themselves.
     pub full: WhenFull,
     /// Whether chunks are compressed.
     pub compress: bool,
     /// Names that are gone.
     pub forget: Vec<String>,
+}
+
+/// Where in the past a new destination begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum BackfillFrom {
+    /// With the oldest that there is.
+    Beginning,
+    /// So long before the first start with it.
+    Ago(Duration),
+    /// At a time, ms since 1970 UTC.
+    At(i64),
+}
+
+impl BackfillFrom {
+    /// The time that is meant if the first start is at `now_ms`, ms since 1970 UTC.
+    pub fn at_ms(self, now_ms: i64) -> i64 {
+        match self {
+            Self::Beginning => 0,
+            Self::Ago(ago) => now_ms.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)),
+            Self::At(at_ms) => at_ms,
+        }
+    }
+}
+
+impl TryFrom<String> for BackfillFrom {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "beginning" {
+            return Ok(Self::Beginning);
+        }
+        let at = || clock::rfc3339_ms(text.as_bytes()).map(Self::At);
+        let message = || {
+            format!("`{text}` is no beginning; expected `beginning`, a time span such as `6h`, or a time such as `2026-11-22T06:00:00Z`")
+        };
+        text.parse::<Interval>().ok().map(|ago| Self::Ago(ago.0)).or_else(at).ok_or_else(message)
+    }
 }
 
 impl JournalConfig {
@@ -101,7 +144,7 @@ impl JournalConfig {
             section.child(key).unwrap_or(section)
         };
         if self.r#type == JournalType::Memory {
-            let keys = ["commit_interval", "commit_size", "segment_size", "max_size", "full", "compression", "forget"];
+            let keys = ["commit_interval", "commit_size", "segment_size", "max_size", "retain", "full", "compression", "forget"];
             for key in keys.into_iter().filter(|key| root.child("journal").is_some_and(|section| section.child(key).is_some())) {
                 diagnostics.push(place(key).error("only a journal of `type: disk` has this"));
             }
@@ -127,6 +170,7 @@ impl JournalConfig {
             commit_bytes: self.commit_size.map_or(1_000_000, |size| size.0).max(1),
             segment_bytes,
             max_bytes,
+            retain: self.retain.map_or(Duration::ZERO, |interval| interval.0),
             full: self.full.unwrap_or_default(),
             compress: self.compression == Some(JournalCompression::Lz4),
             forget: self.forget.unwrap_or_default(),

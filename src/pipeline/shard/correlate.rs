@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::Shard;
+use super::{Pass, Shard};
+use crate::cursor::Verdict;
+use crate::detect::correlate::{Match, Told};
 use crate::encode::body::OWN_ALERT_FIELDS;
-use crate::event::{AlertKey, Chunk, Kind, Sender, Slot, SlotId, Value};
+use crate::error::Error;
+use crate::event::{AlertKey, Chunk, Kind, Members, Sender, Slot, SlotId, Value};
 use crate::json;
-use crate::pipeline::correlation::Exchange;
+use crate::pipeline::correlation::{Exchange, Share};
 use crate::pipeline::plan::Line;
 use crate::source_health::RULE_IDS;
 
@@ -21,20 +24,100 @@ impl Shard {
         self.plan.alerts_sender(source)
     }
 
-    /// Sends the hits of the chunk to the owners of their groups.
-    pub(super) fn correlate(&mut self, line: &Line, index: usize, chunk: &Chunk) {
+    /// The number of the destination in the journal that keeps events for correlation.
+    pub(super) fn keeper(&self) -> usize {
+        self.sinks.len()
+    }
+
+    /// Sends the hits of the chunk, or of some of its events, to the owners of their groups.
+    pub(super) fn correlate(&mut self, line: &Line, index: usize, chunk: &Chunk, only: Option<&Members>) {
+        let keeps = self.journal.keeps_verdicts();
         let state = &self.lines[index];
         let mut hits = self.hits.iter().peekable();
         for (frames, decoder) in &state.runs {
             let feeds = &line.decoders[*decoder].feeds;
             while let Some(hit) = hits.next_if(|hit| (hit.row as usize) < frames.end) {
+                if only.is_some_and(|only| !only.has(hit.row)) {
+                    continue;
+                }
+                let frame = hit.row as usize;
                 for feed in feeds.of(hit.rule) {
-                    let event = state.events.event(chunk, hit.row as usize);
-                    self.exchange.add(feed, event, chunk.position.plus(hit.row as usize), chunk.received_ms);
+                    let event = state.events.event(chunk, frame);
+                    let until_ms = self.exchange.add(feed, event, chunk.position.plus(frame), chunk.received_ms);
+                    if let Some(until_ms) = until_ms.filter(|_| keeps) {
+                        self.share.get_or_insert_with(|| Share::none(chunk)).add(frame, until_ms);
+                    }
                 }
             }
         }
         self.exchange.chunk_done(state.events.newest_ms(), chunk.received_ms);
+    }
+
+    /// Takes note of what frames of alerts tell, so that the journal keeps it; if they are of an earlier run, tells who
+    /// counts.
+    pub(super) fn recall(&mut self, chunk: &Chunk, only: Option<&Members>, is_earlier: bool) {
+        if !self.journal.keeps_verdicts() {
+            return;
+        }
+        for frame in (0..chunk.frames().len()).filter(|frame| only.is_none_or(|only| only.has(*frame as u32))) {
+            let share = || Share::none(chunk);
+            match Told::read(chunk.frame(frame)) {
+                Some(Told::Match(found)) => {
+                    if let Some(until_ms) = self.exchange.recall(&found, is_earlier) {
+                        self.share.get_or_insert_with(share).add(frame, until_ms);
+                    }
+                }
+                Some(Told::Reached(reached_ms)) => {
+                    if is_earlier {
+                        self.exchange.recall_reached(reached_ms);
+                    }
+                    self.share.get_or_insert_with(share).add_reached(frame, reached_ms);
+                }
+                None => {}
+            }
+        }
+        if is_earlier {
+            self.exchange.chunk_done(i64::MIN, i64::MIN);
+        }
+    }
+
+    /// Makes the hits again, and tells of the matches, that an earlier run had the journal keep.
+    ///
+    /// # Errors
+    /// None that is known: nothing is encoded.
+    pub fn process_kept(&mut self, chunk: &Chunk, members: Members) -> Result<(), Error> {
+        self.look_at_plan();
+        if usize::from(chunk.sender.source_index) >= self.plan.sources.len() {
+            self.recall(chunk, Some(&members), true);
+        } else {
+            self.process_again(chunk, Pass::Hits(&members))?;
+        }
+        match self.share.take() {
+            Some(mut share) => {
+                share.members = members;
+                self.exchange.keep(share);
+            }
+            // By the rules of now it is of no use.
+            None => self.journal.settle(self.keeper(), 0, &[members]),
+        }
+        Ok(())
+    }
+
+    /// Tells the journal who gets what of a chunk, correlation among them.
+    pub(super) fn decide(&mut self, chunk: &Chunk, mut verdict: Verdict) {
+        if let Some(share) = self.share.take() {
+            verdict.expected.push((self.keeper(), share.members.clone()));
+            self.exchange.keep(share);
+        }
+        self.journal.decide(chunk.position, verdict);
+    }
+
+    /// Has the journal give back what correlation does not need any more.
+    pub fn give_back(&mut self) {
+        let due = self.exchange.take_due();
+        if !due.is_empty() {
+            self.journal.settle(self.keeper(), 0, &due);
+        }
     }
 
     /// Makes the alert that each frame describes. The frame itself goes nowhere.
@@ -44,6 +127,10 @@ impl Shard {
         let (events, dropped) = (&mut state.events, &mut state.transforms.scratch.counts.dropped);
         dropped.clear();
         for frame in 0..chunk.frames().len() {
+            if let Some(Told::Reached(_) | Told::Match(Match { is_alert: false, .. })) = Told::read(chunk.frame(frame)) {
+                dropped.push(frame as u32);
+                continue;
+            }
             let text = |slot: Option<SlotId>| match slot.map(|slot| events.event(chunk, frame).value(slot)) {
                 Some(Value::Text(text)) => String::from_utf8_lossy(text).into_owned(),
                 _ => String::new(),

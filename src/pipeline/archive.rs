@@ -1,0 +1,428 @@
+//! Objects that Hydrant wrote, read back: `files or objects, .ndjson, .gz, .zst -> chunks of the frames as they came`.
+//!
+//! Rows are those of the sink `aws_s3` (NDJSON): a frame with what is needed to replay it under `hydrant` (source,
+//! decoder, time, position, peer), spliced into the frame's own object or beside `message`; of `form: json` those with
+//! `event.original` (`keep_raw: true`). Rows of alerts are left out: a replay makes them anew. Compression is told by the
+//! first bytes. Files are read in the order of their names, which begin with their time by default. What stood beside a
+//! frame and not in it, as the header line of VPC flow logs does, is not in the archive.
+
+mod store;
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::bufread::MultiGzDecoder;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::clock;
+use crate::encode::body::RESERVED_KEY;
+use crate::error::{Error, ErrorKind};
+use crate::event::{Chunk, Position, Sender, Span};
+use crate::limits::{CHUNK_TARGET_BYTES, INFLATED_BYTES_MAX, READ_BYTES, ZSTD_WINDOW_LOG_MAX};
+use crate::pipeline::plan::Plan;
+use store::Store;
+
+/// Longest row: a frame of the greatest length, each byte escaped.
+const ROW_BYTES_MAX: u64 = 6 * INFLATED_BYTES_MAX as u64;
+
+/// Where a row stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, Deserialize)]
+pub struct RowPlace {
+    /// The file, from the archive's folder on.
+    pub file: String,
+    /// Rows of it that came before.
+    pub row: u64,
+}
+
+/// What was not replayed of an archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, Deserialize)]
+pub struct Skipped {
+    /// Rows of another time.
+    pub other_time: u64,
+    /// Rows of alerts.
+    pub alerts: u64,
+    /// Rows that Hydrant did not write, or without the frame as it came.
+    pub unreadable: u64,
+    /// Rows of sources that the configuration does not have.
+    pub unknown_source: u64,
+}
+
+/// A row, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    source: String,
+    time_ms: i64,
+    position: Position,
+    peer: Option<IpAddr>,
+    raw: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Reserved {
+    source: String,
+    #[serde(default)]
+    alert: bool,
+    time: Option<String>,
+    position: Option<String>,
+    peer: Option<String>,
+    raw_base64: Option<String>,
+    #[serde(default)]
+    object: bool,
+}
+
+/// Where files are.
+enum Shelf {
+    Folder(PathBuf),
+    Store(Box<Store>),
+}
+
+/// Reads an archive.
+pub struct Archive {
+    shelf: Shelf,
+    period: Range<i64>,
+    /// Files to read, as far as they are listed.
+    files: VecDeque<String>,
+    open: Option<(RowPlace, Box<dyn BufRead>)>,
+    /// The row that did not fit into the last chunk.
+    next: Option<Row>,
+    /// What was left out so far.
+    pub skipped: Skipped,
+    /// What was left out up to the place behind the last chunk.
+    pub skipped_behind: Skipped,
+    /// Files that could not be read to their end.
+    pub failed: Vec<String>,
+}
+
+impl Archive {
+    /// An archive at a place, which is a folder or `s3://bucket/prefix`: rows of a period of event time, from behind `after`.
+    /// The address and the keys of a bucket are those of the sink that writes to it. An object that is read lies in
+    /// `scratch`, without a name, while it is; one that was written at `begun_ms` or later is left out.
+    ///
+    /// # Errors
+    /// The folder cannot be read; the bucket cannot be listed.
+    pub async fn open(
+        place: &str,
+        plan: &Plan,
+        (scratch, begun_ms): (&Path, i64),
+        period: Range<i64>,
+        after: Option<&RowPlace>,
+    ) -> Result<Self, Error> {
+        let first = after.map(|after| after.file.clone());
+        let (shelf, files) = match place.strip_prefix("s3://") {
+            Some(place) => {
+                (Shelf::Store(Box::new(Store::open(place, plan, scratch, begun_ms, first.clone()).await?)), first.into_iter().collect())
+            }
+            None => {
+                let folder = PathBuf::from(place);
+                let failed = |error: io::Error| Error::new(ErrorKind::Storage, "read the archive", error.to_string()).with("folder", place);
+                let mut files = list(&folder).map_err(failed)?;
+                files.retain(|file| first.as_ref().is_none_or(|first| file >= first));
+                (Shelf::Folder(folder), files.into())
+            }
+        };
+        let (skipped, skipped_behind, failed) = Default::default();
+        let mut archive = Self { shelf, period, files, open: None, next: None, skipped, skipped_behind, failed };
+        if let Some(after) = after {
+            archive.skip_to(after).await?;
+        }
+        Ok(archive)
+    }
+
+    async fn skip_to(&mut self, after: &RowPlace) -> Result<(), Error> {
+        if self.files.front() != Some(&after.file) {
+            return Ok(());
+        }
+        while self.open.as_ref().is_none_or(|(place, _)| place.row < after.row) {
+            let line = self.line().await?;
+            if line.is_none() || self.open.as_ref().is_none_or(|(place, _)| place.file != after.file) {
+                // The file has become shorter: this is a row of the next one.
+                self.next = line.and_then(|line| parse(&line).ok());
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next frames of one sender, and the place behind them. `sender` knows the sources of the configuration.
+    ///
+    /// # Errors
+    /// A bucket that cannot be listed.
+    pub async fn next_chunk(&mut self, mut sender: impl FnMut(&str) -> Option<Arc<Sender>>) -> Result<Option<(Chunk, RowPlace)>, Error> {
+        let (mut bytes, mut spans, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        let mut first = None::<(Row, Arc<Sender>)>;
+        let mut behind = RowPlace::default();
+        while let Some((row, place)) = self.next_row().await? {
+            let fits = first.as_ref().is_none_or(|(first, _)| {
+                let is_next = row.position == first.position.plus(spans.len()) && row.source == first.source && row.peer == first.peer;
+                is_next && bytes.len() + row.raw.len() <= CHUNK_TARGET_BYTES
+            });
+            if !fits {
+                self.next = Some(row);
+                break;
+            }
+            spans.push(Span::new(bytes.len(), bytes.len() + row.raw.len()));
+            bytes.extend_from_slice(&row.raw);
+            times.push(row.time_ms);
+            if first.is_none() {
+                let Some(sender) = sender(&row.source) else {
+                    self.skipped.unknown_source += 1;
+                    (bytes, spans, times) = Default::default();
+                    continue;
+                };
+                first = Some((Row { raw: Vec::new(), ..row }, sender));
+            }
+            behind = place;
+            self.skipped_behind = self.skipped;
+        }
+        let Some((first, sender)) = first else { return Ok(None) };
+        let received_ms = times.iter().copied().max().unwrap_or(first.time_ms);
+        // What has no time in it had that of its arrival.
+        let times = times.into_iter().enumerate().map(|(frame, time_ms)| (frame as u32, Some(time_ms))).collect();
+        let peers = first.peer.map(|peer| (0, peer)).into_iter().collect();
+        let mut chunk = Chunk::new(bytes, spans, sender, received_ms).with_peers(peers).with_times(times);
+        chunk.position = first.position;
+        Ok(Some((chunk, behind)))
+    }
+
+    async fn next_row(&mut self) -> Result<Option<(Row, RowPlace)>, Error> {
+        loop {
+            let row = match self.next.take() {
+                Some(row) => Ok(row),
+                None => match self.line().await? {
+                    Some(line) => parse(&line),
+                    None => return Ok(None),
+                },
+            };
+            let place = self.open.as_ref().map(|(place, _)| place.clone()).unwrap_or_default();
+            match row {
+                Ok(row) if self.period.contains(&row.time_ms) => return Ok(Some((row, place))),
+                Ok(_) => self.skipped.other_time += 1,
+                Err(Left::Alert) => self.skipped.alerts += 1,
+                Err(Left::Unreadable) => self.skipped.unreadable += 1,
+            }
+        }
+    }
+
+    /// The next line that is not empty, of this file or the next one.
+    async fn line(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        loop {
+            let Some((place, input)) = &mut self.open else {
+                let Some(file) = self.next_file().await? else { return Ok(None) };
+                let opened = match &self.shelf {
+                    Shelf::Folder(folder) => File::open(folder.join(&file)),
+                    Shelf::Store(store) => store.fetch(&file).await,
+                };
+                match opened.and_then(reader) {
+                    Ok(input) => self.open = Some((RowPlace { file, row: 0 }, input)),
+                    Err(error) => self.failed.push(format!("{file}: {error}")),
+                }
+                continue;
+            };
+            let mut line = Vec::new();
+            match input.by_ref().take(ROW_BYTES_MAX).read_until(b'\n', &mut line) {
+                Ok(0) => self.open = None,
+                Ok(_) => {
+                    place.row += 1;
+                    let line = line.trim_ascii();
+                    if !line.is_empty() {
+                        return Ok(Some(line.to_vec()));
+                    }
+                }
+                Err(error) => {
+                    self.failed.push(format!("{}: {error}", place.file));
+                    self.open = None;
+                }
+            }
+        }
+    }
+
+    async fn next_file(&mut self) -> Result<Option<String>, Error> {
+        if let (true, Shelf::Store(store)) = (self.files.is_empty(), &mut self.shelf) {
+            self.files.extend(store.list().await?);
+        }
+        Ok(self.files.pop_front())
+    }
+}
+
+/// All files below a folder, by their names from there on.
+fn list(folder: &Path) -> io::Result<Vec<String>> {
+    let mut files = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(inner) = open.pop() {
+        for entry in fs::read_dir(folder.join(&inner))? {
+            let entry = entry?;
+            let path = inner.join(entry.file_name());
+            if entry.file_type()?.is_dir() { open.push(path) } else { files.push(path.to_string_lossy().into_owned()) }
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+fn reader(file: File) -> io::Result<Box<dyn BufRead>> {
+    let mut file = BufReader::with_capacity(READ_BYTES, file);
+    let head = file.fill_buf()?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(BufReader::new(MultiGzDecoder::new(file))));
+    }
+    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
+        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+        return Ok(Box::new(BufReader::new(decoder)));
+    }
+    Ok(Box::new(file))
+}
+
+/// Why a row is left out.
+#[derive(Debug, PartialEq, Eq)]
+enum Left {
+    Alert,
+    Unreadable,
+}
+
+/// Takes a row apart.
+fn parse(line: &[u8]) -> Result<Row, Left> {
+    let key = format!("\"{RESERVED_KEY}\":");
+    // Ours is the last one: inside a text its quotes would be escaped.
+    let at = memchr::memmem::rfind(line, key.as_bytes()).ok_or(Left::Unreadable)?;
+    let inside = line.get(at + key.len()..line.len().saturating_sub(1)).ok_or(Left::Unreadable)?;
+    let reserved: Reserved = serde_json::from_slice(inside).map_err(|_| Left::Unreadable)?;
+    if reserved.alert {
+        return Err(Left::Alert);
+    }
+    let head = line.get(..at).unwrap_or_default();
+    let object = [head.strip_suffix(b",").unwrap_or(head), b"}"].concat();
+    let members = || serde_json::from_slice::<Map<String, Value>>(&object).map_err(|_| Left::Unreadable);
+    let (time, raw) = match &reserved.time {
+        // `raw`: the frame's own object, or a text beside ours.
+        Some(time) if reserved.object || !head.starts_with(b"{\"message\":\"") => (time.clone(), object),
+        Some(time) => {
+            let members = members()?;
+            match (members.len(), members.get("message")) {
+                (1, Some(Value::String(text))) => (time.clone(), text.clone().into_bytes()),
+                _ => (time.clone(), object),
+            }
+        }
+        None => {
+            let members = members()?;
+            let text = |key: &str| members.get(key).and_then(Value::as_str).map(str::to_owned).ok_or(Left::Unreadable);
+            (text("@timestamp")?, text("event.original")?.into_bytes())
+        }
+    };
+    let raw = match &reserved.raw_base64 {
+        Some(text) => STANDARD.decode(text).map_err(|_| Left::Unreadable)?,
+        None => raw,
+    };
+    let time_ms = clock::rfc3339_ms(time.as_bytes()).ok_or(Left::Unreadable)?;
+    let position = reserved.position.as_deref().and_then(position).ok_or(Left::Unreadable)?;
+    let peer = reserved.peer.and_then(|peer| peer.parse().ok());
+    Ok(Row { source: reserved.source, time_ms, position, peer, raw })
+}
+
+fn position(text: &str) -> Option<Position> {
+    let (epoch, sequence) = text.split_once(':')?;
+    Some(Position { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::body::{Body, Context, Form, Wrapping};
+    use crate::encode::compress::{Codec, Compressor};
+    use crate::event::{Events, Fields};
+
+    const FRAMES: &[&[u8]] = &[
+        b"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb",
+        b"{\"message\":\"an object of its own\"}",
+        b"{\"action\":\"BLOCK\",\"nested\":{\"hydrant\":1}}",
+        b"{}",
+        b"{\"hydrant\":\"a sender's own\"}",
+        b"\xff\x00 no text",
+    ];
+
+    /// The rows of the frames, as the sink `aws_s3` writes them.
+    fn rows(form: Form) -> Vec<u8> {
+        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+        for frame in FRAMES {
+            spans.push(Span::new(bytes.len(), bytes.len() + frame.len()));
+            bytes.extend_from_slice(frame);
+        }
+        let sender = Arc::new(Sender { source: "fw".into(), source_index: 0 });
+        let chunk = Chunk::new(bytes, spans, sender, 1_795_240_800_000);
+        let mut fields = Fields::default();
+        let compiled = crate::decode::DECODERS.iter().find(|kind| kind.name() == "json").unwrap();
+        let schema = crate::decode::Schema::parse(Path::new("t"), compiled.schema(), None).unwrap();
+        let compiled = crate::decode::Compiled::new(*compiled, &schema, &mut fields, 0).unwrap();
+        let context = Context { source: "fw".into(), decoder: "json", fields: fields.clone(), ..Context::default() };
+        let body = Body::new(form, true, &context).wrapped(Wrapping::Described);
+        let mut events = Events::default();
+        events.reset(&chunk, fields.width());
+        compiled.instance().decode(&chunk, 0..FRAMES.len(), &mut events);
+        events.row_mut(&chunk, FRAMES.len() - 1).set_flaw(crate::event::Flaw::NotUtf8);
+        let mut out = Vec::new();
+        for row in 0..FRAMES.len() {
+            body.write_json(events.event(&chunk, row), Position { epoch: 7, sequence: 40 + row as u64 }, &mut out);
+            out.push(b'\n');
+        }
+        out
+    }
+
+    fn compressed(codec: Codec, plain: &[u8]) -> Vec<u8> {
+        let (mut compressor, mut out) = (Compressor::new(codec).unwrap(), Vec::new());
+        compressor.write(plain, &mut out).unwrap();
+        compressor.finish(&mut out).unwrap();
+        out
+    }
+
+    /// Frames, and where they end.
+    async fn read(archive: &mut Archive) -> Vec<(Vec<u8>, RowPlace)> {
+        let mut found = Vec::new();
+        let sender = Arc::new(Sender { source: "fw".into(), source_index: 0 });
+        while let Some((chunk, place)) = archive.next_chunk(|name| (name == "fw").then(|| sender.clone())).await.unwrap() {
+            found.extend((0..chunk.frames().len()).map(|frame| (chunk.frame(frame).to_vec(), place.clone())));
+        }
+        found
+    }
+
+    async fn archive(folder: &Path, period: Range<i64>, after: Option<&RowPlace>) -> Archive {
+        let plan = Plan::read(Path::new("t"), "sources: { fw: { type: demo } }\nsinks: { out: { type: blackhole } }").unwrap();
+        Archive::open(folder.to_str().unwrap(), &plan, (folder, 0), period, after).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn frames_come_back_as_they_came_whatever_was_around_them() {
+        for form in [Form::Raw, Form::Json] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir(folder.path().join("b")).unwrap();
+            let rows = rows(form);
+            let noise = b"{\"a\":1}\n\n{\"@timestamp\":\"x\",\"hydrant\":{\"source\":\"fw\",\"alert\":true}}\n".to_vec();
+            for (name, bytes) in [
+                ("a.gz", compressed(Codec::GZIP_FAST, &rows)),
+                ("b/c.ndjson", [noise, rows.clone()].concat()),
+                ("d.zst", zstd::encode_all(&rows[..], 1).unwrap()),
+            ] {
+                fs::write(folder.path().join(name), bytes).unwrap();
+            }
+            fs::write(folder.path().join("e.gz"), &compressed(Codec::GZIP_FAST, &rows)[..30]).unwrap();
+            let mut whole = archive(folder.path(), 0..i64::MAX, None).await;
+            let found = read(&mut whole).await;
+            let frames: Vec<&[u8]> = found.iter().map(|(frame, _)| &frame[..]).collect();
+            assert_eq!(frames, [FRAMES, FRAMES, FRAMES].concat(), "{form:?}");
+            assert_eq!((whole.skipped.alerts, whole.skipped.unreadable, whole.failed.len()), (1, 1, 1));
+
+            let second = &found[FRAMES.len()].1;
+            let rest = read(&mut archive(folder.path(), 0..i64::MAX, Some(second)).await).await;
+            assert_eq!(rest.len(), FRAMES.len(), "it goes on behind {second:?}");
+            let mut none = archive(folder.path(), 5..6, None).await;
+            assert_eq!((read(&mut none).await.len(), none.skipped.other_time), (0, 3 * FRAMES.len() as u64));
+        }
+    }
+}
