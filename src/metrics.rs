@@ -99,6 +99,8 @@ families! {
     DEAD_LETTER_BYTES Gauge "hydrant_dead_letter_used_bytes";
     /// Bytes that they may take, per component.
     DEAD_LETTER_LIMIT Gauge "hydrant_dead_letter_limit_bytes";
+    /// Dead letters that are in the bucket and no longer on the disk, per component.
+    DEAD_LETTERS_SHIPPED Counter "hydrant_dead_letters_shipped_total";
     /// 1 while a dead letter cannot be written, because of the limit or the disk, and its event is held, per component.
     DEAD_LETTERS_FULL Gauge "hydrant_dead_letters_held";
     /// Events dropped by a written policy, per component and reason.

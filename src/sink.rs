@@ -52,6 +52,11 @@ pub trait SinkKind: Sync {
     fn sample(&self) -> &'static str;
     /// The JSON schema of its section: [`crate::config::schema_of`] its settings.
     fn schema(&self) -> schemars::Schema;
+    /// What Amazon Data Firehose calls failures of such a destination (Developer Guide, "Custom prefixes for Amazon S3
+    /// objects", `error-output-type`): its dead letters are shipped below this name.
+    fn error_output_type(&self) -> &'static str {
+        "processing-failed"
+    }
     /// Reads a section; opens nothing.
     ///
     /// # Errors

@@ -15,9 +15,6 @@ use crate::config::Interval;
 use crate::deliver::dead_letter::{self, Files, Found, Limits, Record};
 use crate::error::{Error, ErrorKind};
 
-/// Limits for reading: they only count for what is written.
-const NO_LIMITS: Limits = Limits { file_bytes: u64::MAX, max_bytes: u64::MAX };
-
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -58,7 +55,7 @@ impl Folder {
         };
         let names = dead_letter::destinations(&data_dir).map_err(|error| failed("list dead letters", &error))?;
         let is_asked = |name: &&String| self.destination.as_ref().is_none_or(|asked| asked == *name);
-        Ok(names.iter().filter(is_asked).map(|name| Files::new(&data_dir, name, NO_LIMITS)).collect())
+        Ok(names.iter().filter(is_asked).map(|name| Files::new(&data_dir, name, Limits::NONE)).collect())
     }
 }
 

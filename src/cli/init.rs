@@ -32,6 +32,7 @@ data_dir: ./data                # journal and dead letters; mode 0700
 # journal: { max_size: 10GB, full: hold }   # or drop_oldest; a sink may say it itself with when_journal_full
 # journal: { retain: 24h }      # keep what was delivered as far as max_size has room, for `hydrant replay` and `backfill_from` of new sinks
 admin: "127.0.0.1:8686"         # health, metrics and API; loopback only
+# dead_letters: { s3: { bucket: NAME, region: REGION, error_prefix: "dead/!{firehose:error-output-type}/" } }   # default: kept on the disk
 # memory: 1GiB                  # budget for event bytes; default: a quarter of the memory, at most 1 GiB
 # shards: 2                     # threads; default: one for each CPU
 # drain_timeout: 30s            # how long a stop waits for destinations

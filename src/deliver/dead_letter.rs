@@ -5,10 +5,11 @@
 //! destination, the plan and a reason code beside. Synced before the event counts as settled. A file that cannot be
 //! written, or that has reached its cap, holds the batch: nothing is given up without its record.
 //!
-//! [`Files`] knows the names, the locks and the rotation; [`Record`] the form.
+//! [`Files`] knows the names, the locks and the rotation; [`Record`] the form; [`Shipping`] moves them to a bucket.
 
 mod files;
 mod record;
+mod ship;
 
 use std::io;
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use files::{Files, Found, LettersOf, Limits, Maintenance, destinations};
 pub use record::Record;
+pub use ship::Shipping;
 
 use crate::error::{Error, ErrorKind};
 use crate::event::Position;

@@ -90,7 +90,10 @@ pub fn body(form: Form, keep_raw: bool, is_described: bool, context: &Context) -
     Body::new(form, keep_raw, context).wrapped(if is_described { Wrapping::Described } else { Wrapping::Object })
 }
 
-/// The partition of frames that their decoder could not read. No other has `!` in its name.
+/// The partition of what failed begins with it, what failed follows as Firehose calls it. No other has it in its name.
+pub const ERROR_MARK: char = '!';
+
+/// The partition of frames that their decoder could not read.
 pub const UNREADABLE_PARTITION: &str = "!processing-failed";
 
 /// Says which partition an event goes to, by the fields that a template names.

@@ -6,7 +6,7 @@
 pub(super) mod additions;
 mod alerts;
 mod correlation;
-mod dead_letters;
+pub(super) mod dead_letters;
 mod journal;
 mod source_health;
 
@@ -78,7 +78,6 @@ pub struct Plan {
 }
 
 /// Settings of the process.
-#[derive(Debug)]
 pub struct Settings {
     /// Where dead letters (and the journal) are.
     pub data_dir: PathBuf,
@@ -88,6 +87,8 @@ pub struct Settings {
     pub journal: JournalPlan,
     /// How much is kept of what a destination refuses.
     pub dead_letters: Limits,
+    /// The bucket that they are shipped to.
+    pub dead_letters_to: Option<Arc<dyn Sink>>,
     /// Number of shards; by default one for each CPU that this process may use.
     pub shards: usize,
     /// How long a stop waits for destinations.
@@ -455,7 +456,12 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
     let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let shards = top.shards.unwrap_or(available).max(1);
     let journal = top.journal.plan(root, shards, diagnostics);
-    let dead_letters = top.dead_letters.limits(root, diagnostics);
+    let mut dead_letters = top.dead_letters.limits(root, diagnostics);
+    let dead_letters_to = dead_letters::shipped_to(root, diagnostics);
+    if let Some(bucket) = &dead_letters_to {
+        // A file is an object.
+        dead_letters.file_bytes = dead_letters.file_bytes.min(bucket.batching().bytes_max as u64);
+    }
     let admin = match top.admin.as_deref().map(str::parse::<Address>) {
         None => None,
         Some(Ok(Address::Ip { socket, transport: Transport::Any | Transport::Tcp })) if socket.ip().to_canonical().is_loopback() => {
@@ -481,6 +487,7 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
         shards,
         journal,
         dead_letters,
+        dead_letters_to,
         drain_timeout: top.drain_timeout,
         admin,
         profile: top.profile,

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 use crate::budget::Budget;
 use crate::clock;
 use crate::cursor::Journal;
+use crate::deliver::dead_letter::Shipping;
 use crate::detect::correlate::LEVELS_MAX;
 use crate::enrich::{POLL_INTERVAL, Refresh};
 use crate::error::{Error, ErrorKind};
@@ -284,8 +285,11 @@ async fn shard(
     // A reload may bring enrichments where there were none.
     let files = is_first.then(|| tokio::task::spawn_local(refresh_files(common.clone())));
     let watch = is_first.then(|| tokio::task::spawn_local(watch::watch(gate.clone(), common.clone())));
-    let mut sources = JoinSet::new();
     let plan = common.plan.borrow().clone();
+    let bucket = plan.settings.dead_letters_to.as_deref().filter(|_| is_first);
+    let shipping = bucket.map(|bucket| Shipping::new(&plan.settings.data_dir, bucket, common.registry.clone())).transpose()?;
+    let shipping = shipping.map(|shipping| tokio::task::spawn_local(shipping.run()));
+    let mut sources = JoinSet::new();
     for (number, source) in plan.sources.iter().enumerate().filter(|(_, source)| is_first || source.source.is_sharded()) {
         let port = SourcePort::new(gate.clone(), &common, number);
         if source.source.listens_on().is_empty() {
@@ -320,7 +324,7 @@ async fn shard(
     timer.abort();
     mesh.abort();
     correlation.iter().for_each(JoinHandle::abort);
-    files.iter().chain(&watch).for_each(JoinHandle::abort);
+    files.iter().chain(&watch).chain(&shipping).for_each(JoinHandle::abort);
     failed.map_or(Ok(undelivered), Err)
 }
 

@@ -6,6 +6,7 @@ use crate::config::schema_of;
 use crate::enrich::ENRICHERS;
 use crate::limits::DESTINATIONS_MAX;
 use crate::pipeline::plan::additions::TransformConfig;
+use crate::pipeline::plan::dead_letters;
 use crate::pipeline::plan::{RouteConfig, SinkCommon, SourceCommon, Top};
 use crate::sink::SINKS;
 use crate::source::SOURCES;
@@ -37,11 +38,28 @@ pub fn configuration() -> Value {
             "items": schema_of::<TransformConfig>(),
         });
         properties.insert("transforms".into(), transforms);
+        if let (Some(kind), Some(letters)) = (dead_letters::bucket(), properties["dead_letters"]["properties"].as_object_mut()) {
+            letters.insert("s3".into(), bucket(kind.schema()));
+        }
     }
     top["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     top["title"] = json!("Hydrant configuration");
     top["required"] = json!(["sources", "sinks"]);
     top
+}
+
+/// What dead letters say of their bucket: the settings of the sink but for those of rows.
+fn bucket(schema: schemars::Schema) -> Value {
+    let mut schema = Value::from(schema);
+    schema["description"] = json!("A bucket that dead letters are moved to, as the sink `aws_s3` writes to one; `buffer` says when.");
+    schema["required"] = json!(["bucket", "error_prefix"]);
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("$schema");
+        object.remove("title");
+        let properties = object.get_mut("properties").and_then(Value::as_object_mut);
+        properties.into_iter().for_each(|properties| properties.retain(|key, _| !dead_letters::NOT_OF_LETTERS.contains(&key.as_str())));
+    }
+    schema
 }
 
 /// A component's own schema with `type` and the keys that all components of its stage have.
@@ -100,5 +118,9 @@ mod tests {
             assert!(property.get("description").is_some(), "{key} has no description");
         }
         assert!(!schema.to_string().contains("$ref"), "it stands alone");
+        let letters = &schema["properties"]["dead_letters"]["properties"];
+        assert!(letters.get("max_size").is_some() && letters.get("_s3").is_none());
+        assert_eq!(letters["s3"]["properties"].get("bucket").is_some(), cfg!(feature = "aws"));
+        assert!(letters["s3"]["properties"].get("form").is_none());
     }
 }

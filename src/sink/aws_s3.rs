@@ -8,6 +8,7 @@
 //! * Buffering hints have Firehose's ranges: 1 to 128 MiB before compression, 0 to 900 s.
 //! * `!{field:source.ip}` in the prefix gives each value objects of its own.
 //! * With `error_prefix`, frames that their decoder could not read go there as `processing-failed`.
+//! * Dead letters are shipped below `error_prefix` too, as what their destination's failures are called.
 //! * `raw` rows carry the frame and under `hydrant` what is needed to replay it: source, decoder, time, position,
 //!   sender. `json` rows carry ECS names.
 //! * Once and not twice: `If-None-Match: *` (S3 API, "Conditional requests"). 412 after an attempt whose answer was
@@ -44,7 +45,7 @@ use crate::config::{ByteSize, Section, schema_of};
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::{Codec, Compression};
 use crate::encode::key_template::{KeyContext, KeyTemplate, ObjectSuffix, Role, check_file_extension, time_zone};
-use crate::encode::rows::{self, Format, Partitioner, Rows, UNREADABLE_PARTITION};
+use crate::encode::rows::{self, ERROR_MARK, Format, Partitioner, Rows};
 use crate::error::{Diagnostics, Error};
 use crate::net::aws::{self, Keys, status};
 use crate::net::http_client::parse_address;
@@ -284,12 +285,12 @@ impl Names {
 
     /// The key of a batch's object: the same for every attempt.
     fn key(&self, batch: &Sealed) -> Result<String, String> {
-        let context = KeyContext { oldest_arrival_ms: batch.oldest_ms, seed: batch.id, error_output_type: "processing-failed" };
-        let mut key = String::new();
-        let prefix = match &self.error_prefix {
-            Some(error_prefix) if *batch.partition == *UNREADABLE_PARTITION => error_prefix,
-            _ => &self.prefix,
+        let (prefix, error_output_type) = match (&self.error_prefix, batch.partition.strip_prefix(ERROR_MARK)) {
+            (Some(error_prefix), Some(error_output_type)) => (error_prefix, error_output_type),
+            _ => (&*self.prefix, ""),
         };
+        let context = KeyContext { oldest_arrival_ms: batch.oldest_ms, seed: batch.id, error_output_type };
+        let mut key = String::new();
         prefix.render(&batch.partition, &context, &mut key).map_err(|error| error.to_string())?;
         self.suffix.write(&context, &mut key);
         if key.len() > KEY_BYTES_MAX { Err(format!("the key has {} bytes, S3 takes {KEY_BYTES_MAX}", key.len())) } else { Ok(key) }
@@ -583,6 +584,11 @@ mod tests {
         let mut names: Vec<&str> = found.iter().map(|(key, _)| &key[key.find("hydrant-1").unwrap()..]).collect();
         names.sort_unstable();
         assert_eq!(names, [uuid("f0"), uuid("f1"), uuid("f2")]);
+        let (_, mut sealed) = golden::seal(&AwsS3, yaml, FRAMES);
+        let letters = Sealed { partition: "!splunk-failed".into(), ..sealed.remove(0) };
+        let section = Section::parse(std::path::Path::new("t.yaml"), yaml).unwrap();
+        let key = Names::read(&section, &section.read().unwrap()).unwrap().key(&letters).unwrap();
+        assert!(key.starts_with("bad/splunk-failed/hydrant-1-"), "{key}");
         let bad = found.iter().find(|(key, _)| key.starts_with("bad/")).unwrap();
         assert!(bad.1.contains("\"flaw\":\"malformed\"") && bad.1.lines().count() == 1, "{}", bad.1);
     }

@@ -95,6 +95,10 @@ impl SinkKind for DatadogLogs {
         "datadog_logs"
     }
 
+    fn error_output_type(&self) -> &'static str {
+        "http-endpoint-failed"
+    }
+
     fn sample(&self) -> &'static str {
         SAMPLE
     }

@@ -67,6 +67,10 @@ impl SinkKind for HttpPost {
         "http"
     }
 
+    fn error_output_type(&self) -> &'static str {
+        "http-endpoint-failed"
+    }
+
     fn sample(&self) -> &'static str {
         SAMPLE
     }

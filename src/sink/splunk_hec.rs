@@ -52,6 +52,10 @@ impl SinkKind for SplunkHec {
         "splunk_hec"
     }
 
+    fn error_output_type(&self) -> &'static str {
+        "splunk-failed"
+    }
+
     fn sample(&self) -> &'static str {
         SAMPLE
     }

@@ -42,10 +42,11 @@ class Refusal(Exception):
 
 
 class HecReceiver:
-    """A receiver on a port of its own; `events` has what `keep` makes of every event that it has taken, all of it by default."""
+    """A receiver on a port of its own; `events` has what `keep` makes of every event that it has taken, all of it by default.
+    What `refuses` says so of is bad data."""
 
-    def __init__(self, ack=False, port=0, keep=lambda event: event):
-        self.ack, self.port, self.keep = ack, port, keep
+    def __init__(self, ack=False, port=0, keep=lambda event: event, refuses=lambda event: False):
+        self.ack, self.port, self.keep, self.refuses = ack, port, keep, refuses
         self.lock = threading.Lock()
         self.events, self.answers = [], {}
         self.channels, self.next_ack = {}, 0
@@ -164,6 +165,9 @@ class Exchange(http.server.BaseHTTPRequestHandler):
             if channel and not is_guid(channel):
                 raise Refusal(11)
             events = read_events(inflated(body, self.headers.get("content-encoding")))
+            for number, event in enumerate(events):
+                if self.hec.refuses(event):
+                    raise Refusal(6, number)
         except Refusal as refusal:
             return self.answer(refusal.code, **({} if refusal.number is None else {"invalid-event-number": refusal.number}))
         number = self.hec.take(events, channel)

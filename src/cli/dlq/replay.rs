@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use super::{NO_LIMITS, failed};
+use super::failed;
 use crate::cli::{Failure, message, validate};
 use crate::config::Interval;
-use crate::deliver::dead_letter::{Files, Found, LettersOf, Maintenance, Record};
+use crate::deliver::dead_letter::{Files, Found, LettersOf, Limits, Maintenance, Record};
 use crate::deliver::replay::{Outcome, Replay};
 use crate::error::{Error, ErrorKind, nearest};
 use crate::pipeline::plan::SinkPlan;
@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if sink.kind == "file" && !arguments.stopped {
         return Err(wrong(format!("`{name}` is a file, which two processes must not write: stop Hydrant and say --stopped")));
     }
-    let files = Files::new(&plan.settings.data_dir, name, NO_LIMITS);
+    let files = Files::new(&plan.settings.data_dir, name, Limits::NONE);
     let maintenance = files.maintain().map_err(|error| failed("replay", &error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "replay", "no runtime").because(error))?;

@@ -5,7 +5,7 @@
 //! | `<destination>.ndjson` | the file that is appended to |
 //! | `<destination>.ndjson.<n>` | closed files, in the order of `n` |
 //! | `<destination>.lock` | whoever appends, or closes the file, has it for that moment |
-//! | `<destination>.work.lock` | whoever takes lines out (replay, purge) has it for the whole time |
+//! | `<destination>.work.lock` | whoever takes lines out (replay, purge, shipping) has it for the whole time |
 //!
 //! A running Hydrant appends to one file only, and it is closed (renamed) under the same lock before anything is taken
 //! out; a closed file is replaced as a whole (written anew, synced, renamed, folder synced). So neither loses what the
@@ -18,8 +18,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Record;
+use crate::clock;
 
 const FOLDER: &str = "dead_letters";
 const CURRENT: &str = ".ndjson";
@@ -31,6 +33,11 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Nothing is taken that would make all files longer than this together.
     pub max_bytes: u64,
+}
+
+impl Limits {
+    /// For whoever only reads and removes: they count for what is written.
+    pub const NONE: Self = Self { file_bytes: u64::MAX, max_bytes: u64::MAX };
 }
 
 /// The files of one destination.
@@ -203,24 +210,71 @@ impl Files {
     /// # Errors
     /// Somebody else does; the disk.
     pub fn maintain(&self) -> io::Result<Maintenance> {
+        self.take_over(true)
+    }
+
+    fn take_over(&self, closes: bool) -> io::Result<Maintenance> {
         let lock = self.lock()?;
         let work = self.open_lock("work.lock")?;
         match work.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another replay or purge of this destination is at work"));
+                let message = "another replay, purge or upload of this destination is at work; try again";
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        if length(&self.current())? > 0 {
+        if closes && length(&self.current())? > 0 {
             self.rename_current()?;
         }
         drop(lock);
         Ok(Maintenance { files: self.clone(), _lock: work })
     }
+
+    /// As [`Self::maintain`], but the current file is only closed if it was begun `age` ago. `None` if no file is closed, and
+    /// while somebody else is at work.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(super) fn maintain_due(&self, age: Duration) -> io::Result<Option<Maintenance>> {
+        let is_old = self.is_old(age)?;
+        if !is_old && self.closed()?.is_empty() {
+            return Ok(None);
+        }
+        match self.take_over(is_old) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(None),
+            maintenance => maintenance.map(Some),
+        }
+    }
+
+    /// Whether the first letter of the current file was given up `age` ago. What has no time that can be (torn, or of a
+    /// clock that was set back since) is old.
+    fn is_old(&self, age: Duration) -> io::Result<bool> {
+        let mut lines = match Lines::open(&self.current()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            lines => lines?,
+        };
+        let age_of = |record: Record| u128::try_from(clock::now_ms() - record.attempt_ending_timestamp).ok();
+        let is_old = |line: &[u8]| Record::read(line).and_then(age_of).is_none_or(|ms| ms >= age.as_millis());
+        Ok(lines.next_line()?.is_some_and(is_old))
+    }
 }
 
 impl Maintenance {
+    /// The files that are maintained.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Removes a file as a whole.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(super) fn delete(&self, number: u64) -> io::Result<()> {
+        fs::remove_file(self.files.closed_path(number))?;
+        sync_folder(&self.files.folder)
+    }
+
     /// Numbers of the files that may be rewritten, oldest first.
     ///
     /// # Errors
@@ -288,6 +342,14 @@ impl LettersOf {
     /// The disk.
     pub fn next_letter(&mut self) -> io::Result<Option<Found>> {
         Ok(self.0.next_line()?.map(found))
+    }
+
+    /// The next line as it is.
+    ///
+    /// # Errors
+    /// The disk.
+    pub(super) fn next_line(&mut self) -> io::Result<Option<&[u8]>> {
+        self.0.next_line()
     }
 }
 

@@ -1,13 +1,25 @@
 //! What a configuration says of dead letters.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::config::{ByteSize, Section};
 use crate::deliver::dead_letter::Limits;
 use crate::error::Diagnostics;
+use crate::sink::{SINKS, Sink, SinkKind};
 
 /// Least and most bytes of a file: a small one is a name for each few letters, a large one is slow to take letters out of.
 const FILE_BYTES: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 30;
+
+/// Keys of the sink that are about rows of events: letters are shipped as they are on the disk.
+pub(in crate::pipeline) const NOT_OF_LETTERS: [&str; 4] = ["prefix", "format", "form", "keep_raw"];
+
+/// The sink that ships dead letters, if this build has it.
+pub(in crate::pipeline) fn bucket() -> Option<&'static dyn SinkKind> {
+    SINKS.iter().find(|kind| kind.name() == "aws_s3").copied()
+}
 
 #[derive(Clone, Copy, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +28,29 @@ pub(super) struct DeadLettersConfig {
     max_size: Option<ByteSize>,
     /// Size at which a file is closed and another one begun.
     file_size: Option<ByteSize>,
+    // Read on its own; it is here to be known as a key.
+    #[serde(default, rename = "s3")]
+    #[schemars(skip)]
+    _s3: IgnoredAny,
+}
+
+/// Where dead letters are shipped to.
+pub(super) fn shipped_to(root: &Section, diagnostics: &mut Diagnostics) -> Option<Arc<dyn Sink>> {
+    let section = root.child("dead_letters")?.child("s3")?;
+    let Some(kind) = bucket() else {
+        let help = "take `s3` out, and dead letters stay on the disk; or build with `--features aws`";
+        diagnostics.push(section.error("this program is built without S3").help(help));
+        return None;
+    };
+    let example = "error_prefix: \"dead-letters/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/\"";
+    for key in NOT_OF_LETTERS {
+        let place = section.child(key);
+        diagnostics.0.extend(place.map(|place| place.error("dead letters are shipped as they are on the disk").help(example)));
+    }
+    if section.child("error_prefix").is_none() {
+        diagnostics.push(section.error("`error_prefix` is missing").help(example));
+    }
+    diagnostics.absorb(kind.read(&section.without(&NOT_OF_LETTERS))).map(Arc::from)
 }
 
 impl DeadLettersConfig {
@@ -66,5 +101,41 @@ mod tests {
             let mistakes = limits(text).unwrap_err();
             assert!(mistakes.contains(part), "{part}\n{mistakes}");
         }
+    }
+
+    fn shipped(text: &str) -> Result<Option<(usize, u64)>, String> {
+        let text = format!("{{ s3: {text} }}");
+        limits(&text)?;
+        let root = Section::parse(Path::new("t.yaml"), &format!("dead_letters: {text}")).unwrap();
+        let mut diagnostics = Diagnostics::new();
+        let sink = shipped_to(&root, &mut diagnostics);
+        diagnostics.into_result(()).map_err(|diagnostics| diagnostics.to_string())?;
+        Ok(sink.map(|sink| (sink.batching().bytes_max, sink.batching().interval.as_secs())))
+    }
+
+    #[cfg(feature = "aws")]
+    #[test]
+    fn a_bucket_has_the_settings_of_the_sink_but_for_those_of_rows() {
+        assert_eq!(shipped("{ bucket: b, region: r, error_prefix: 'dead/' }"), Ok(Some((5 << 20, 300))));
+        let buffer = "{ bucket: b, region: r, error_prefix: 'd/!{firehose:error-output-type}/', buffer: { size_mb: 1, interval: 60s } }";
+        assert_eq!(shipped(buffer), Ok(Some((1 << 20, 60))));
+        for (text, part) in [
+            ("{ bucket: b }", "dead_letters.s3: `error_prefix` is missing"),
+            ("{ bucket: b, error_prefix: 'd/', prefix: 'd/' }", "dead_letters.s3.prefix: dead letters are shipped as they are"),
+            ("{ bucket: b, error_prefix: '!{timestamp:yyyy}/' }", "must tell the kind of error"),
+            ("{ error_prefix: 'd/' }", "dead_letters.s3: the key `bucket` is missing"),
+            ("{ bucket: b, error_prefix: 'd/', bukket: b }", "did you mean `bucket`?"),
+            ("{ bucket: b, error_prefix: 'd/', buffer: { interval: 1h } }", "the longest interval is 900 s"),
+        ] {
+            let mistakes = shipped(text).unwrap_err();
+            assert!(mistakes.contains(part), "{part}\n{mistakes}");
+        }
+    }
+
+    #[cfg(not(feature = "aws"))]
+    #[test]
+    fn a_build_without_s3_says_so() {
+        let mistakes = shipped("{ bucket: b, error_prefix: 'd/' }").unwrap_err();
+        assert!(mistakes.contains("dead_letters.s3: this program is built without S3"), "{mistakes}");
     }
 }
