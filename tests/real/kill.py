@@ -2,7 +2,7 @@
 """`kill -9` again and again under load from every source that acknowledges, with three kinds of destination at once.
 
 One Hydrant, journal on disk. In: HTTP, Direct PUT (boto3), objects of S3 announced by SQS (SeaweedFS, moto), Kafka
-(Tansu), log files that are rotated, and TCP syslog, which acknowledges nothing. Out: S3 (SeaweedFS), a strict HEC with
+(Tansu), log files that are rotated, and syslog by TCP and UDP, which acknowledges nothing. Out: S3 (SeaweedFS), a strict HEC with
 acknowledgement, a file. It is killed while it starts, soon after, or seconds later, and started again at once.
 
 A *sending* is one attempt to send an event: a client that has no answer sends the same event again under the next
@@ -43,11 +43,11 @@ from sqs import Queue, Store, direct, moto
 KILLS = int(os.environ.get("HYDRANT_KILLS", 1000 if harness.FULL else 12))
 
 # An event's id begins with the way that it goes in. Each sending by the first three goes to Hydrant once.
-WAYS = {"h": "HTTP", "p": "Direct PUT", "t": "TCP", "s": "S3 by SQS", "k": "Kafka", "f": "files"}
-SENT_ONCE = "hpt"
+WAYS = {"h": "HTTP", "p": "Direct PUT", "t": "TCP", "u": "UDP", "s": "S3 by SQS", "k": "Kafka", "f": "files"}
+SENT_ONCE = "hptu"
 
 # Events a second by each way; HTTP has two clients.
-RATES = {"h": 70, "p": 100, "t": 100, "s": 100, "k": 100, "f": 80}
+RATES = {"h": 70, "p": 100, "t": 100, "u": 100, "s": 100, "k": 100, "f": 80}
 
 # Lines of a log file before it is rotated.
 ROTATED = 2000
@@ -60,7 +60,7 @@ NAME = re.compile(r"ID\[(\w+-\d+\.\d+)\|")
 
 def frame(name):
     """What goes out for a sending; the digits are of its name alone, so that a mixed-up one is seen."""
-    head = "<14>Nov 22 03:00:00 fw app: " if name[0] == "t" else ""
+    head = "<14>Nov 22 03:00:00 fw app: " if name[0] in "tu" else ""
     return f"{head}ID[{name}|{hashlib.shake_128(name.encode()).hexdigest(80)}]END"
 
 
@@ -197,9 +197,9 @@ def check_the_oracle():
         rows[5][1] = rows[5][1].replace("]END", "")[:-1] + "x]END"
 
     mistakes = {
-        "S3: 1 of 18 acknowledged events are lost: ['h-0']": without(0, "h-0"),
-        "file: 1 of 18 acknowledged events are lost: ['t-2']": without(1, "t-2"),
-        "HEC: 1 of 18 acknowledged events are lost: ['k-1']": without(2, "k-1"),
+        "S3: 1 of 21 acknowledged events are lost: ['h-0']": without(0, "h-0"),
+        "file: 1 of 21 acknowledged events are lost: ['t-2']": without(1, "t-2"),
+        "HEC: 1 of 21 acknowledged events are lost: ['k-1']": without(2, "k-1"),
         "HEC: 1 rows are not as they were sent": change_a_digit,
         "file: 1 were never sent: ['x-9.1']": lambda rows: rows.append([1, frame("x-9.1"), "7:99"]),
         "HEC: 1 were never sent: ['h-2.2']": lambda rows: rows.append([2, frame("h-2.2"), "7:99"]),
@@ -232,7 +232,7 @@ class Load:
         self.seed, self.sent, self.ports, self.logs = seed, sent, ports, logs
         self.store, self.queue, self.broker = peers
         self.over = threading.Event()
-        works = [self.http, self.http, self.put, self.tcp, self.objects, self.records, self.lines]
+        works = [self.http, self.http, self.put, self.tcp, self.udp, self.objects, self.records, self.lines]
         self.threads = [in_thread(work, number) for number, work in enumerate(works)]
 
     def end(self):
@@ -303,6 +303,17 @@ class Load:
         for ids in self.batches("t", number):
             self.until_taken(ids, send, is_acknowledged=False)
 
+    def udp(self, number):
+        """A sender that cannot know whether anybody is there."""
+        with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+            def send(frames):
+                for text in frames:
+                    datagrams.sendto(text.encode(), ("127.0.0.1", self.ports["udp"]))
+                return [True] * len(frames)
+
+            for ids in self.batches("u", number):
+                self.until_taken(ids, send, is_acknowledged=False)
+
     def objects(self, number):
         def send(frames):
             body = "".join(text + "\n" for text in frames).encode()
@@ -349,6 +360,7 @@ sources:
   http: {{ type: http, listen: "127.0.0.1:{ports["http"]}" }}
   put: {{ type: aws_firehose, listen: "127.0.0.1:{ports["put"]}", credentials: [{{ access_key_id: {KEY}, secret_access_key: {SECRET} }}] }}
   tcp: {{ type: syslog, listen: "tcp://127.0.0.1:{ports["tcp"]}" }}
+  udp: {{ type: syslog, listen: "udp://127.0.0.1:{ports["udp"]}" }}
   objects: {{ type: aws_s3, queue: "{queue.url}", visibility_timeout: 2s, {keys} }}
   records: {{ type: kafka, brokers: ["{broker.address}"], topics: [logs], group_id: hydrant, session_timeout: {SESSION_S}s }}
   files: {{ type: file, include: ["logs/fw.log*"], poll_interval: 100ms }}
@@ -385,7 +397,7 @@ class Lives:
 
     def await_ready(self):
         eventually("Hydrant to be ready", self.hydrant.is_ready, PATIENCE_S)
-        for port in self.ports.values():
+        for port in [port for name, port in self.ports.items() if name != "udp"]:
             socket.create_connection(("127.0.0.1", port), 10).close()
         if self.launched is not None:
             self.starts_s.append(time.monotonic() - self.launched)
@@ -413,8 +425,8 @@ def tell(sent, taken, archive, disk, splunk):
     for place in (archive, disk, splunk):
         print(f"{place.name}: {records} journal records, {place.rows - records} of them twice")
     print(f"file: {disk.torn} torn lines; S3: {len(archive.keys)} objects", flush=True)
-    lines = sum(sending[0] == "t" for sending in taken)
-    return lines, sum(event[0] == "t" for event in sent.attempts)
+    lost = lambda way: sum(event[0] == way for event in sent.attempts) - sum(sending[0] == way for sending in taken)
+    return f"lost by TCP {lost('t')}, by UDP {lost('u')}, as many sent by each as the table says"
 
 
 def main(stage):
@@ -426,7 +438,7 @@ def main(stage):
     broker.create("logs")
     peers = Store(endpoint), Queue(moto(stage), "kill", 1000), broker
     hec, sent = HecReceiver(ack=True), Sent()
-    ports = {name: free_port() for name in ("http", "put", "tcp")}
+    ports = {name: free_port() for name in ("http", "put", "tcp", "udp")}
     hydrant = stage.hydrant(config(ports, peers, hec))
     logs = hydrant.folder / "logs"
     logs.mkdir()
@@ -457,9 +469,9 @@ def main(stage):
     said = [line for line in stage.log_of("hydrant").splitlines() if "panicked" in line or "damage" in line]
     check(not said, f"it said {said[:5]}")
     starts = sorted(lives.starts_s)
-    lines, lines_sent = tell(sent, taken, *places)
+    lost = tell(sent, taken, *places)
     return (f"seed {seed}: {KILLS} kills ({lives.early} of them during the start) in {time.monotonic() - begin:.0f} s; {len(sent.acknowledged)} "
-            f"acknowledged events, 0 lost at 3 destinations, no journal record twice in S3; TCP lost {lines_sent - lines} of {lines_sent}; "
+            f"acknowledged events, 0 lost at 3 destinations, no journal record twice in S3; {lost}; "
             f"starts {statistics.median(starts):.2f} s, 99 of 100 within {starts[len(starts) * 99 // 100]:.2f} s, the longest {starts[-1]:.2f} s; "
             f"peak {max(lives.rss_mib):.0f} MiB resident, data folder at most {max(lives.data_mib):.0f} MiB; "
             f"the oracle saw {mistakes} of {mistakes} mistakes")
