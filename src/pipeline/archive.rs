@@ -6,6 +6,10 @@
 //! first bytes. Files are read in the order of their names, which begin with their time by default. What stood beside a
 //! frame and not in it, as the header line of VPC flow logs does, is not in the archive.
 
+#[cfg(not(feature = "aws"))]
+#[path = "archive/no_store.rs"]
+mod store;
+#[cfg(feature = "aws")]
 mod store;
 
 use std::collections::VecDeque;
