@@ -266,7 +266,8 @@ fn compare(rules: &[SigmaRule], rsigma: &mut Rsigma, lanes: &[Lane]) {
         let ways = WAYS.iter().zip(costs.ways).map(|((name, ..), costs)| (median(costs), *name));
         let (best, way) = ways.min_by(|a, b| a.0.total_cmp(&b.0)).expect("there are ways");
         let (hydrant, parse) = (median(costs.hydrant), median(costs.parse));
-        let target = TARGETS.iter().find(|(name, _)| *name == lane.name).map_or("-".to_owned(), |(_, times)| format!("{times:.0}x"));
+        let target =
+            TARGETS.iter().find(|(name, _)| *name == lane.name).map_or_else(|| "-".to_owned(), |(_, times)| format!("{times:.0}x"));
         println!(
             "| {} | {events} | {} | {hydrant:.2} | {parse:.2} | {best:.2} | {way} | {:.1}x | {target} | {matches} |",
             lane.name,
