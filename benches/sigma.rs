@@ -1,0 +1,439 @@
+//! How fast events are held against all rules of SigmaHQ, beside `rsigma-eval`.
+//!
+//! `cargo bench --bench sigma` prints CPU time of one thread, from the bytes of JSON events to the list of rules that
+//! match, medians of interleaved rounds over the lanes of `gen_events.py`; then what it costs to load the rules, and
+//! what rules beyond the first cost an event. Nothing is asserted.
+//!
+//! The same for both: the lines (in memory, UTF-8 checked by the same function), the rules (those with `expand` are
+//! left out: what they mean depends on a pipeline), mimalloc, and strict log sources: a rule runs for an event that has
+//! every part of the log source that the rule names. Hydrant declares a lane's log sources beforehand, as a source
+//! does, and chooses the rules of each event by `product`, `service` and `category` in it. `rsigma` is measured with
+//! each way that it has to do so, with and without its bloom filter; the fastest of a lane counts. Its batch call is a
+//! loop over events unless there are threads, and its cross-rule automaton is meant for more than 5,000 rules.
+//!
+//! The rules and the generator stand in the folder `HYDRANT_SHARED` (`../shared` without it), which is not part of this
+//! project: without them nothing is measured. `HYDRANT_EVENTS` is the number of events of a lane.
+
+#![expect(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and says why it cannot go on")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant::decode::{Compiled, DECODERS, Instance, Schema};
+use hydrant::detect::sigma::{LogSource, Placeholders, SigmaRule};
+use hydrant::detect::{Detector, Hit, Rules, Scratch, Vocabulary};
+use hydrant::event::{Chunk, Event, Events, Fields, Sender, SlotId, Span, Value};
+use hydrant::limits::CHUNK_TARGET_BYTES;
+use hydrant::matcher::Expr;
+use rsigma_eval::event::JsonEvent;
+use rsigma_eval::{Engine, EvaluationResult, LogSourceExtractor};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Events of a lane, unless `HYDRANT_EVENTS` says otherwise.
+const EVENTS: usize = 10_000;
+
+const ROUNDS: usize = 7;
+
+/// Passes of Hydrant in a round, which are shorter than those of the other.
+const PASSES: u32 = 5;
+
+const LOADS: usize = 5;
+
+/// Rules that the small set of the unrouted lane has.
+const FEW: usize = 270;
+
+/// How many times faster than `rsigma` a lane is to be.
+const TARGETS: [(&str, f64); 6] = [("aws_waf", 4.0), ("mixed", 10.0), ("panos", 4.0), ("suricata", 2.0), ("web", 10.0), ("win_proc", 4.0)];
+
+/// The ways to ask `rsigma`: name, whether log sources are strict, whether its bloom filter is on. What is not strict
+/// leaves out the rules whose log source contradicts the event's.
+const WAYS: [(&str, bool, bool); 4] =
+    [("open", false, false), ("open, bloom", false, true), ("strict", true, false), ("strict, bloom", true, true)];
+
+/// JSON whose keys are the names in the rules: from one log source, or from every one.
+struct Carried(Option<LogSource>);
+
+impl Vocabulary for Carried {
+    fn carries(&self, rule: &LogSource) -> bool {
+        let fits = |asked: &Option<String>, carried: &Option<String>| asked.is_none() || asked == carried;
+        self.0.as_ref().is_none_or(|carried| {
+            fits(&rule.product, &carried.product) && fits(&rule.service, &carried.service) && fits(&rule.category, &carried.category)
+        })
+    }
+
+    fn resolve(&self, field: &str) -> Option<String> {
+        Some(format!("%native.{field}"))
+    }
+
+    fn names(&self) -> Vec<&str> {
+        Vec::new()
+    }
+}
+
+/// Hydrant's decoder and detectors for one source.
+struct Hydrant {
+    decoder: Instance,
+    events: Events,
+    width: usize,
+    hits: Vec<Hit>,
+    /// Product, service and category of an event.
+    parts: [SlotId; 3],
+    /// What the source carries; without any the first detector is for all events.
+    carried: Vec<LogSource>,
+    detectors: Vec<(Detector, Scratch)>,
+}
+
+impl Hydrant {
+    fn new(rules: &[SigmaRule], carried: &[LogSource]) -> Self {
+        let mut fields = Fields::default();
+        let parts = ["product", "service", "category"].map(|part| fields.slot(&format!("%native.{part}")));
+        let mut detector = |source| {
+            let (detector, _) = Detector::new(rules, &Carried(source), &mut fields);
+            let scratch = detector.scratch();
+            (detector, scratch)
+        };
+        let mut detectors: Vec<_> = carried.iter().cloned().map(|source| detector(Some(source))).collect();
+        if detectors.is_empty() {
+            detectors.push(detector(None));
+        }
+        let json = DECODERS.iter().find(|kind| kind.name() == "json").expect("there is a decoder of JSON");
+        let decoder = Compiled::new(*json, &Schema::default(), &mut fields, 0).expect("an empty schema map is right").instance();
+        Self { decoder, events: Events::default(), width: fields.width(), hits: Vec::new(), parts, carried: carried.to_vec(), detectors }
+    }
+
+    /// The rules that match events of a chunk.
+    fn matches(&mut self, chunk: &Chunk) -> &[Hit] {
+        let Self { decoder, events, width, hits, parts, carried, detectors } = self;
+        hits.clear();
+        let is_text = simdutf8::basic::from_utf8(chunk.bytes()).is_ok();
+        assert!(is_text, "lanes are UTF-8");
+        let frames = chunk.frames().len();
+        events.reset(chunk, *width);
+        decoder.decode(chunk, 0..frames, events);
+        for row in 0..frames {
+            let event = events.event(chunk, row);
+            let chosen = if carried.is_empty() { Some(0) } else { carried.iter().position(|source| is_from(event, parts, source)) };
+            if let Some((detector, scratch)) = chosen.and_then(|index| detectors.get_mut(index)) {
+                detector.detect(chunk, events, std::iter::once(row as u32), scratch, hits);
+            }
+        }
+        hits
+    }
+}
+
+fn is_from(event: Event<'_>, parts: &[SlotId; 3], source: &LogSource) -> bool {
+    let is = |slot: SlotId, part: &Option<String>| match event.value(slot) {
+        Value::Text(text) => part.as_ref().is_some_and(|part| part.as_bytes() == text),
+        _ => part.is_none(),
+    };
+    is(parts[0], &source.product) && is(parts[1], &source.service) && is(parts[2], &source.category)
+}
+
+/// The other engine.
+struct Rsigma {
+    engine: Engine,
+    extractor: LogSourceExtractor,
+}
+
+impl Rsigma {
+    fn new(files: &[PathBuf]) -> Self {
+        let mut parsed = Vec::new();
+        for file in files {
+            let text = std::fs::read_to_string(file).unwrap();
+            parsed.append(&mut rsigma_parser::parse_sigma_yaml(&text).unwrap().rules);
+        }
+        let mut engine = Engine::new();
+        // All at once: its index is made anew with every call.
+        let refused = engine.add_rules(&parsed);
+        assert!(refused.is_empty(), "{refused:?}");
+        engine.set_logsource_extractor(Some(LogSourceExtractor::new()));
+        Self { engine, extractor: LogSourceExtractor::new() }
+    }
+
+    fn matches(&self, line: &[u8], is_strict: bool) -> Vec<EvaluationResult> {
+        let value = parse(line);
+        let event = JsonEvent::borrow(&value);
+        if is_strict { self.engine.evaluate_with_logsource(&event, &self.extractor.extract(&event)) } else { self.engine.evaluate(&event) }
+    }
+}
+
+fn parse(line: &[u8]) -> serde_json::Value {
+    let text = simdutf8::basic::from_utf8(line).expect("lanes are UTF-8");
+    serde_json::from_str(text).expect("lanes are JSON")
+}
+
+/// The events of a lane.
+struct Lane {
+    name: String,
+    chunks: Vec<Chunk>,
+    /// The log sources that occur: what its source would declare.
+    carried: Vec<LogSource>,
+}
+
+impl Lane {
+    fn read(file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).unwrap();
+        let sender = Arc::new(Sender { source: "bench".into(), source_index: 0 });
+        let (mut chunks, mut carried) = (Vec::new(), Vec::new());
+        let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+        for line in text.lines() {
+            let event = parse(line.as_bytes());
+            let part = |name: &str| event[name].as_str().map(str::to_owned);
+            let source = LogSource { product: part("product"), service: part("service"), category: part("category") };
+            if !carried.contains(&source) {
+                carried.push(source);
+            }
+            frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
+            bytes.extend_from_slice(line.as_bytes());
+            bytes.push(b'\n');
+            if bytes.len() > CHUNK_TARGET_BYTES {
+                chunks.push(Chunk::new(std::mem::take(&mut bytes), std::mem::take(&mut frames), sender.clone(), 0));
+            }
+        }
+        chunks.push(Chunk::new(bytes, frames, sender, 0));
+        Self { name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), chunks, carried }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().flat_map(|chunk| chunk.frames().iter().map(|frame| frame.of(chunk.bytes())))
+    }
+
+    /// Microseconds of CPU time that `pass` over all events costs for each of them.
+    fn cost_us(&self, mut pass: impl FnMut(&Self)) -> f64 {
+        let started = cpu_seconds();
+        pass(self);
+        (cpu_seconds() - started) * 1e6 / self.lines().count() as f64
+    }
+
+    fn hydrant_us(&self, engine: &mut Hydrant) -> f64 {
+        let pass = |lane: &Self| {
+            for chunk in (0..PASSES).flat_map(|_| &lane.chunks) {
+                black_box(engine.matches(chunk));
+            }
+        };
+        self.cost_us(pass) / f64::from(PASSES)
+    }
+}
+
+/// CPU seconds of the calling thread.
+fn cpu_seconds() -> f64 {
+    // The kernel brings its account up to date when it looks for what to run next.
+    std::thread::yield_now();
+    let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    schedule.split(' ').next().unwrap().parse::<u64>().map(Duration::from_nanos).unwrap().as_secs_f64()
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Costs of one lane in µs an event.
+#[derive(Default)]
+struct Costs {
+    hydrant: Vec<f64>,
+    parse: Vec<f64>,
+    ways: [Vec<f64>; WAYS.len()],
+}
+
+fn compare(rules: &[SigmaRule], rsigma: &mut Rsigma, lanes: &[Lane]) {
+    let mut ours: Vec<_> = lanes.iter().map(|lane| Hydrant::new(rules, &lane.carried)).collect();
+    let matches: Vec<_> = lanes.iter().zip(&mut ours).map(|(lane, ours)| matches(rules, ours, rsigma, lane)).collect();
+    let mut costs: Vec<Costs> = lanes.iter().map(|_| Costs::default()).collect();
+    for _ in 0..ROUNDS {
+        for ((lane, ours), costs) in lanes.iter().zip(&mut ours).zip(&mut costs) {
+            costs.hydrant.push(lane.hydrant_us(ours));
+            costs.parse.push(lane.cost_us(|lane| lane.lines().for_each(|line| drop(black_box(parse(line))))));
+            for ((_, is_strict, has_bloom), costs) in WAYS.iter().zip(&mut costs.ways) {
+                rsigma.engine.set_bloom_prefilter(*has_bloom);
+                costs.push(lane.cost_us(|lane| lane.lines().for_each(|line| drop(black_box(rsigma.matches(line, *is_strict))))));
+            }
+        }
+    }
+    println!(
+        "| lane | events | bytes/event | Hydrant µs | rsigma parse µs | rsigma µs | its way | ratio | target | matches | rsigma's | differ |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    for ((lane, costs), matches) in lanes.iter().zip(costs).zip(matches) {
+        let events = lane.lines().count();
+        let bytes: usize = lane.lines().map(<[u8]>::len).sum();
+        let ways = WAYS.iter().zip(costs.ways).map(|((name, ..), costs)| (median(costs), *name));
+        let (best, way) = ways.min_by(|a, b| a.0.total_cmp(&b.0)).expect("there are ways");
+        let (hydrant, parse) = (median(costs.hydrant), median(costs.parse));
+        let target =
+            TARGETS.iter().find(|(name, _)| *name == lane.name).map_or_else(|| "-".to_owned(), |(_, times)| format!("{times:.0}x"));
+        println!(
+            "| {} | {events} | {} | {hydrant:.2} | {parse:.2} | {best:.2} | {way} | {:.1}x | {target} | {matches} |",
+            lane.name,
+            bytes / events,
+            best / hydrant
+        );
+    }
+}
+
+/// How many matches ours and the other one has, how many differ, and how many of these are of a keyword rule that ours
+/// alone finds: "applied to the full log message", where `rsigma` looks into values that are texts.
+fn matches(rules: &[SigmaRule], ours: &mut Hydrant, rsigma: &mut Rsigma, lane: &Lane) -> String {
+    let index: HashMap<&str, u32> = rules.iter().zip(0..).map(|(rule, index)| (rule.id.as_str(), index)).collect();
+    let (mut first, mut own, mut other) = (0, BTreeSet::new(), BTreeSet::new());
+    for chunk in &lane.chunks {
+        own.extend(ours.matches(chunk).iter().map(|hit| (first + hit.row as usize, hit.rule)));
+        first += chunk.frames().len();
+    }
+    rsigma.engine.set_bloom_prefilter(false);
+    for (number, line) in lane.lines().enumerate() {
+        let ids = rsigma.matches(line, true).into_iter().filter_map(|result| result.header.rule_id);
+        other.extend(ids.map(|id| (number, index[id.as_str()])));
+    }
+    let differ = own.symmetric_difference(&other).count();
+    let keywords = own.difference(&other).filter(|(_, rule)| is_keyword(&rules[*rule as usize].condition)).count();
+    let known = if differ == 0 { String::new() } else { format!(" ({keywords} by keywords)") };
+    format!("{} | {} | {differ}{known}", own.len(), other.len())
+}
+
+fn is_keyword(expr: &Expr<String>) -> bool {
+    match expr {
+        Expr::All(items) | Expr::Any(items) => items.iter().all(is_keyword),
+        Expr::Not(inner) => is_keyword(inner),
+        Expr::Keyword(_) => true,
+        Expr::Field(..) | Expr::Fields { .. } => false,
+    }
+}
+
+/// What rules beyond the first cost when each is held against every event.
+fn scaling(rules: &[SigmaRule], lane: &Lane) {
+    let mut sets = [FEW, rules.len()].map(|count| (count, Hydrant::new(&rules[..count.min(rules.len())], &[]), Vec::new()));
+    // The first pass of an engine builds what it builds lazily.
+    for _ in 0..=ROUNDS {
+        sets.iter_mut().for_each(|(_, engine, costs)| costs.push(lane.hydrant_us(engine)));
+    }
+    let [few, all] = sets.map(|(count, _, costs)| (count, median(costs[1..].to_vec())));
+    println!(
+        "\n{} lane, every rule against every event: {} rules {:.2} µs, {} rules {:.2} µs, {:.2} µs more; target 0.60",
+        lane.name,
+        few.0,
+        few.1,
+        all.0,
+        all.1,
+        all.1 - few.1
+    );
+}
+
+/// Loads all rules, in a process of its own, until the first event can be asked about. Prints milliseconds of CPU time,
+/// and by how many MB the process has grown and grew at most.
+fn load(engine: &str, folder: &Path) {
+    let files = rule_files(folder);
+    let (resident, started) = (memory_mb("VmRSS:"), cpu_seconds());
+    let report = || {
+        let ms = (cpu_seconds() - started) * 1e3;
+        println!("{ms} {} {}", memory_mb("VmRSS:") - resident, memory_mb("VmHWM:") - resident);
+    };
+    if engine == "hydrant" {
+        let (rules, _) = Rules::load(&files, &Placeholders::new());
+        let engine = Hydrant::new(&rules.rules, &[]);
+        report();
+        black_box((rules, engine));
+    } else {
+        let engine = Rsigma::new(&files);
+        report();
+        black_box(engine);
+    }
+}
+
+fn memory_mb(what: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0 / 1e6
+}
+
+fn loading(folder: &Path) {
+    let engines = ["hydrant", "rsigma"];
+    let mut figures = engines.map(|_| [const { Vec::new() }; 3]);
+    for _ in 0..LOADS {
+        for (engine, figures) in engines.iter().zip(&mut figures) {
+            let out = Command::new(std::env::current_exe().unwrap()).args(["load", engine]).arg(folder).output().unwrap();
+            let text = String::from_utf8(out.stdout).unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            figures.iter_mut().zip(text.split_whitespace()).for_each(|(figures, text)| figures.push(text.parse().unwrap()));
+        }
+    }
+    for (engine, figures) in engines.iter().zip(figures) {
+        let [ms, grown, peak] = figures.map(median);
+        println!("load of all rules by {engine}: {ms:.0} ms, {grown:.0} MB, {peak:.0} MB at most; target 1000 ms, 120 MB");
+    }
+}
+
+fn shared(path: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("shared");
+    let path = std::env::var_os("HYDRANT_SHARED").map_or_else(beside, PathBuf::from).join(path);
+    if !path.exists() {
+        println!("nothing is measured: {} is absent", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// The rule files, without those that want values for placeholders.
+fn rule_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    files(folder, "yml", &mut found);
+    let is_rule = |file: &PathBuf| {
+        let kind = file.strip_prefix(folder).ok().and_then(|path| path.iter().next());
+        kind.is_some_and(|kind| kind.to_string_lossy().starts_with("rules")) && !std::fs::read_to_string(file).unwrap().contains("|expand")
+    };
+    found.retain(is_rule);
+    found
+}
+
+fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            files(&path, extension, found);
+        } else if path.extension().is_some_and(|own| own == extension) {
+            found.push(path);
+        }
+    }
+}
+
+fn load_average() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap().split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, command, engine, folder] = &arguments[..]
+        && command == "load"
+    {
+        return load(engine, Path::new(folder));
+    }
+    let Some((archive, script)) = shared("corpora/sigmahq-rules.tar.zst").zip(shared("tools/gen_events.py")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (hq, events) = (folder.path().join("hq"), folder.path().join("events"));
+    std::fs::create_dir(&hq).unwrap();
+    let unpacked = Command::new("tar").arg("--zstd").arg("-xf").arg(archive).arg("-C").arg(&hq).status().unwrap();
+    let count = std::env::var("HYDRANT_EVENTS").map_or(EVENTS, |count| count.parse().expect("HYDRANT_EVENTS is a number"));
+    let made = Command::new("python3").arg(script).arg(&events).args([&count.to_string(), "7"]).status().unwrap();
+    assert!(unpacked.success() && made.success(), "tar: {unpacked}, python3: {made}");
+    let mut found = Vec::new();
+    files(&events, "ndjson", &mut found);
+    let lanes: Vec<Lane> = found.iter().map(|file| Lane::read(file)).collect();
+    let files = rule_files(&hq);
+    let (rules, diagnostics) = Rules::load(&files, &Placeholders::new());
+    assert!(!diagnostics.has_errors(), "{diagnostics}");
+    let mut rsigma = Rsigma::new(&files);
+    println!("{} rules, {} of rsigma; {ROUNDS} rounds; load average {}\n", rules.rules.len(), rsigma.engine.rule_count(), load_average());
+    compare(&rules.rules, &mut rsigma, &lanes);
+    if let Some(mixed) = lanes.iter().find(|lane| lane.name == "mixed") {
+        scaling(&rules.rules, mixed);
+    }
+    loading(&hq);
+    println!("load average {}", load_average());
+}
