@@ -7,8 +7,7 @@
 //! frame and not in it, as the header line of VPC flow logs does, is not in the archive.
 
 #[cfg(not(feature = "aws"))]
-#[path = "archive/no_store.rs"]
-mod store;
+mod no_store;
 #[cfg(feature = "aws")]
 mod store;
 
@@ -32,6 +31,9 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Chunk, Position, Sender, Span};
 use crate::limits::{CHUNK_TARGET_BYTES, INFLATED_BYTES_MAX, READ_BYTES, ZSTD_WINDOW_LOG_MAX};
 use crate::pipeline::plan::Plan;
+#[cfg(not(feature = "aws"))]
+use no_store::Store;
+#[cfg(feature = "aws")]
 use store::Store;
 
 /// Longest row: a frame of the greatest length, each byte escaped.
