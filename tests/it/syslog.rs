@@ -44,7 +44,8 @@ fn a_sender_beyond_its_rate_is_held_back_or_refused_by_count() {
     }
     drop(stream);
     eventually("all lines", || (metric(admin, RECEIVED, &["\"fw\""]) == 300).then_some(()));
-    assert!(start.elapsed() >= Duration::from_secs(1), "the last read waits for those before it: {:?}", start.elapsed());
+    // What is beyond the burst and one read, which is 128 KiB at most, has waited.
+    assert!(start.elapsed() >= Duration::from_millis(650), "the last read waits for those before it: {:?}", start.elapsed());
 
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     for _ in 0..150 {
