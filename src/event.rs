@@ -14,7 +14,7 @@ mod slot;
 pub use ack::{Acknowledgement, Receipt};
 pub use fields::{Fields, SlotId};
 pub use origin::{Origin, OriginField};
-pub use position::{AlertKey, Members, Position};
+pub use position::{AlertKey, Members, Position, fingerprint};
 pub use slot::{Kind, Slot, Value};
 
 use std::net::IpAddr;

@@ -32,6 +32,7 @@
 //! * No decision to drop outside a written policy: what cannot be read stays an event with a flaw, what is
 //!   refused goes to the dead letters.
 
+pub mod atomic_file;
 pub mod clock;
 pub mod error;
 pub mod limits;

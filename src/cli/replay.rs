@@ -25,11 +25,12 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
+use crate::atomic_file;
 use crate::cli::{Failure, Output, message, print_json, validate, warn};
 use crate::clock;
 use crate::config::Interval;
 use crate::error::{Error, ErrorKind};
-use crate::event::{AlertKey, Chunk, Sender};
+use crate::event::{Chunk, Sender, fingerprint};
 use crate::journal::{self, History, Hold, Turn};
 use crate::ledger::{self, Book, Flow};
 use crate::pipeline::archive::{Archive, RowPlace, Skipped};
@@ -92,7 +93,7 @@ impl Arguments {
     /// The same for the same command, so that it finds its progress.
     fn name(&self) -> u64 {
         let Self { from, to, sink, rules, archive, dry_run, .. } = self;
-        AlertKey::rule(&format!("{from:?} {to:?} {sink:?} {rules:?} {archive:?} {dry_run}"))
+        fingerprint(format!("{from:?} {to:?} {sink:?} {rules:?} {archive:?} {dry_run}").as_bytes())
     }
 }
 
@@ -155,14 +156,7 @@ impl Progress {
     }
 
     fn save(&self, path: &Path) -> Result<(), Failure> {
-        let save = || {
-            let draft = path.with_extension("new");
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            file.sync_all()?;
-            fs::rename(&draft, path)?;
-            File::open(path.parent().unwrap_or(path))?.sync_all()
-        };
+        let save = || atomic_file::replace(path, &serde_json::to_vec(self)?);
         save().map_err(|error| storage("write the progress", path, &error))
     }
 

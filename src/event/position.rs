@@ -34,10 +34,15 @@ pub struct AlertKey {
 }
 
 impl AlertKey {
-    /// The part of a key that stands for a rule (FNV-1a, 64 bits, so that it is the same in every version).
+    /// The part of a key that stands for a rule.
     pub fn rule(id: &str) -> u64 {
-        id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        fingerprint(id.as_bytes())
     }
+}
+
+/// FNV-1a, 64 bits, so that it is the same in every version.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Which events of one chunk, and which alerts about them, a batch carries or a destination gets.

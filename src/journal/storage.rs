@@ -9,6 +9,8 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use crate::atomic_file;
+
 /// A folder of files.
 pub(super) trait Storage: Send + Sync {
     /// Names and lengths of all files.
@@ -99,12 +101,7 @@ impl Storage for Folder {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let draft = self.path.join(format!("{name}.new"));
-        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
-        file.write_all_at(bytes, 0)?;
-        file.sync_all()?;
-        fs::rename(&draft, self.path.join(name))?;
-        self.sync_folder()
+        atomic_file::replace(&self.path.join(name), bytes)
     }
 
     fn shrink(&self, name: &str, bytes: u64) -> io::Result<()> {

@@ -1,17 +1,18 @@
 //! The ledger's files: `<data_dir>/ledger/current.json`, and `<ms>.json` for states of the past, for `--since`.
 //!
-//! A file is written beside its name, synced, renamed, and the folder synced: there is always a whole one. States of the
-//! past are kept for each hour of two days and for each day of a month.
+//! There is always a whole one ([`atomic_file`]). States of the past are kept for each hour of two days and for each day of a
+//! month.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Book;
+use crate::atomic_file;
 
 const FOLDER: &str = "ledger";
 const CURRENT: &str = "current.json";
@@ -91,12 +92,7 @@ impl Store {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let draft = self.0.join(format!("{name}.new"));
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, self.0.join(name))?;
-        File::open(&self.0)?.sync_all()
+        atomic_file::replace(&self.0.join(name), bytes)
     }
 
     /// When the states of the past are of, ascending.

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::deliver::Destination;
 use crate::detect::correlate::LEVELS_MAX;
 use crate::error::{Error, ErrorKind};
-use crate::event::{Chunk, Position, Sender, Span};
+use crate::event::{Chunk, Position, Sender, Span, fingerprint};
 use crate::journal::Memory;
 use crate::ledger::{Book, Ledger};
 use crate::metrics::{self, Registry};
@@ -96,8 +96,7 @@ impl Replay {
             let bytes = alerts.bytes.get(span.start as usize..span.end as usize).unwrap_or_default();
             let mut chunk = Chunk::new(bytes.to_vec(), vec![Span::new(0, bytes.len())], sender.clone(), clock::now_ms());
             // By its content, so that a batch with it has the same name when it is made again.
-            let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-            chunk.position = Position { epoch: 0, sequence: hash };
+            chunk.position = Position { epoch: 0, sequence: fingerprint(bytes) };
             self.process(chunk)?;
         }
         Ok(())

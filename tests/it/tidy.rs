@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// A module imports modules of lower layers only; modules of one layer never import each other.
 const LAYERS: &[(usize, &[&str])] = &[
-    (0, &["clock", "error", "limits", "sync"]),
+    (0, &["atomic_file", "clock", "error", "limits", "sync"]),
     (1, &["budget", "config", "event", "metrics", "scan", "task"]),
     (2, &["cursor", "json", "ledger"]),
     (3, &["encode", "envelope", "matcher", "net", "source_health", "traffic"]),

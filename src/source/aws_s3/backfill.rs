@@ -10,8 +10,8 @@
 //! it again. A store that does not answer is waited for.
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -25,6 +25,7 @@ use super::notification::Announced;
 use super::object::{Failure, Reason};
 use super::recent::Id;
 use super::{AtWork, PAUSE, PAUSE_MAX, Reader, STOP_PATIENCE, holds_no_events};
+use crate::atomic_file;
 use crate::error::{Error, ErrorKind};
 use crate::net::aws;
 use crate::task::Stop;
@@ -88,12 +89,7 @@ impl Checkpoint {
     /// Replaces the file as a whole: after a crash it is the old or the new one.
     fn save(&self, folder: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let (path, next) = (folder.join("backfill.json"), folder.join("backfill.json.new"));
-        let mut file = File::create(&next)?;
-        file.write_all(&serde_json::to_vec(self).map_err(io::Error::other)?)?;
-        file.sync_all()?;
-        fs::rename(&next, &path)?;
-        File::open(folder)?.sync_all()
+        atomic_file::replace(&folder.join("backfill.json"), &serde_json::to_vec(self).map_err(io::Error::other)?)
     }
 }
 

@@ -6,13 +6,14 @@
 //! rotation is not read again. Both places are compared because many files begin with the same header.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_file;
 use crate::clock;
 
 /// Bytes that are compared at each of the two places.
@@ -118,12 +119,7 @@ impl Checkpoints {
     /// Replaces the file as a whole: after a crash it is the old or the new one.
     pub(super) fn save(&self, folder: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let (path, next) = (Self::file(folder), folder.join("checkpoints.json.new"));
-        let mut file = File::create(&next)?;
-        file.write_all(&serde_json::to_vec(self).map_err(io::Error::other)?)?;
-        file.sync_all()?;
-        fs::rename(&next, &path)?;
-        File::open(folder)?.sync_all()
+        atomic_file::replace(&Self::file(folder), &serde_json::to_vec(self).map_err(io::Error::other)?)
     }
 
     /// Entries that a file beginning with `head` may be, that of its own device and inode first.
