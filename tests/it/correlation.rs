@@ -4,36 +4,19 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::client;
 use crate::hec::{Hec, TOKEN};
-use crate::process::{eventually, free_port};
+use crate::process::{Running, eventually, free_port};
 
 /// A configuration with the pack in a folder that outlives its processes.
 struct Setup {
     folder: tempfile::TempDir,
     admin: u16,
     port: u16,
-}
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Running {
-    fn stop(mut self) -> bool {
-        assert!(Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap().success());
-        eventually("the process to end", || self.0.try_wait().unwrap()).success()
-    }
 }
 
 impl Setup {
@@ -51,9 +34,7 @@ impl Setup {
     }
 
     fn start(&self) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.args(["run", "-c", "hydrant.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null());
-        let running = Running(command.spawn().unwrap());
+        let running = Running::start(self.folder.path(), Stdio::inherit());
         self.connect();
         running
     }

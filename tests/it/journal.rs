@@ -5,12 +5,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::hec::{Hec, TOKEN};
-use crate::process::{eventually, free_port};
+use crate::process::{Running, eventually, free_port};
 
 /// A configuration with an HTTP source in a folder that outlives its processes.
 pub(crate) struct Setup {
@@ -35,9 +35,7 @@ impl Setup {
     /// Starts it and waits until it listens.
     pub(crate) fn start(&self) -> Running {
         let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.args(["run", "-c", "hydrant.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null()).stderr(log);
-        let running = Running(command.spawn().unwrap());
+        let running = Running::start(self.folder.path(), log);
         eventually("the listener", || TcpStream::connect(("127.0.0.1", self.port)).ok());
         running
     }
@@ -65,25 +63,6 @@ impl Setup {
     /// Runs another command in its folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_hydrant")).args(arguments).current_dir(self.folder.path()).output().unwrap()
-    }
-}
-
-/// A running Hydrant; killed when dropped.
-pub(crate) struct Running(pub(crate) Child);
-
-impl Running {
-    /// Sends SIGTERM and waits for the end; whether it ended well.
-    pub(crate) fn stop(mut self) -> bool {
-        assert!(Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap().success());
-        eventually("the process to end", || self.0.try_wait().unwrap()).success()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

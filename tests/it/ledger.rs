@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::hec::{Hec, TOKEN};
-use crate::process::{eventually, free_port};
+use crate::process::{Running, eventually, free_port};
 
 /// A configuration in a folder that outlives its processes.
 struct Setup {
@@ -35,9 +35,7 @@ impl Setup {
     }
 
     fn start(&self) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.args(["run", "-c", "hydrant.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null());
-        let running = Running(command.spawn().unwrap());
+        let running = Running::start(self.folder.path(), Stdio::inherit());
         eventually("the listeners", || {
             TcpStream::connect(("127.0.0.1", self.http)).and_then(|_| TcpStream::connect(("127.0.0.1", self.syslog))).ok()
         });
@@ -86,28 +84,6 @@ fn ledger(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_hydrant")).arg("ledger").args(arguments).current_dir(folder).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-struct Running(Child);
-
-impl Running {
-    fn stop(mut self) {
-        assert!(Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap().success());
-        eventually("the process to end", || self.0.try_wait().unwrap());
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 const FILE: &[&str] = &["--data-dir", "data"];

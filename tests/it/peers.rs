@@ -8,12 +8,12 @@ use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::client;
 use crate::hec::{Hec, TOKEN};
-use crate::process::{eventually, free_port};
+use crate::process::{Running, eventually, free_port};
 
 /// A configuration with one source and one destination, which may be away, and its data folder.
 struct Site {
@@ -44,11 +44,9 @@ impl Site {
         self.folder.path().join("hydrant.yaml")
     }
 
-    fn start(&self) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.args(["run", "-c", "hydrant.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null());
+    fn start(&self) -> Running {
         let said = fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("said")).unwrap();
-        let process = Process(command.stderr(said).spawn().unwrap());
+        let process = Running::start(self.folder.path(), said);
         eventually("the listener", || TcpStream::connect(("127.0.0.1", self.http)).ok());
         process
     }
@@ -84,31 +82,6 @@ impl Site {
         let output = command.args(["journal", "check", "--data-dir", "data"]).current_dir(self.folder.path()).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8(said).unwrap())
-    }
-}
-
-struct Process(Child);
-
-impl Process {
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap().success());
-    }
-
-    fn ends(&mut self) -> bool {
-        eventually("the process to end", || self.0.try_wait().unwrap()).success()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

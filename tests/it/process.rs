@@ -42,6 +42,48 @@ pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) ->
     }
 }
 
+/// A running Hydrant whose configuration and data outlive it; killed when dropped.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    /// Starts `hydrant run -c hydrant.yaml` in a folder; what it says goes to `said`.
+    pub(crate) fn start(folder: &Path, said: impl Into<Stdio>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
+        command.args(["run", "-c", "hydrant.yaml"]).current_dir(folder).stdin(Stdio::null()).stderr(said);
+        Self(command.spawn().unwrap())
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits until it ends; whether it ended well.
+    pub(crate) fn ends(&mut self) -> bool {
+        eventually("the process to end", || self.0.try_wait().unwrap()).success()
+    }
+
+    /// Sends SIGTERM and waits for the end; whether it ended well.
+    pub(crate) fn stop(mut self) -> bool {
+        self.signal("TERM");
+        self.ends()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Hydrant {
     /// Starts `hydrant run` with a configuration and files beside it.
     pub(crate) fn run(config: &str, files: &[(&str, &str)]) -> Self {

@@ -156,11 +156,10 @@ fn a_new_sink_begins_in_the_past_whatever_happens_meanwhile_and_only_once() {
         assert!(validated.0 == Some(exit) && (exit == 0 && journal.contains("retain") || validated.1.contains(said)), "{validated:?}");
     }
     fs::write(&config, before + &sink).unwrap();
-    let mut running = setup.start();
+    let running = setup.start();
     post(EVENTS, 100);
     // The new destination is down; the process dies before it has anything.
-    running.0.kill().unwrap();
-    running.0.wait().unwrap();
+    running.kill();
     let later = Hec::start_on(&format!("127.0.0.1:{later}"));
     let running = setup.start();
     eventually("the past and what came since", || (arrived(&later).0.len() == EVENTS + 100).then_some(()));

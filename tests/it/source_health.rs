@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -12,24 +12,7 @@ use serde_json::{Value, json};
 
 use crate::client;
 use crate::hec::{Hec, TOKEN};
-use crate::process::{eventually, free_port};
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Running {
-    fn stop(mut self) {
-        assert!(Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap().success());
-        assert!(eventually("the process to end", || self.0.try_wait().unwrap()).success());
-    }
-}
+use crate::process::{Running, eventually, free_port};
 
 struct Setup {
     folder: tempfile::TempDir,
@@ -39,9 +22,7 @@ struct Setup {
 
 impl Setup {
     fn start(&self) -> (Running, TcpStream) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.args(["run", "-c", "hydrant.yaml"]).current_dir(self.folder.path()).stdin(Stdio::null());
-        let running = Running(command.spawn().unwrap());
+        let running = Running::start(self.folder.path(), Stdio::inherit());
         (running, eventually("the listener", || TcpStream::connect(("127.0.0.1", self.port)).ok()))
     }
 
@@ -100,7 +81,7 @@ fn a_sender_that_falls_silent_is_an_alert_at_a_sink_once_also_across_a_restart()
     assert_eq!((&alert["observer"]["ip"], hydrant["alert_id"].as_str().unwrap().len()), (&json!("127.0.0.1"), 32), "{alert}");
     assert_eq!((setup.gauge(), setup.sender()["conditions"]["silent"].is_string()), (Some(1), true));
     drop(stream);
-    running.stop();
+    assert!(running.stop());
 
     let (running, mut stream) = setup.start();
     // Longer than it took the first time.
@@ -110,7 +91,7 @@ fn a_sender_that_falls_silent_is_an_alert_at_a_sink_once_also_across_a_restart()
     eventually("the end", || (states(&hec) == ["begun", "over"]).then_some(()));
     let over = hec.state.lock().unwrap().events[1]["event"]["hydrant"].clone();
     assert_eq!((&over["source_health"]["episode"], &over["rule"]["level"]), (&found["episode"], &json!("informational")));
-    running.stop();
+    assert!(running.stop());
     let output =
         Command::new(env!("CARGO_BIN_EXE_hydrant")).args(["ledger", "--data-dir", "data", "--json"]).current_dir(&setup.folder).output();
     let book: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
