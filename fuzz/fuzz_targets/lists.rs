@@ -30,8 +30,9 @@ fn again(pattern: &Pattern) {
         Pattern::Email(_) => Kind::Email,
     };
     let text = pattern.to_string();
-    // A link may have blanks, `#` or `;` inside, which end a word of a plain list.
-    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}') || text.starts_with(['#', ';', '<']) {
+    // Blanks, `#` and `;` end a word of a plain list, and what still looks defanged is read as what it stands for.
+    let is_word = !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}') && !text.starts_with(['#', ';', '<']);
+    if !is_word || ["[.]", "[:]"].iter().any(|mark| text.contains(mark)) || text.to_ascii_lowercase().starts_with("hxxp") {
         return;
     }
     let found: Vec<_> = read_indicators(&Format::Plain(Some(kind)), text.as_bytes()).flatten().map(|found| found.pattern).collect();

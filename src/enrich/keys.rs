@@ -73,13 +73,17 @@ pub(super) fn url(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     let rest = &rest[..memchr::memchr(b'#', rest).unwrap_or(rest.len())];
     let (authority, path) = rest.split_at(rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len()));
     let authority = memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
-    let authority = authority.strip_suffix(b":80").or_else(|| authority.strip_suffix(b":443")).unwrap_or(authority);
     let host_len = match authority.strip_prefix(b"[") {
         Some(inside) => memchr::memchr(b']', inside)? + 2,
         None => memchr::memchr(b':', authority).unwrap_or(authority.len()),
     };
     let (host, port) = authority.split_at(host_len);
-    let host = host.strip_suffix(b".").unwrap_or(host);
+    let port = match port {
+        b"" | b":" | b":80" | b":443" => b"",
+        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => port,
+        _ => return None,
+    };
+    let host = &host[..host.iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1)];
     if host.is_empty() || host.iter().any(u8::is_ascii_whitespace) {
         return None;
     }
@@ -120,10 +124,9 @@ mod tests {
         ] {
             assert_eq!(key(text), Some((whole.to_owned(), host.to_owned())), "{text}");
         }
-        for none in ["", "/index.html", "http://", "http:///x", "GET / HTTP", "http://[::1", "?q"] {
-            assert!(!matches!(key(none), Some((_, host)) if host.is_empty()), "{none}");
+        for none in ["", "/index.html", "http://", "http:///x", "GET / HTTP", "http://[::1", "?q", "a:80:80", "a:b", "..:80"] {
+            assert_eq!(key(none), None, "{none}");
         }
-        assert_eq!(key("/index.html"), None);
     }
 
     #[test]
@@ -148,7 +151,12 @@ mod tests {
             let mut out = Vec::new();
             domain(&text, &mut out);
             hash(&text, &mut out);
-            prop_assert!(url(&text, &mut out).is_none_or(|len| len > 0 && len <= out.len()));
+            if let Some(len) = url(&text, &mut out) {
+                prop_assert!(len > 0 && len <= out.len());
+                let (mut again, whole) = (Vec::new(), out.clone());
+                prop_assert_eq!(url(&whole, &mut again), Some(len));
+                prop_assert_eq!(again, whole, "the form is its own form");
+            }
             prop_assert!(suffixes(&text).count() <= text.len() + 1);
         }
     }

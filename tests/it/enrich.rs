@@ -107,17 +107,27 @@ fn descriptions(hec: &Hec, port: u16, count: usize) -> Vec<Option<String>> {
     hec.state.lock().unwrap().events.iter().skip(seen).map(about).collect()
 }
 
+/// The rule of the how-to; it only tags.
+fn documented_rule() -> String {
+    let text = include_str!("../../docs/how-to/match-threat-lists.md");
+    let rule = text.split("**In a rule:**\n\n```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    rule.replace("level: high", "level: informational")
+}
+
 #[test]
-fn a_threat_list_is_exchanged_while_events_flow() {
+fn a_threat_list_is_exchanged_while_events_flow_and_rules_see_it() {
     let hec = Hec::start();
     let port = free_port();
-    let hydrant = Hydrant::run(&list_config(port, hec.port, "path: list.csv"), &[("list.csv", &everything("first"))]);
+    let config = format!("rules: [rule.yml]\n{}", list_config(port, hec.port, "path: list.csv"));
+    let hydrant = Hydrant::run(&config, &[("list.csv", &everything("first")), ("rule.yml", &documented_rule())]);
     let replace = |text: &str| {
         fs::write(hydrant.folder().join("list.new"), text).unwrap();
         fs::rename(hydrant.folder().join("list.new"), hydrant.folder().join("list.csv")).unwrap();
     };
     let has = |events: &[Option<String>], what: &str| events.iter().flatten().any(|about| about == what);
     assert!(has(&descriptions(&hec, port, 50), "first"));
+    let rule = |event: &serde_json::Value| event["event"]["hydrant"]["rule_ids"][0] == "6f1f0b0e-6a55-4a4c-8f0b-53c0d1f1a001";
+    assert!(hec.state.lock().unwrap().events.iter().any(rule));
     replace(&everything("second"));
     eventually("the second list", || has(&descriptions(&hec, port, 5), "second").then_some(()));
     replace("<!DOCTYPE html><title>Log in</title>");

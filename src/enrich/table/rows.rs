@@ -94,7 +94,12 @@ fn json(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Content, Diagnosti
                     Ok(cells) => rows.add(&cells),
                     Err(message) => rows.diagnostics.push(error(line, message)),
                 },
-                Err(mistake) => rows.diagnostics.push(error(line + mistake.line() - 1, format!("not a JSON object: {mistake}"))),
+                Err(mistake) => {
+                    // Its own place counts from the object's first byte.
+                    let text = mistake.to_string();
+                    let what = text.split_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+                    rows.diagnostics.push(error(line + mistake.line() - 1, format!("not a JSON object: {what}")));
+                }
             },
             Err(mistake @ ElementError::TooLong(line)) => rows.diagnostics.push(error(line, mistake.to_string())),
             Err(mistake) => {

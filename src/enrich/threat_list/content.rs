@@ -434,7 +434,7 @@ mod tests {
         for (text, expected) in [
             ("", "l.txt: error: there is no indicator in it that can be used\n  help: a list that is empty on purpose"),
             ("404 page not found\n", "no indicator in it that can be used"),
-            ("{\"error\":\"wrong key\"}\n", "1 left out: not a domain name"),
+            ("{\"error\":\"wrong key\"}\n", "1 left out: more than one word"),
             ("\n <!DOCTYPE html><html>evil.example</html>", "l.txt:1: error: this is a web page or XML"),
             ("PK\u{3}\u{4}", "ZIP"),
             ("a.example\nb.example\nc.example", "more than 2 indicators"),
