@@ -270,7 +270,7 @@ impl EnricherKind for ThreatList {
         let list = match origin {
             Origin::File(path) => List::File(Watched::streamed(folders.base.join(path), size as u64, parse)),
             Origin::Address(downloader, interval) => {
-                List::Feed(Feed::new(downloader, section.path(), (interval, size as u64), folders.data, parse))
+                List::Feed(Feed::new(*downloader, section.path(), (interval, size as u64), folders.data, parse))
             }
         };
         diagnostics.into_result(Box::new(Configured { list, lookups, fields, fixed: Arc::new(fixed) }))
@@ -325,7 +325,7 @@ fn format(section: &Section, config: &mut Config) -> Result<Format, Diagnostics>
 /// Where the list comes from.
 enum Origin {
     File(PathBuf),
-    Address(Downloader, Duration),
+    Address(Box<Downloader>, Duration),
 }
 
 fn origin(section: &Section, config: &Config, size: u64) -> Result<Origin, Diagnostics> {
@@ -351,7 +351,7 @@ fn origin(section: &Section, config: &Config, size: u64) -> Result<Origin, Diagn
     let (Some(uri), Some(headers), Some(tls)) = (uri, headers, tls) else { return Err(diagnostics) };
     let reach = Reach { private: config.allow_private, loopback: config.allow_loopback };
     let interval = config.interval.map_or(INTERVAL, |interval| interval.0);
-    diagnostics.into_result(Origin::Address(Downloader::new(uri, headers, tls, reach, size), interval))
+    diagnostics.into_result(Origin::Address(Box::new(Downloader::new(uri, headers, tls, reach, size)), interval))
 }
 
 fn headers(section: &Section, written: &BTreeMap<String, Secret>) -> Result<HeaderMap, Diagnostics> {

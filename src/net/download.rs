@@ -151,7 +151,7 @@ impl Downloader {
         }
         let headers = request.headers_mut();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("hydrant/", env!("CARGO_PKG_VERSION"))));
+        headers.entry(USER_AGENT).or_insert_with(|| HeaderValue::from_static(concat!("hydrant/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in [(IF_NONE_MATCH, &known.etag), (IF_MODIFIED_SINCE, &known.last_modified)] {
             if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
                 headers.insert(name, value);
