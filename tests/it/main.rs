@@ -16,6 +16,7 @@ mod admin;
 mod bad_input;
 mod client;
 mod commands;
+mod conformance;
 mod correlation;
 mod dlq;
 mod enrich;
