@@ -14,6 +14,7 @@
 
 mod admin;
 mod bad_input;
+mod bad_rules;
 mod client;
 mod commands;
 mod conformance;
@@ -29,6 +30,8 @@ mod kill;
 mod ledger;
 mod mistakes;
 mod peers;
+mod pipelines;
+mod preparation;
 mod process;
 mod registry;
 mod replay;

@@ -7,7 +7,7 @@
 //! `detection_item_conditions` and `field_name_conditions` hold. Filters are part of the rules that they narrow.
 //!
 //! Source: pySigma 2.0 (`sigma/processing`), which is the only definition there is; `tests/real/pysigma.py` holds this
-//! module to it. What it does otherwise, on purpose, and what is not supported is in `docs/how-to/use-pipelines.md`.
+//! module to it. What it does otherwise, on purpose, and what is not supported is in `docs/how-to/fit-rules-to-your-place.md`.
 //! Everything that is not known is an error with its line.
 
 mod change;
