@@ -25,7 +25,9 @@ fn run(files: &[(&str, String)], arguments: &[&str]) -> (Option<i32>, String) {
 
 fn rule(detection: &str) -> String {
     let indented: String = detection.lines().map(|line| format!("  {line}\n")).collect();
-    format!("title: t\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\nlogsource: {{ product: aws, service: cloudtrail }}\ndetection:\n{indented}")
+    format!(
+        "title: t\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\nlogsource: {{ product: aws, service: cloudtrail }}\ndetection:\n{indented}"
+    )
 }
 
 fn many(count: usize, each: impl Fn(usize) -> String) -> String {
@@ -70,7 +72,10 @@ fn patterns_that_other_engines_hang_on_are_linear_here() {
     let event = format!("{{\"f\":\"{}c\"}}\n", "a".repeat(50_000));
     let (code, said) = run(&[("r.yml", text), ("e.json", event)], &["detect", "--rules", "r.yml", "--decoder", "json", "e.json"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(lint(rule(r"s: { f|re: '((\w{50}){50}){50}' }\ncondition: s".replace("\\n", "\n").as_str())).contains("takes more than 4194304 bytes"));
+    assert!(
+        lint(rule(r"s: { f|re: '((\w{50}){50}){50}' }\ncondition: s".replace("\\n", "\n").as_str()))
+            .contains("takes more than 4194304 bytes")
+    );
 }
 
 #[test]
@@ -89,9 +94,14 @@ fn names_that_lead_nowhere_twice_or_back_are_refused() {
 
 #[test]
 fn nesting_is_bounded() {
-    assert!(lint("[".repeat(100_000)).contains("nested deeper than 64 levels"));
+    assert!(lint("[".repeat(100)).contains("nested deeper than 64 levels"));
+    // The parser itself stops at some depth, too.
+    assert!(lint("[".repeat(100_000)).contains("recursion limit exceeded"));
     assert!(lint(many(1_000, |level| format!("{}a:\n", " ".repeat(level)))).contains("nested deeper than 64 levels"));
-    assert!(lint(rule(&format!("s: {{ f: 1 }}\ncondition: {}s{}", "(".repeat(5_000), ")".repeat(5_000)))).contains("nested deeper than 64 levels"));
+    assert!(
+        lint(rule(&format!("s: {{ f: 1 }}\ncondition: {}s{}", "(".repeat(5_000), ")".repeat(5_000))))
+            .contains("nested deeper than 64 levels")
+    );
 }
 
 #[test]
@@ -99,7 +109,7 @@ fn a_condition_over_10_000_names_is_refused_and_one_over_4_000_is_read() {
     let names = |count: usize| rule(&format!("{}condition: 1 of them", many(count, |number| format!("s{number}: {{ f: v{number} }}\n"))));
     assert!(lint(names(10_000)).contains("more than 4096 search identifiers"));
     assert!(!lint(names(4_000)).contains("error:"));
-    let quantifiers = vec!["1 of s*"; 1_500].join(" or ");
+    let quantifiers = vec!["1 of s*"; 1_200].join(" or ");
     let bomb = format!("{}condition: {quantifiers}", many(4_000, |number| format!("s{number}: {{ f: v{number} }}\n")));
     assert!(lint(rule(&bomb)).contains("become more than 2000000 predicates"));
 }

@@ -36,6 +36,7 @@ mod process;
 mod registry;
 mod replay;
 mod rules;
+mod sigma_peer;
 mod sigmahq;
 mod slice;
 mod source_health;

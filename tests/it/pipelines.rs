@@ -173,13 +173,13 @@ fn what_is_wrong_with_a_pipeline_is_told_at_once_with_its_lines() {
         "p0.yml:4:11: error: transformations[0].type: there is no type `field_name_maping`\n  help: did you mean `field_name_mapping`?",
         "p0.yml:5:11: error: transformations[1].type: `nest` is not supported\n  help: write its items one after the other",
         "p0.yml:6:3: error: transformations[2]: the key `val` is missing",
-        "p0.yml:7:75: error: transformations[3].rule_conditions[0].categroy: unknown key\n  help: did you mean `category`?",
+        "p0.yml:7:78: error: transformations[3].rule_conditions[0].categroy: unknown key\n  help: did you mean `category`?",
         "p0.yml:8:51: error: transformations[4].rule_cond_op: `and` or `or` is expected, found `xor`",
         "p0.yml:9:53: error: transformations[5].rule_cond_expr: there is no condition `b`",
         "p0.yml:10:34: error: transformations[6].regex: not a regular expression: unclosed group",
-        "p0.yml:11:52: error: transformations[7].replacement: the expression has no group `2`",
+        "p0.yml:11:54: error: transformations[7].replacement: the expression has no group `2`",
         "p0.yml:12:57: error: transformations[8].detection_item_cond_not: there are no `detection_item_conditions` for this",
-        "p0.yml:13:97: error: transformations[9].field_name_conditions[0].mode: `glob` is not a value of this key",
+        "p0.yml:13:99: error: transformations[9].field_name_conditions[0].mode: `glob` is not a value of this key",
         "p0.yml:14:17: error: postprocessing: `postprocessing` changes the text of queries",
         "p0.yml:15:13: error: finalizers: `finalizers` changes the text of queries",
     ] {
@@ -189,14 +189,16 @@ fn what_is_wrong_with_a_pipeline_is_told_at_once_with_its_lines() {
 
 #[test]
 fn an_id_that_no_transformation_has_is_told() {
-    let said = pipelines(&[
-        "transformations:\n- { id: mapped, type: field_name_suffix, suffix: x }\n\
-         - { type: field_name_suffix, suffix: x, rule_conditions: [{ type: processing_item_applied, processing_item_id: maped }] }\n",
-    ]);
-    assert_eq!(said.unwrap_err(), "p0.yml:3:3: error: transformations[1]: no transformation has the id `maped`\n  help: did you mean `mapped`?");
+    let said = pipelines(&["transformations:\n- { id: mapped, type: field_name_suffix, suffix: x }\n\
+         - { type: field_name_suffix, suffix: x, rule_conditions: [{ type: processing_item_applied, processing_item_id: maped }] }\n"]);
+    assert_eq!(
+        said.unwrap_err(),
+        "p0.yml:3:3: error: transformations[1]: no transformation has the id `maped`\n  help: did you mean `mapped`?"
+    );
 }
 
-const RULE: &str = "title: t\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\nlogsource: { product: windows }\ndetection: { s: { f: x }, condition: s }\n";
+const RULE: &str =
+    "title: t\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\nlogsource: { product: windows }\ndetection: { s: { f: x }, condition: s }\n";
 
 #[test]
 fn what_a_step_cannot_do_refuses_the_rule_at_the_step() {
@@ -206,7 +208,8 @@ fn what_a_step_cannot_do_refuses_the_rule_at_the_step() {
     assert!(said(template, RULE).starts_with(expected), "{}", said(template, RULE));
     let everything = said("transformations: [{ type: drop_detection_item }]", RULE);
     assert!(everything.starts_with("r.yml:4:") && everything.contains("pipelines drop everything that this rule asks"), "{everything}");
-    let placeholder = said("vars: { a: x }\ntransformations: [{ type: value_placeholders }]", &RULE.replace("{ f: x }", "{ 'f|expand': '%b%' }"));
+    let placeholder =
+        said("vars: { a: x }\ntransformations: [{ type: value_placeholders }]", &RULE.replace("{ f: x }", "{ 'f|expand': '%b%' }"));
     assert!(placeholder.contains("r.yml:4:") && placeholder.contains("the placeholder `%b%` has no values"), "{placeholder}");
     let bad = said("transformations:\n- { type: add_condition, conditions: { 'index|contians': x } }\n", RULE);
     assert!(bad.starts_with("p0.yml:2:40: error: transformations[0].conditions.index|contians: there is no modifier"), "{bad}");

@@ -72,9 +72,19 @@ fn the_commands_apply_filters_placeholders_and_pipelines() {
 #[test]
 fn without_values_the_rule_is_refused_by_every_command() {
     let folder = folder(&[]);
-    for arguments in [vec!["test", "rules"], vec!["rules", "lint", "rules"], vec!["rules", "list", "rules"], vec!["detect", "--rules", "rules", "e.json"]] {
+    for arguments in [
+        vec!["test", "rules"],
+        vec!["rules", "lint", "rules"],
+        vec!["rules", "list", "rules"],
+        vec!["detect", "--rules", "rules", "e.json"],
+    ] {
         let (code, said) = run(folder.path(), &arguments);
-        assert!(code == 78 && said.contains("rules/r.yml:6:31: error: detection.selection.user|expand: the placeholder `%Administrators%` has no values"), "{said}");
+        assert!(
+            code == 78
+                && said
+                    .contains("rules/r.yml:6:31: error: detection.selection.user|expand: the placeholder `%Administrators%` has no values"),
+            "{said}"
+        );
     }
 }
 
@@ -101,7 +111,8 @@ fn what_is_wrong_with_placeholders_is_told_at_once() {
 fn the_configuration_has_placeholders_and_pipelines_and_a_reload_takes_them_over() {
     let folder = folder(&[]);
     let file = folder.path().join("hydrant.yaml");
-    let base = "sources:\n  fw: { type: syslog, listen: \"127.0.0.1:0\", decoder: json }\nsinks:\n  a: { type: blackhole }\nrules: [rules]\n";
+    let base =
+        "sources:\n  fw: { type: syslog, listen: \"127.0.0.1:0\", decoder: json }\nsinks:\n  a: { type: blackhole }\nrules: [rules]\n";
     let plan = |more: &str| Plan::read(&file, &format!("{base}{more}"));
     let names = NAMES.lines().map(|line| format!("  {line}\n")).collect::<String>();
     let first = plan(&format!("placeholders:\n{names}")).unwrap_or_else(|error| panic!("{error}"));

@@ -291,7 +291,7 @@ pub(super) fn lower(reader: &mut Reader<'_>, detection: &Detection) -> Option<Ex
     }
     let mut parts = vec![own];
     for also in &detection.also {
-        parts.push(reader.inside(also.file.as_deref(), |reader| {
+        let part = reader.inside(also.file.as_deref(), |reader| {
             let Some(expr) = lower_own(reader, &also.detection)? else { return Some(None) };
             let is_required = match also.effect {
                 Effect::Require => true,
@@ -299,7 +299,12 @@ pub(super) fn lower(reader: &mut Reader<'_>, detection: &Detection) -> Option<Ex
                 Effect::Filter => super::filter::names_what_stays(reader, &also.detection),
             };
             Some(Some(if is_required { expr } else { Expr::Not(Box::new(expr)) }))
-        }));
+        });
+        match also.effect {
+            Effect::Filter => parts.push(part),
+            // An added condition is mostly the one that decides, so it stands in front.
+            Effect::Require | Effect::Refuse => parts.insert(0, part),
+        }
     }
     let parts = parts.into_iter().collect::<Option<Vec<_>>>()?;
     Some(all(parts.into_iter().flatten().collect()))

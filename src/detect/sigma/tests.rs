@@ -686,7 +686,7 @@ mod documents {
         let text = "title: C\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\ncorrelation: {type: event_count, rules: [a], \
                     group-by: [b], timespan: 1m, condition: {gt: 1}}\n---\ntitle: F\nstatus: unsupported\n";
         let loaded = read(text);
-        let skipped: Vec<_> = loaded.skipped.iter().map(|s| (s.line, s.title.as_deref(), s.reason)).collect();
+        let skipped: Vec<_> = loaded.skipped.iter().map(|s| (s.line, s.title.as_deref(), s.reason.clone())).collect();
         assert_eq!(skipped, [(5, Some("F"), SkipReason::Unsupported)]);
         assert_eq!(loaded.skipped[0].to_string(), "r.yml:5: not loaded: status unsupported: F");
         assert_eq!(loaded.correlations[0].title, "C");

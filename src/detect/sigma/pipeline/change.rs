@@ -15,6 +15,9 @@ use crate::detect::sigma::value::Value;
 use crate::detect::sigma::{LogSource, Placeholders, SigmaRule};
 use crate::matcher::Number;
 
+/// What an item takes beside its values, in predicates: its name, path and modifiers.
+const ITEM_WEIGHT: usize = 16;
+
 /// A transformation.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
@@ -316,11 +319,11 @@ fn rename_item(rename: &Rename, item: &mut Item, run: &Run<'_>, index: usize, re
     if item.field.is_none() {
         item.values.iter_mut().for_each(|written| written.value.surround());
     }
-    let count = names.len().saturating_mul(item.values.iter().map(|written| written.value.count()).sum());
+    let count = names.len().saturating_mul(ITEM_WEIGHT + item.values.iter().map(|written| written.value.count()).sum::<usize>());
     if !reader.spend(Place::new(&item.key, &item.path), count) {
         return Err(step.fail(
             reader,
-            format!("one field becomes {} with {count} values", names.len()),
+            format!("a field becomes {} names with its values", names.len()),
             "fewer names, or fewer rules in a file",
         ));
     }

@@ -123,6 +123,7 @@ pub(super) fn pipeline(file: &Path, text: &str) -> Result<(Pipeline, Diagnostics
     }
     let shared: Arc<Path> = file.into();
     let steps = items.iter().take(STEPS_MAX).filter_map(|item| step(item, &shared, &mut diagnostics)).collect();
+    diagnostics.0.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
     let top = top.filter(|_| !diagnostics.has_errors());
     let Some(top) = top else { return Err(diagnostics) };
     if !top.allowed_backends.is_empty() {
