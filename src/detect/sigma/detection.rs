@@ -143,8 +143,8 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &'static str) -> 
     }
     let searches = searches(reader, node, path)?;
     let Some(condition) = node.entry(CONDITION) else {
-        let near = searches.iter().map(|search| search.name.as_str());
-        let near = near.into_iter().find(|name| reader.near(name, [CONDITION].into_iter()).is_some());
+        let mut names = searches.iter().map(|search| search.name.as_str());
+        let near = names.find(|name| reader.near(name, [CONDITION].into_iter()).is_some());
         let help = near.map_or_else(|| "such as `condition: selection`".to_owned(), |near| format!("did you mean `{near}`?"));
         reader.error_with(place, "`condition` is missing", help);
         return None;
