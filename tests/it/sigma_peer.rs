@@ -1,7 +1,8 @@
 //! Sigma rules and JSON events at random: the index finds what the full scan finds, and so does `rsigma-eval`, for the
 //! constructs that both read alike. `HYDRANT_EVENTS` sets how many pairs are tried, `HYDRANT_SEED` makes other ones.
 //!
-//! Left out, since they are decided otherwise on purpose (`docs/reference/sigma.md`): letters beyond ASCII, JSON null
+//! Left out is what rsigma 0.23 gets wrong: wildcards inside `startswith` and `endswith`, which it does not anchor, and
+//! `base64offset` of two bytes. Left out, too, is what is decided otherwise on purpose (`docs/reference/sigma.md`): letters beyond ASCII, JSON null
 //! under `exists`, numbers that a 64-bit float cannot hold, keywords in keys and numbers, `windash`, `fieldref`, times.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +15,7 @@ use hydrant::event::{Chunk, Events, Fields, Sender, Span};
 use rsigma_eval::event::JsonEvent;
 
 /// Sets of rules, each with an event, unless `HYDRANT_EVENTS` says otherwise.
-const TRIALS: usize = 3_000;
+const TRIALS: usize = 400;
 
 /// Knuth's MMIX generator.
 struct Choices(u64);
@@ -84,6 +85,8 @@ const TEXTS: [&str; 18] = [
     "",
     "*ab*ab*",
 ];
+
+const PLAIN_TEXTS: [&str; 7] = ["admin", "AD", "ab", "b", r"a\\b", "in", "x"];
 
 const REGEXES: [&str; 6] = ["a+b", "^ad", "in$", "(a|b){2,3}", "[^x]x", "."];
 
@@ -189,7 +192,8 @@ fn value(modifier: &str, choices: &mut Choices) -> String {
         "|re" | "|re|i" => quoted(choices.pick(&REGEXES)),
         "|cidr" => quoted(choices.pick(&NETWORKS)),
         "|gte" => choices.pick(&["0", "5", "443", "-7"]).to_owned(),
-        "|base64offset|contains" => quoted(choices.pick(&["ab", "admin", "x y"])),
+        "|base64offset|contains" => quoted(choices.pick(&["admin", "x y"])),
+        "|startswith" | "|endswith" | "|endswith|cased" => quoted(choices.pick(&PLAIN_TEXTS)),
         "" if choices.below(4) == 0 => choices.pick(&["443", "5", "true", "false"]).to_owned(),
         _ => quoted(choices.pick(&TEXTS)),
     }

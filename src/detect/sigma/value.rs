@@ -56,7 +56,7 @@ pub(super) enum Value {
     Null,
     /// The name of another field.
     Field(String),
-    /// What the question makes of the text: a regular expression, a limit, a part of a time.
+    /// What the question makes of the text: a regular expression, a network, a limit, a part of a time.
     AsWritten,
     /// A mistake, which is reported by now.
     Mistake,
@@ -118,7 +118,7 @@ pub(super) fn read(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, p
     }
     match chain.question {
         Question::Value => strings(reader, chain, target, place, text),
-        Question::Cidr if chain.steps.is_empty() => Some(Value::Text(vec![Piece::Text(text.to_owned())])),
+        Question::Cidr if chain.steps.is_empty() => Some(Value::AsWritten),
         Question::Cidr => strings(reader, chain, target, place, text),
         Question::FieldRef(_) if text.is_empty() => {
             reader.error(place, "`fieldref` takes the name of a field");
@@ -149,7 +149,8 @@ fn as_written(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place:
         Question::Regex { .. } => regex(reader, chain, place, place.node.text().unwrap_or_default())?,
         Question::Compare(order) => compare(reader, place, order)?,
         Question::Time(part, order) => time(reader, place, part, order)?,
-        Question::Value | Question::Cidr | Question::FieldRef(_) | Question::Exists => match scalar(place.node) {
+        Question::Cidr => Predicate::Cidr(network(reader, place, place.node.text().unwrap_or_default())?),
+        Question::Value | Question::FieldRef(_) | Question::Exists => match scalar(place.node) {
             Scalar::Boolean(true) => Predicate::Exists,
             Scalar::Boolean(false) => return Some(Expr::Not(Box::new(leaf(reader, target, place, Predicate::Exists)?))),
             _ => {
