@@ -35,6 +35,7 @@ use crate::detect::sigma::correlation::Linked;
 use crate::detect::sigma::{self, Level, SigmaRule};
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
+use crate::enrich::Folders;
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Fields, OriginField, Sender, SlotId};
 use crate::frame::{self, FRAMERS, FramerKind};
@@ -418,7 +419,8 @@ impl Plan {
             Some(paths) => paths.clone(),
             None => rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, &mut diagnostics),
         };
-        let enrichers = additions::read(&root, base, &mut diagnostics);
+        let data = top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone());
+        let enrichers = additions::read(&root, Folders { base, data: &data }, &mut diagnostics);
         let transforms = additions::read_transforms(&root, &mut diagnostics);
         let preparation = preparation(&root, top.as_ref().map_or(&[], |top| &top.pipelines), base, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &preparation);
