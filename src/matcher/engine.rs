@@ -275,7 +275,7 @@ impl Matcher {
     fn measure(&self, program: u32, event: Event<'_>, scratch: &mut Scratch) -> bool {
         let since_ns = thread_cpu_ns();
         let holds = self.holds(program, event, scratch);
-        scratch.costs.add(program, thread_cpu_ns() - since_ns);
+        scratch.costs.add(program, thread_cpu_ns().saturating_sub(since_ns));
         holds
     }
 

@@ -11,7 +11,7 @@ mod journal;
 mod quarantine;
 mod source_health;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,8 +30,9 @@ use crate::config::{ByteSize, Content, Interval, Section};
 use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Options, Schema};
 use crate::deliver::dead_letter::Limits;
 use crate::detect::correlate::{Correlations, Feeds, Form, Wanted};
+use crate::detect::preparation::{Preparation, Values};
 use crate::detect::sigma::correlation::Linked;
-use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
+use crate::detect::sigma::{self, Level, SigmaRule};
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
 use crate::enrich::Folders;
@@ -271,6 +272,13 @@ pub(super) struct Top {
     /// Rule files and folders; `builtin` is the pack that comes with the program.
     #[serde(default)]
     rules: Vec<PathBuf>,
+    /// Values of placeholders (`%name%` under `expand`) in rules.
+    #[serde(default, rename = "placeholders")]
+    #[schemars(with = "BTreeMap<String, Values>")]
+    _placeholders: IgnoredAny,
+    /// pySigma processing pipelines that change the rules.
+    #[serde(default)]
+    pipelines: Vec<PathBuf>,
     /// What correlations may hold, and how long they wait.
     correlation: Option<CorrelationConfig>,
     /// Built-in alerts about senders: silent, less than usual, wrong clock, unreadable.
@@ -414,7 +422,8 @@ impl Plan {
         let data = top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone());
         let enrichers = additions::read(&root, Folders { base, data: &data }, &mut diagnostics);
         let transforms = additions::read_transforms(&root, &mut diagnostics);
-        let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
+        let preparation = preparation(&root, top.as_ref().map_or(&[], |top| &top.pipelines), base, &mut diagnostics);
+        let (rules, mut found) = Rules::load(&paths, &preparation);
         diagnostics.0.append(&mut found.0);
         let config = top.as_mut().and_then(|top| top.correlation.take());
         let mut compiler = Compiler {
@@ -514,6 +523,17 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
         profile: top.profile,
         rule_budget_percent: Some(top.rule_budget_percent).filter(|percent| *percent > 0),
     })
+}
+
+/// What is put into the rules.
+fn preparation(root: &Section, pipelines: &[PathBuf], base: &Path, diagnostics: &mut Diagnostics) -> Preparation {
+    let mut preparation = Preparation::default();
+    if let Some(section) = root.child("placeholders") {
+        preparation.add_placeholders(&section, diagnostics);
+    }
+    let files: Vec<PathBuf> = pipelines.iter().map(|file| base.join(file)).collect();
+    preparation.read_pipelines(&files, diagnostics);
+    preparation
 }
 
 /// Where the rules are; a path that leads nowhere is a mistake of the configuration.
