@@ -8,7 +8,7 @@ use hydrant::config::Section;
 use hydrant::{decode, enrich, frame, sink, source};
 
 /// Files of a stage that are no components: parts that components share.
-const PARTS: &[&str] = &["auto", "document", "eve", "golden", "mmdb", "pairs", "rows", "schema", "testing", "trial", "watch"];
+const PARTS: &[&str] = &["auto", "document", "eve", "golden", "mmdb", "notify", "pairs", "rows", "schema", "testing", "trial", "watch"];
 
 fn files(stage: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(stage);
