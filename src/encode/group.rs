@@ -192,12 +192,14 @@ struct Group {
     is_all: bool,
     /// Whether a notification of several batches was refused: nobody knows which one is to blame.
     is_one_by_one: bool,
+    /// When one was refused last. What it is split into follows without waiting for `group_interval`.
+    refused: Option<Instant>,
 }
 
 impl Group {
     fn new(now: Instant) -> Self {
         let (told, waiting, telling) = Default::default();
-        Self { seen: now, told, waiting, telling, is_under_way: false, is_all: false, is_one_by_one: false }
+        Self { seen: now, told, waiting, telling, is_under_way: false, is_all: false, is_one_by_one: false, refused: None }
     }
 
     /// Chooses what is told next: everything that waits, oldest first, within [`TOLD_BYTES_MAX`]; at least one.
@@ -288,8 +290,9 @@ impl Groups {
         if group.is_under_way {
             return Turn::Later(LOOK_INTERVAL);
         }
-        let is_due = is_last || group.is_one_by_one || !group.telling.is_empty();
-        let due = group.told.filter(|_| !is_due).map_or(now, |told| told + self.grouping.interval);
+        let interval = self.grouping.interval;
+        let is_due = is_last || !group.telling.is_empty() || group.refused.is_some_and(|refused| refused + interval > now);
+        let due = group.told.filter(|_| !is_due).map_or(now, |told| told + interval);
         if due > now {
             return Turn::Later(due - now);
         }
@@ -337,12 +340,13 @@ impl Groups {
 
     /// It will never take what batch `id` told. Whether that was this batch alone, which leaves the group; else they are told
     /// one by one.
-    pub fn refused(&self, group: &str, id: u128) -> bool {
+    pub fn refused(&self, group: &str, id: u128, now: Instant) -> bool {
         let State { groups, .. } = &mut *self.state();
         let Some(group) = groups.get_mut(group) else { return true };
         let is_alone = group.telling.len() <= 1;
         group.telling.clear();
         group.is_under_way = false;
+        group.refused = Some(now);
         if is_alone {
             group.forget(&[id]);
         } else {
@@ -430,12 +434,14 @@ mod tests {
         turn(&groups, 3, now);
         let now = now + INTERVAL;
         assert_eq!(turn(&groups, 2, now), "2 3");
-        assert!(!groups.refused("g", 2));
+        assert!(!groups.refused("g", 2, now));
         assert_eq!(turn(&groups, 2, now), "2");
-        assert!(groups.refused("g", 2));
+        assert!(groups.refused("g", 2, now));
         assert_eq!(turn(&groups, 3, now), "3", "without waiting");
         groups.stored("g", 3, now);
-        assert_eq!(turn(&groups, 4, now), "later 300", "and then as ever");
+        assert_eq!(turn(&groups, 20, now), "20", "a half of what was refused");
+        groups.stored("g", 20, now + INTERVAL / 2);
+        assert_eq!(turn(&groups, 4, now + INTERVAL), "later 150", "and then as ever");
     }
 
     #[test]
@@ -464,17 +470,18 @@ mod tests {
 
     #[test]
     fn more_than_fits_is_told_at_once_behind_it() {
-        let (groups, now) = (groups(Some(&["rule.id"]), Duration::ZERO), Instant::now());
+        let (groups, start) = (groups(Some(&["rule.id"]), Duration::ZERO), Instant::now());
         let large = Bytes::from(vec![b'x'; TOLD_BYTES_MAX / 2 + 1]);
-        let turn = |id, is_last| groups.turn("g", (id, &large), is_last, now);
-        assert!(matches!(turn(1, false), Turn::Tell(_)));
-        assert!(matches!(turn(2, false), Turn::Later(_)) && matches!(turn(3, false), Turn::Later(_)));
-        groups.stored("g", 1, now);
-        assert!(matches!(turn(3, true), Turn::Later(_)), "the older one is told first");
-        let Turn::Tell(telling) = turn(2, false) else { panic!("nothing is told") };
+        let turn = |id, now| groups.turn("g", (id, &large), false, now);
+        assert!(matches!(turn(1, start), Turn::Tell(_)));
+        assert!(matches!(turn(2, start), Turn::Later(_)) && matches!(turn(3, start), Turn::Later(_)));
+        groups.stored("g", 1, start);
+        let due = start + INTERVAL;
+        assert!(matches!(turn(3, due), Turn::Later(_)), "the older one is told first");
+        let Turn::Tell(telling) = turn(2, due) else { panic!("nothing is told") };
         assert_eq!(telling.bodies.len(), 1);
-        groups.stored("g", 2, now);
-        assert!(matches!(turn(3, false), Turn::Tell(_)));
+        groups.stored("g", 2, due);
+        assert!(matches!(turn(3, due), Turn::Tell(_)));
     }
 
     #[test]
