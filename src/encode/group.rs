@@ -264,15 +264,20 @@ impl Groups {
             known.seen = now;
             return true;
         }
-        if groups.len() >= GROUPS_MAX {
-            let kept = self.grouping.wait + self.grouping.interval;
-            groups.retain(|_, group| !group.waiting.is_empty() || group.seen + kept > now);
-        }
+        self.evict(groups, now);
         let has_room = groups.len() < GROUPS_MAX;
         if has_room {
             groups.insert(group.into(), Group::new(now));
         }
         has_room
+    }
+
+    /// Makes room, if there is none, by forgetting groups that would be told at once if they came again.
+    fn evict(&self, groups: &mut HashMap<Box<str>, Group>, now: Instant) {
+        if groups.len() >= GROUPS_MAX {
+            let kept = self.grouping.wait + self.grouping.interval;
+            groups.retain(|_, group| !group.waiting.is_empty() || group.seen + kept > now);
+        }
     }
 
     /// Asks for the turn of a batch of a group, which enters the group if it is new. With `is_last` no more will come,
@@ -281,6 +286,10 @@ impl Groups {
         let State { groups, told, next } = &mut *self.state();
         if told.remove(&id) {
             return Turn::Told;
+        }
+        if !groups.contains_key(group) {
+            // Not refused: its batch was made before a restart or a reload, when it had room.
+            self.evict(groups, now);
         }
         let group = groups.entry(group.into()).or_insert_with(|| Group::new(now));
         if !group.waiting.iter().any(|(waiting, _)| *waiting == id) {
@@ -314,7 +323,9 @@ impl Groups {
 
     /// The destination has what batch `id` told.
     pub fn stored(&self, group: &str, id: u128, now: Instant) {
-        let State { groups, told, .. } = &mut *self.state();
+        let State { groups, told, next } = &mut *self.state();
+        // From here, not from when it was sent: on the way it may have waited for a connection.
+        *next = Some(now + self.pace);
         let Some(group) = groups.get_mut(group) else { return };
         let telling = std::mem::take(&mut group.telling);
         group.forget(&telling);
@@ -333,9 +344,7 @@ impl Groups {
         if let Some(group) = state.groups.get_mut(group) {
             group.is_under_way = false;
         }
-        if let Some(pause) = pause {
-            state.next = Some(now + pause);
-        }
+        state.next = Some(now + pause.unwrap_or(self.pace));
     }
 
     /// It will never take what batch `id` told. Whether that was this batch alone, which leaves the group; else they are told
@@ -466,6 +475,12 @@ mod tests {
         let later = start + INTERVAL + Duration::from_secs(30);
         assert!(groups.has_room_for("new", later));
         assert_eq!(groups.state().groups.len(), 2, "the new one and the one in which a batch waits");
+        for number in 0..3 * GROUPS_MAX {
+            let now = later + Duration::from_secs(600 * number as u64);
+            groups.turn(&format!("{number}"), (2, &Bytes::new()), false, now);
+            groups.stored(&format!("{number}"), 2, now);
+        }
+        assert!(groups.state().groups.len() <= GROUPS_MAX + 1, "also by batches whose groups this one did not name");
     }
 
     #[test]

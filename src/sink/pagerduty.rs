@@ -52,8 +52,8 @@ group_wait: 0s                                   # from the first alert of a gro
 group_interval: 5m                               # between two notifications of a group
 "#;
 
-/// Two calls a second are PagerDuty's limit for a key.
-const PACE: Duration = Duration::from_millis(500);
+/// PagerDuty takes about 120 calls a minute and key.
+const PACE: Duration = Duration::from_millis(550);
 
 /// What PagerDuty suggests after a 429.
 const PAUSE: Duration = Duration::from_secs(30);

@@ -379,7 +379,7 @@ mod tests {
         for piece in ["<", "ä", "x", "\u{1F600}"] {
             let long = piece.repeat(5000);
             let group: Map<String, Value> = (0..8).map(|index| (format!("k{index}"), long[..4000].into())).collect();
-            let message = message(&Value::from(group).to_string(), &digest(&long, &long, 40));
+            let message = message(&Value::from(group).to_string(), &digest(&long, &long, 12));
             let attachment = &message["attachments"][0];
             let blocks = attachment["blocks"].as_array().unwrap();
             assert!(blocks.len() <= 50 && message["text"].as_str().unwrap().chars().count() <= TEXT_CHARACTERS_MAX);
