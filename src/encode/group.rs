@@ -325,7 +325,7 @@ impl Groups {
     pub fn stored(&self, group: &str, id: u128, now: Instant) {
         let State { groups, told, next } = &mut *self.state();
         // From here, not from when it was sent: on the way it may have waited for a connection.
-        *next = Some(now + self.pace);
+        *next = (*next).max(Some(now + self.pace));
         let Some(group) = groups.get_mut(group) else { return };
         let telling = std::mem::take(&mut group.telling);
         group.forget(&telling);
@@ -344,7 +344,7 @@ impl Groups {
         if let Some(group) = state.groups.get_mut(group) {
             group.is_under_way = false;
         }
-        state.next = Some(now + pause.unwrap_or(self.pace));
+        state.next = state.next.max(Some(now + pause.unwrap_or(self.pace)));
     }
 
     /// It will never take what batch `id` told. Whether that was this batch alone, which leaves the group; else they are told
