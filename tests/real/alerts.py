@@ -381,7 +381,7 @@ sources:
   in: {{ type: syslog, listen: "tcp://127.0.0.1:{self.port}", decoder: palo_alto }}
 sinks:
   chat: {{ type: slack, webhook_url: "{self.slack.url}{Slack.PATH}", fields: [source.ip, rule.name], group_wait: 1s, group_interval: 4s }}
-  pager: {{ type: pagerduty, endpoint: "{self.pager.url}/v2/enqueue", routing_key: {KEY}, group_by: [rule.id, source.ip], group_interval: 5s }}
+  pager: {{ type: pagerduty, endpoint: "{self.pager.url}/v2/enqueue", routing_key: {KEY}, group_by: [rule.id, source.ip], group_interval: 20s }}
   hook: {{ type: webhook, endpoint: "{self.hook.url}/hook", secrets: {json.dumps(SECRETS)}, group_wait: 1s, group_interval: 2s }}
   disk: {{ type: file, path: out.ndjson, buffer: {{ interval: 200ms }} }}
 """, files=RULES)
