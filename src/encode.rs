@@ -5,13 +5,16 @@
 //! * [`template`]: slots to a nested JSON object by a plan made once.
 //! * [`compress`]: a batch is compressed while it fills, one gzip member or one zstd frame each.
 //! * [`key_template`]: the names that batches get as objects and files.
+//! * [`notice`], [`group`]: alerts as people are told of them, and which of them together.
 //!
 //! No sink is in here: nothing knows an endpoint, a request or an answer.
 
 pub mod body;
 pub mod compress;
+pub mod group;
 #[cfg(isal)]
 mod isal;
 pub mod key_template;
+pub mod notice;
 pub mod rows;
 pub mod template;

@@ -14,8 +14,13 @@ mod blackhole;
 mod datadog_logs;
 mod file;
 mod http;
+mod notify;
+mod pagerduty;
+mod slack;
 mod splunk_hec;
 mod stdout;
+mod syslog;
+mod webhook;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,8 +45,12 @@ pub static SINKS: &[&dyn SinkKind] = &[
     &datadog_logs::DatadogLogs,
     &file::File,
     &http::HttpPost,
+    &pagerduty::PagerDuty,
+    &slack::Slack,
     &splunk_hec::SplunkHec,
     &stdout::Stdout,
+    &syslog::Syslog,
+    &webhook::Webhook,
 ];
 
 /// A kind of sink.
@@ -74,6 +83,11 @@ pub trait Sink: Send + Sync {
     /// or [`Self::wants`] names is looked up.
     fn writes_added(&self) -> bool {
         true
+    }
+    /// Whether it gets alerts only, whatever the routes say: it tells people, and a forgotten condition must not page
+    /// somebody for every event. Events count as filtered.
+    fn takes_only_alerts(&self) -> bool {
+        false
     }
     /// An encoder for the events of one decoder, for one shard.
     fn encoder(&self, context: &Context) -> Box<dyn Encoder>;
@@ -139,6 +153,8 @@ pub enum Transport {
 pub trait Http {
     /// Begins the exchange of one batch.
     fn begin(&self, batch: &Sealed) -> Box<dyn Exchange>;
+    /// No more batches will come: what waits for others to come is to go out.
+    fn hurry(&self) {}
 }
 
 /// A sink with a client of its own.
@@ -161,6 +177,8 @@ pub enum Step {
     Send(Request<Bytes>),
     /// Come back after this long.
     Wait(Duration),
+    /// The same, and others may have the place meanwhile: this batch is not due, the destination is well.
+    Later(Duration),
     /// Everything arrived.
     Stored,
     /// Nothing arrived for sure; the same batch may be sent again, not before this long if given.

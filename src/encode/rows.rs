@@ -129,7 +129,8 @@ impl Partitioner {
     }
 }
 
-fn text(value: Value<'_>) -> Option<Cow<'_, [u8]>> {
+/// A value as text; a missing one and `null` are none.
+pub fn text(value: Value<'_>) -> Option<Cow<'_, [u8]>> {
     match value {
         Value::Missing | Value::Null => None,
         Value::Boolean(true) => Some(b"true".into()),

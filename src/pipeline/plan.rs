@@ -247,6 +247,8 @@ pub struct SinkPlan {
     pub kind: &'static str,
     /// The sink.
     pub sink: Arc<dyn Sink>,
+    /// Whether no events go to it, only alerts.
+    pub takes_only_alerts: bool,
     /// What happens when the journal is full and this one has not taken something.
     pub when_full: WhenFull,
     /// Where it begins when it is new to the data folder; with what comes from then on if not said.
@@ -625,7 +627,8 @@ fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
         if let (Some(sink), Some(common)) = (sink, common) {
             let when_full = common.when_journal_full.unwrap_or_default();
             let backfill_from = common.backfill_from;
-            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into(), when_full, backfill_from });
+            let (name, kind, takes_only_alerts) = (name.into(), kind.name(), sink.takes_only_alerts());
+            sinks.push(SinkPlan { name, kind, sink: sink.into(), takes_only_alerts, when_full, backfill_from });
         }
     }
     if sinks.len() > DESTINATIONS_MAX {
@@ -705,7 +708,8 @@ struct Compiler<'a> {
 fn rule_info(rules: &Rules, is_replay: bool) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = serde_json::json!({
-            "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author, "hash": rule.hash,
+            "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author, "references": rule.references,
+            "hash": rule.hash,
         });
         object.to_string().into_boxed_str()
     };

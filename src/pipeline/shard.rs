@@ -68,6 +68,8 @@ pub struct Shard {
     journal: Rc<dyn Journal>,
     lines: Vec<LineState>,
     sinks: Vec<SinkState>,
+    /// One bit per sink that gets alerts only.
+    only_alerts: u64,
     /// Bytes that may wait for one destination before the journal keeps the rest.
     queue_bytes_max: usize,
     hits: Vec<Hit>,
@@ -285,6 +287,7 @@ impl Shard {
             alerts: registry.cell(&metrics::ALERTS, &[]),
             stages: Stages::new(registry, plan.settings.profile),
             rows: vec![Vec::new(); sinks.len()],
+            only_alerts: plan.sinks.iter().rev().fold(0, |bits, sink| bits << 1 | u64::from(sink.takes_only_alerts)),
             queue_bytes_max: common.budget.limit_bytes() / QUEUES_SHARE / (plan.settings.shards * sinks.len()).max(1),
             hits: Vec::new(),
             exchange,
@@ -641,7 +644,8 @@ impl Shard {
                 self.masks.push(0);
                 continue;
             }
-            let to = line.router.route(state.events.event(chunk, row), &mut state.router);
+            let allowed = if row < frames { !self.only_alerts } else { u64::MAX };
+            let to = line.router.route(state.events.event(chunk, row), &mut state.router) & allowed;
             self.masks.push(to);
             let mut bits = to;
             while bits != 0 {
