@@ -24,6 +24,7 @@ mod gate;
 mod instant;
 mod lists;
 mod literal;
+mod matched;
 mod member;
 mod number;
 mod oracle;
@@ -34,6 +35,7 @@ mod tests;
 mod text;
 
 pub use engine::{Builder, Matcher, ProgramId, Scratch};
+pub use matched::Matched;
 
 use regex::bytes::Regex;
 

@@ -27,6 +27,7 @@ mod journal;
 mod kill;
 mod ledger;
 mod mistakes;
+mod ocsf;
 mod peers;
 mod process;
 mod registry;
