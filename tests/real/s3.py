@@ -98,7 +98,7 @@ def count_by_duckdb(what, objects, unreadable):
          [(COUNT, COUNT, COUNT * (COUNT - 1) // 2)])
     same(f"{what}: unreadable lines", query(objects, f"count(*) {EVENTS} and {NUMBER} is null"), [(unreadable,)])
     alerts = sum(number % 4 == 1 and number % 50 == 1 for number in range(COUNT))
-    same(f"{what}: alerts", query(objects, "count(*) from ROWS where unmapped->'hydrant'->>'alert' = 'true'"), [(alerts,)])
+    same(f"{what}: alerts", query(objects, "count(*) from ROWS where unmapped->>'$.hydrant.alert' = 'true'"), [(alerts,)])
     return alerts
 
 
