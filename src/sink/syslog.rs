@@ -40,6 +40,7 @@ use super::{Client, Encoder, Selection, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Items, Limits, Sealed};
 use crate::clock;
 use crate::config::{ByteSize, Section, schema_of};
+use crate::encode::alert::AlertForm;
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::Codec;
 use crate::encode::notice::Identity;
@@ -195,9 +196,9 @@ enum Format {
     /// ArcSight's Common Event Format.
     #[default]
     Cef,
-    /// An object with ECS names.
+    /// An object with ECS names; alerts as OCSF findings.
     Json,
-    /// The event as it came; alerts as JSON.
+    /// The event as it came; alerts as OCSF findings.
     Raw,
 }
 
@@ -291,7 +292,7 @@ impl Sink for Configured {
     }
 
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
-        let of_rows = |form, format| Content::Rows(Box::new(Rows::new(format, rows::body(form, false, false, context))));
+        let of_rows = |form, format| Content::Rows(Box::new(Rows::new(format, rows::body((form, AlertForm::Ocsf), false, false, context))));
         let content = match self.config.format {
             Format::Cef => Content::Cef(Box::new(Cef::new(context))),
             Format::Json => of_rows(Form::Json, rows::Format::Ndjson),

@@ -1,7 +1,7 @@
 //! `webhook`: alerts to any program, signed.
 //!
-//! Out: `POST <endpoint>` with `{"version":1,"group":{"rule.id":".."},"alerts":[..]}`: the alerts of one group as the objects that
-//! every sink of rows writes. What comes with it:
+//! Out: `POST <endpoint>` with `{"version":1,"group":{"rule.id":".."},"alerts":[..]}`: the alerts of one group, each an OCSF
+//! Detection Finding (`encode::ocsf`). What comes with it:
 //!
 //! * `X-Hydrant-Signature: t=1795240800,v1=<hex>`: HMAC-SHA256 (RFC 2104) with the secret over `1795240800.<body>`, the
 //!   time being that of the attempt in seconds since 1970. With two secrets there are two `v1`, that of the newer secret
@@ -33,6 +33,7 @@ use super::{Encoder, Sink, SinkKind, Step, Transport};
 use crate::batch::Batching;
 use crate::clock;
 use crate::config::{Interval, Secret, Section, schema_of};
+use crate::encode::alert::AlertForm;
 use crate::encode::body::{Context, Form};
 use crate::encode::group::{Grouping, Groups, Telling};
 use crate::encode::rows;
@@ -147,7 +148,7 @@ impl Sink for Configured {
     }
 
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
-        let body = rows::body(Form::Json, false, false, context);
+        let body = rows::body((Form::Json, AlertForm::Ocsf), false, false, context);
         AlertEncoder::boxed(Box::new(move |event, position, out| body.write_json(event, position, out)), &self.groups, context)
     }
 

@@ -1,5 +1,7 @@
 //! From the text of a configuration to the rows of a chunk, without sockets.
 
+mod alerts;
+
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
