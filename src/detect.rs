@@ -10,6 +10,7 @@
 
 pub mod cases;
 pub mod correlate;
+pub mod matched;
 mod pack;
 pub mod preparation;
 pub mod sigma;
@@ -19,9 +20,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Diagnostic, Diagnostics, nearest};
-use crate::event::{Chunk, Events, Fields};
+use crate::event::{Chunk, Event, Events, Fields};
 use crate::limits::DOCUMENT_BYTES_MAX;
-use crate::matcher::{self, Builder, Matcher, ProgramId};
+use crate::matcher::{self, Builder, Matched, Matcher, ProgramId};
 
 use correlate::Correlations;
 use preparation::Preparation;
@@ -141,7 +142,7 @@ pub trait Vocabulary {
 #[derive(Debug)]
 pub struct Detector {
     matcher: Matcher,
-    /// Program to index in [`Rules::rules`].
+    /// Program to index in [`Rules::rules`], ascending.
     rules: Vec<u32>,
 }
 
@@ -215,6 +216,13 @@ impl Detector {
         for row in rows {
             self.matcher.evaluate(events.event(chunk, row as usize), &mut scratch.matcher, &mut scratch.programs);
             hits.extend(scratch.programs.iter().map(|program| Hit { row, rule: self.rules[program.0 as usize] }));
+        }
+    }
+
+    /// Calls `visit` with what made a rule match an event that it is known to match.
+    pub fn matched(&self, rule: u32, event: Event<'_>, visit: &mut dyn FnMut(Matched<'_>)) {
+        if let Ok(program) = self.rules.binary_search(&rule) {
+            self.matcher.matched(ProgramId(program as u32), event, visit);
         }
     }
 

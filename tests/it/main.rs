@@ -29,6 +29,7 @@ mod journal;
 mod kill;
 mod ledger;
 mod mistakes;
+mod ocsf;
 mod peers;
 mod pipelines;
 mod preparation;

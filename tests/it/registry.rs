@@ -20,6 +20,7 @@ const PARTS: &[&str] = &[
     "keys",
     "mmdb",
     "networks",
+    "notify",
     "pairs",
     "pool",
     "rows",
