@@ -293,11 +293,13 @@ mod tests {
     use crate::net::http_client::Reach;
     use crate::net::tls::{ClientTls, TlsClient};
 
+    type Shared<T> = Arc<Mutex<Vec<T>>>;
+
     /// Answers every request with what is in the cell and keeps what was asked.
-    fn server() -> (u16, Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<String>>>) {
+    fn server() -> (u16, Shared<u8>, Shared<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (answer, asked): (Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let (answer, asked) = (Shared::<u8>::default(), Shared::<String>::default());
         let cells = (answer.clone(), asked.clone());
         std::thread::spawn(move || {
             let serve = |mut stream: TcpStream| {

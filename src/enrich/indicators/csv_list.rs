@@ -106,7 +106,7 @@ impl<R: BufRead> CsvList<R> {
                 return Ok(true);
             }
             let is_comment = self.record.starts_with(b"#");
-            if !is_there || is_comment || memchr::memchr_iter(b'"', &self.record).count() % 2 == 0 {
+            if !is_there || is_comment || memchr::memchr_iter(b'"', &self.record).count().is_multiple_of(2) {
                 break;
             }
         }

@@ -13,7 +13,7 @@ fn read(format: &Format, text: &str) -> Vec<String> {
                 Pattern::Hash(_) => "hash",
                 Pattern::Email(_) => "email",
             };
-            description.map_or(format!("{kind} {pattern}"), |description| format!("{kind} {pattern} ({description})"))
+            description.map_or_else(|| format!("{kind} {pattern}"), |description| format!("{kind} {pattern} ({description})"))
         }
         Err(Refusal::Skipped { line, reason, .. }) => format!("{line}: {reason}"),
         Err(Refusal::Broken { line, message, .. }) => format!("{line}: broken: {message}"),

@@ -32,7 +32,8 @@ fn server(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> (
                     Some(bytes) => drop(stream.write_all(&bytes)),
                     None => {
                         drop(stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"));
-                        while stream.write_all(&[b'a'; 65536]).is_ok() {}
+                        let piece = vec![b'a'; 65536];
+                        while stream.write_all(&piece).is_ok() {}
                     }
                 }
             });
