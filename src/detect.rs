@@ -12,6 +12,7 @@ pub mod cases;
 pub mod correlate;
 mod pack;
 pub mod sigma;
+pub mod treatment;
 
 use std::path::{Path, PathBuf};
 

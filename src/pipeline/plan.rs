@@ -9,6 +9,7 @@ mod correlation;
 pub(super) mod dead_letters;
 mod journal;
 mod source_health;
+mod treatment;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +31,7 @@ use crate::deliver::dead_letter::Limits;
 use crate::detect::correlate::{Correlations, Feeds, Form, Wanted};
 use crate::detect::sigma::correlation::Linked;
 use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
+use crate::detect::treatment::Treatment;
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::body::Context;
 use crate::error::{Diagnostic, Diagnostics, nearest};
@@ -37,6 +39,7 @@ use crate::event::{Fields, OriginField, Sender, SlotId};
 use crate::frame::{self, FRAMERS, FramerKind};
 use crate::limits::{DESTINATIONS_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_RANGE, SLOTS_MAX};
 use crate::net::listen::{Address, Transport};
+use crate::pipeline::silence::{self, SilencePlan, Silencer};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
 use crate::source::{SOURCES, Source};
@@ -50,6 +53,7 @@ use correlation::{Collected, CorrelationConfig};
 use dead_letters::DeadLettersConfig;
 use journal::JournalConfig;
 use source_health::SourceHealthConfig;
+use treatment::AlertsConfig;
 
 /// Everything that a start needs to know.
 pub struct Plan {
@@ -63,8 +67,14 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// The rules.
     pub rules: Rules,
+    /// What becomes of hits, by rule.
+    pub treatments: Vec<Treatment>,
+    /// The correlations as linked, and behind them one for each rule that is deduplicated.
+    pub linked: Vec<Linked>,
     /// The correlations.
     pub correlation: CorrelationPlan,
+    /// Which alerts are not made for now.
+    pub silences: SilencePlan,
     /// How senders are judged.
     pub source_health: SourceHealthPlan,
     /// What happens to the alerts of these two; their indices are behind those of the sources.
@@ -148,6 +158,8 @@ pub struct Line {
     pub enrichers: Vec<usize>,
     /// What changes or drops its events.
     pub transforms: Transforms,
+    /// Which alerts are not made.
+    pub silencer: Silencer,
     /// Where events go.
     pub router: Router,
     /// Slots that the pipeline itself fills.
@@ -177,12 +189,16 @@ pub struct OwnSlots {
     pub flaw: Option<SlotId>,
     /// `%hydrant.kind`: `alert` or `event`
     pub kind: Option<SlotId>,
-    /// `%hydrant.level`: the highest level of the rules that matched
+    /// `%hydrant.level`: the highest level of the rules that matched; of an alert that of its rule
     pub level: Option<SlotId>,
     /// `%hydrant.peer`
     pub peer: Option<SlotId>,
+    /// `%hydrant.rule_id`: of an alert
+    pub rule_id: Option<SlotId>,
     /// `%hydrant.rule_ids`
     pub rule_ids: Option<SlotId>,
+    /// `%hydrant.rule_title`: of an alert
+    pub rule_title: Option<SlotId>,
     /// `%hydrant.source`
     pub source: Option<SlotId>,
     /// What is known of a frame beside its bytes, by [`OriginField`].
@@ -206,7 +222,9 @@ pub const OWN_FIELDS: &[&str] = &[
     "%hydrant.partition",
     "%hydrant.path",
     "%hydrant.peer",
+    silence::RULE_ID,
     "%hydrant.rule_ids",
+    silence::RULE_TITLE,
     "%hydrant.source",
     "%hydrant.stream",
     "%hydrant.topic",
@@ -223,7 +241,9 @@ impl OwnSlots {
             kind: find("%hydrant.kind"),
             level: find("%hydrant.level"),
             peer: find("%hydrant.peer"),
+            rule_id: find(silence::RULE_ID),
             rule_ids: find("%hydrant.rule_ids"),
+            rule_title: find(silence::RULE_TITLE),
             source: find("%hydrant.source"),
             origin: OriginField::ALL.map(|field| find(field.name())),
         }
@@ -264,6 +284,9 @@ pub(super) struct Top {
     /// Rule files and folders; `builtin` is the pack that comes with the program.
     #[serde(default)]
     rules: Vec<PathBuf>,
+    /// Whose hits make no alert, and whose make one for many.
+    #[serde(default)]
+    alerts: AlertsConfig,
     /// What correlations may hold, and how long they wait.
     correlation: Option<CorrelationConfig>,
     /// Built-in alerts about senders: silent, less than usual, wrong clock, unreadable.
@@ -400,15 +423,20 @@ impl Plan {
         let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
+        let alerts_config = top.as_mut().map(|top| std::mem::take(&mut top.alerts)).unwrap_or_default();
+        let treated = treatment::treat(&alerts_config, &rules, &root, &mut diagnostics);
+        let data_dir = top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone());
+        let silences = SilencePlan::new(&data_dir, &mut diagnostics);
         let config = top.as_mut().and_then(|top| top.correlation.take());
         let mut compiler = Compiler {
             sinks: &sinks,
             routes: &routes,
+            silences: &silences,
             rules: &rules.rules,
-            linked: &rules.correlations,
-            correlations: &rules.compiled,
-            collected: Collected::new(config, &rules.correlations, &root, &mut diagnostics),
-            rule_info: rule_info(&rules, changes.is_replay),
+            linked: &treated.linked,
+            correlations: &treated.correlations,
+            collected: Collected::new(config, &treated.linked, &root, &mut diagnostics),
+            rule_info: rule_info(&rules, &treated.linked, changes.is_replay),
             root: &root,
             transforms: &transforms,
             enrichers: &enrichers,
@@ -417,9 +445,12 @@ impl Plan {
             diagnostics,
         };
         let sources = read_sources(&root, &mut compiler);
-        let (mut correlation, grouped) = correlation::plan(&mut compiler, &rules);
+        let (mut correlation, grouped) = correlation::plan(&mut compiler, &treated);
         let alerts = alerts::lines(&mut compiler, grouped, sources.len());
-        let Compiler { unknown_keys, canonical, mut diagnostics, .. } = compiler;
+        let Compiler { unknown_keys, canonical, collected, mut diagnostics, .. } = compiler;
+        treated.warn_of_keys(&alerts_config, (&collected, &canonical), &root, &mut diagnostics);
+        let known: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
+        silences.warn_of_fields(&data_dir, &known, &mut diagnostics);
         additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
         let health = top.as_mut().map(|top| std::mem::take(&mut top.source_health)).unwrap_or_default();
@@ -442,7 +473,10 @@ impl Plan {
             enrichers,
             sinks,
             rules,
+            treatments: treated.treatments,
+            linked: treated.linked,
             correlation,
+            silences,
             source_health,
             alerts,
             warnings: diagnostics,
@@ -643,6 +677,7 @@ fn in_file(mut mistakes: Diagnostics, place: &Section) -> Diagnostics {
 struct Compiler<'a> {
     sinks: &'a [SinkPlan],
     routes: &'a [Route],
+    silences: &'a SilencePlan,
     rules: &'a [SigmaRule],
     linked: &'a [Linked],
     correlations: &'a Correlations,
@@ -658,9 +693,9 @@ struct Compiler<'a> {
     diagnostics: Diagnostics,
 }
 
-/// One JSON object per rule, for alerts, then one per correlation and per rule of source health. The author stays with the
+/// One JSON object per rule, for alerts, then one per correlation, deduplications among them, and per rule of source health. The author stays with the
 /// rule: its licence may ask for that.
-fn rule_info(rules: &Rules, is_replay: bool) -> Arc<[Box<str>]> {
+fn rule_info(rules: &Rules, linked: &[Linked], is_replay: bool) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = serde_json::json!({
             "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author, "hash": rule.hash,
@@ -671,7 +706,7 @@ fn rule_info(rules: &Rules, is_replay: bool) -> Arc<[Box<str>]> {
         Some(open) => format!("{open},\"replay\":true}}").into_boxed_str(),
         None => info,
     };
-    rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).chain(health::rules()).map(told).collect()
+    rules.rules.iter().map(info).chain(linked.iter().map(Form::rule)).chain(health::rules()).map(told).collect()
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
@@ -810,6 +845,7 @@ impl<'a> Compiler<'a> {
         let names: Vec<String> = canonical.iter().chain(&added).cloned().collect::<BTreeSet<_>>().into_iter().collect();
         let known: Vec<&str> = names.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
         let router = Router::new(self.routes, &known, &|name| name.to_owned(), &mut fields);
+        let silencer = self.silences.silencer(&known, &mut fields);
         for sink in self.sinks {
             let written = added.iter().filter(|_| sink.sink.writes_added()).cloned();
             sink.sink.wants(&names).into_iter().chain(written).for_each(|name| {
@@ -837,7 +873,8 @@ impl<'a> Compiler<'a> {
             let context = Context { fields: fields.clone(), canonical, added, rules, source, decoder, details: None };
             DecoderLine { compiled, detector, feeds, context }
         });
-        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, fields, transforms, enrichers, router, own })
+        let (width, decoders) = (fields.width(), decoders.collect());
+        Some(Line { width, decoders, is_auto: false, fields, transforms, enrichers, silencer, router, own })
     }
 
     /// What can be added to the events of one source, and the names that output writes as added: everything

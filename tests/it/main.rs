@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod alerts;
 mod bad_input;
 mod client;
 mod commands;

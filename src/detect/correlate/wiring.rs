@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::part::{Part, parts, push_absent, push_same};
 use super::{Assembly, Fired, Program};
 use crate::detect::sigma::SigmaRule;
-use crate::detect::sigma::correlation::{Base, Correlation, Linked, Source};
+use crate::detect::sigma::correlation::{Base, Correlation, Linked, Role, Source};
 use crate::error::{Diagnostic, Diagnostics};
 use crate::event::AlertKey;
 
@@ -118,7 +118,9 @@ impl Correlations {
             let Compiled { program, steps, lateness_ms, .. } = &self.list[index];
             let above = steps.iter().filter_map(|step| self.list.get(step.to as usize)).map(|above| above.retain_ms);
             let behind_ms = above.max().map_or(*lateness_ms, |above| above.max(*lateness_ms));
-            self.list[index].retain_ms = program.timespan_ms.saturating_add(behind_ms);
+            // What makes no second alert in a window is known by the first one.
+            let window_ms = if program.is_deduplication { 0 } else { program.timespan_ms };
+            self.list[index].retain_ms = window_ms.saturating_add(behind_ms);
         }
     }
 
@@ -175,11 +177,22 @@ impl Step {
 
 fn program(linked: &Linked) -> Program {
     let Correlation { kind, condition, timespan_ms, .. } = &linked.correlation;
-    Program { kind: *kind, condition: condition.clone(), timespan_ms: *timespan_ms, rule_count: linked.bases.len(), budget_bytes: 0 }
+    Program {
+        kind: *kind,
+        condition: condition.clone(),
+        timespan_ms: *timespan_ms,
+        rule_count: linked.bases.len(),
+        is_deduplication: linked.role == Role::Deduplication,
+        budget_bytes: 0,
+    }
 }
 
 fn key(linked: &Linked, rules: &[SigmaRule], below: &[Compiled]) -> u64 {
     let mut text = linked.correlation.hash.clone();
+    if linked.role == Role::Deduplication {
+        let names: Vec<&str> = linked.correlation.group_by.iter().map(|name| name.text.as_str()).collect();
+        text.push_str(&format!("\n{}\n{}", linked.correlation.timespan_ms, names.join("\n")));
+    }
     for base in &linked.bases {
         text.push('\n');
         match base.source {
