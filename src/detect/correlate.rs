@@ -450,6 +450,10 @@ impl Group {
             return false;
         }
         if is_sliding {
+            if hit.time_ms >= self.end_ms {
+                // Whether the group has been forgotten meanwhile depends on who ticks when.
+                self.suppressed = 0;
+            }
             self.window.expire(hit.time_ms.saturating_sub(program.timespan_ms));
             self.end_ms = end_ms;
         } else if hit.time_ms >= self.end_ms {
