@@ -553,6 +553,11 @@ impl Watermark {
         }
     }
 
+    /// The time that [`Self::value`] said last.
+    pub fn last_ms(&self) -> i64 {
+        self.value_ms
+    }
+
     /// The time up to which everything has arrived; it never goes back. While all shards are idle, `idle_ms` counts: the
     /// newest event time and how long ago it came, so that what is long past is not late because of a pause.
     pub fn value(&mut self, clock_ms: i64, idle_ms: i64) -> i64 {

@@ -274,7 +274,7 @@ impl Exchange {
         }
         let (position, received_ms) = (chunk.position.plus(event.frame as usize), chunk.received_ms);
         let compiled = engine.set.correlations().list().get(feed.correlation as usize)?;
-        let retain_ms = compiled.retain_ms;
+        let keep_ms = compiled.keep_ms;
         let time_ms = event.time_ms.min(received_ms.saturating_add(compiled.lateness_ms));
         let owner = self.ownership.owner(compiled.key, &engine.assembly.key);
         let hit = engine.assembly.hit(position, time_ms, feed.base);
@@ -284,7 +284,9 @@ impl Exchange {
             hits.push(feed.correlation, &hit);
         }
         engine.cells.get(feed.correlation as usize).into_iter().for_each(|cells| cells.hits.add(1));
-        Some(time_ms.saturating_add(retain_ms))
+        // What comes late is decided with what is about now.
+        let decided_ms = if feed.is_deduplication() { time_ms.max(engine.watermark.last_ms()) } else { time_ms };
+        Some(decided_ms.saturating_add(keep_ms))
     }
 
     /// Until when a match of a correlation is needed that is known by its id: a hit in the pause behind it would match again

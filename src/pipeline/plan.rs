@@ -69,9 +69,7 @@ pub struct Plan {
     pub rules: Rules,
     /// What becomes of hits, by rule.
     pub treatments: Vec<Treatment>,
-    /// The correlations as linked, and behind them one for each rule that is deduplicated.
-    pub linked: Vec<Linked>,
-    /// The correlations.
+    /// The correlations, deduplications among them.
     pub correlation: CorrelationPlan,
     /// Which alerts are not made for now.
     pub silences: SilencePlan,
@@ -423,10 +421,9 @@ impl Plan {
         let transforms = additions::read_transforms(&root, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
         diagnostics.0.append(&mut found.0);
-        let alerts_config = top.as_mut().map(|top| std::mem::take(&mut top.alerts)).unwrap_or_default();
-        let treated = treatment::treat(&alerts_config, &rules, &root, &mut diagnostics);
-        let data_dir = top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone());
-        let silences = SilencePlan::new(&data_dir, &mut diagnostics);
+        let alerts = top.as_mut().map(|top| std::mem::take(&mut top.alerts));
+        let treated = treatment::treat(alerts.unwrap_or_default(), &rules, &root, &mut diagnostics);
+        let silences = SilencePlan::new(&top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone()), &mut diagnostics);
         let config = top.as_mut().and_then(|top| top.correlation.take());
         let mut compiler = Compiler {
             sinks: &sinks,
@@ -448,9 +445,8 @@ impl Plan {
         let (mut correlation, grouped) = correlation::plan(&mut compiler, &treated);
         let alerts = alerts::lines(&mut compiler, grouped, sources.len());
         let Compiler { unknown_keys, canonical, collected, mut diagnostics, .. } = compiler;
-        treated.warn_of_keys(&alerts_config, (&collected, &canonical), &root, &mut diagnostics);
-        let known: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
-        silences.warn_of_fields(&data_dir, &known, &mut diagnostics);
+        treated.warn_of_keys(&collected, &canonical, &root, &mut diagnostics);
+        silences.warn_of_fields(&canonical, &mut diagnostics);
         additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
         let health = top.as_mut().map(|top| std::mem::take(&mut top.source_health)).unwrap_or_default();
@@ -465,25 +461,27 @@ impl Plan {
         }
         let (Some(settings), Some(alerts)) = (settings, alerts) else { return Err(diagnostics) };
         correlation.set_budget(settings.memory_bytes, settings.shards);
-        let ids: Vec<u8> = rules.rules.iter().flat_map(|rule| rule.id.bytes().chain([0])).collect();
-        let hash = u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c(&ids));
         Ok(Self {
+            hash: hash(text, &rules),
             settings,
             sources,
             enrichers,
             sinks,
             rules,
             treatments: treated.treatments,
-            linked: treated.linked,
             correlation,
             silences,
             source_health,
             alerts,
             warnings: diagnostics,
-            hash,
             written: root,
         })
     }
+}
+
+fn hash(text: &str, rules: &Rules) -> u64 {
+    let ids: Vec<u8> = rules.rules.iter().flat_map(|rule| rule.id.bytes().chain([0])).collect();
+    u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c(&ids))
 }
 
 fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<Settings> {
@@ -693,8 +691,8 @@ struct Compiler<'a> {
     diagnostics: Diagnostics,
 }
 
-/// One JSON object per rule, for alerts, then one per correlation, deduplications among them, and per rule of source health. The author stays with the
-/// rule: its licence may ask for that.
+/// One JSON object per rule, for alerts, then one per correlation, deduplications among them, and per rule of source health.
+/// The author stays with the rule: its licence may ask for that.
 fn rule_info(rules: &Rules, linked: &[Linked], is_replay: bool) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = serde_json::json!({

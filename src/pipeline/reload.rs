@@ -2,9 +2,9 @@
 //!
 //! The whole file is read and compiled first; with any mistake, an empty file included, the old plan stays. A
 //! reload takes over `rules` (their files too), `alerts`, silences, `routes`, `enrichments`, `transforms`, `correlation` and
-//! `source_health`. Sources, sinks and the settings of the process stay as they were started: a file that changes them is refused as a whole, with the
-//! places, because half a reload is worse than none. A secret whose file or variable changed, while the
-//! configuration still says the same, is read at the next start.
+//! `source_health`. Sources, sinks and the settings of the process stay as they were started: a file that changes them is
+//! refused as a whole, with the places, because half a reload is worse than none. A secret whose file or variable changed,
+//! while the configuration still says the same, is read at the next start.
 //!
 //! Shards take the new plan up at their next chunk. Batches that are open go on: they hold encoded events.
 

@@ -248,7 +248,7 @@ fn a_silence_comes_into_use_while_it_runs_and_ends_by_itself_or_by_hand() {
     assert!(setup.hydrant(&["silence", "expire", &first]).status.success());
     setup.taken_up(&first, false);
     assert_eq!((setup.list(&[]).len(), setup.list(&["--expired"]).len()), (1, 2));
-    let short = setup.silence(".source.ip == \"10.0.0.6\"", "3s");
+    let short = setup.silence(".source.ip == \"10.0.0.6\"", "15s");
     setup.taken_up(&short, true);
     setup.send(&[event("fail", "10.0.0.6", 30), event("fail", "10.0.0.9", 31)]);
     has_events(&hec, 8);

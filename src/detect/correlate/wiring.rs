@@ -16,6 +16,10 @@ use crate::event::AlertKey;
 /// Correlations of correlations of correlations; people write two. A stop takes a round for each.
 pub const LEVELS_MAX: usize = 8;
 
+/// How far the watermarks of two shards may be apart: both look ten times a second. What is late for one that deduplicates is
+/// taken with its watermark, and has to be kept until that has been told.
+const LATE_MS: i64 = 1_000;
+
 /// The correlations of a plan, ready to run. Shared by all shards.
 #[derive(Clone, Debug, Default)]
 pub struct Correlations {
@@ -35,6 +39,8 @@ pub struct Compiled {
     pub lateness_ms: i64,
     /// How long a hit may matter to it and to those chained to it, behind the hit's own time.
     pub retain_ms: i64,
+    /// How long the journal has to keep the event of a hit, so that the next run can make the hit again.
+    pub keep_ms: i64,
     /// What it does.
     pub program: Program,
     /// What a match of it is to others.
@@ -77,6 +83,7 @@ impl Correlations {
                 level,
                 lateness_ms: 0,
                 retain_ms: 0,
+                keep_ms: 0,
                 program: program(linked),
                 steps: Vec::new(),
                 carried: carried.clone(),
@@ -118,9 +125,10 @@ impl Correlations {
             let Compiled { program, steps, lateness_ms, .. } = &self.list[index];
             let above = steps.iter().filter_map(|step| self.list.get(step.to as usize)).map(|above| above.retain_ms);
             let behind_ms = above.max().map_or(*lateness_ms, |above| above.max(*lateness_ms));
+            let retain_ms = program.timespan_ms.saturating_add(behind_ms);
             // What makes no second alert in a window is known by the first one.
-            let window_ms = if program.is_deduplication { 0 } else { program.timespan_ms };
-            self.list[index].retain_ms = window_ms.saturating_add(behind_ms);
+            let keep_ms = if program.is_deduplication { behind_ms.saturating_add(LATE_MS) } else { retain_ms };
+            (self.list[index].retain_ms, self.list[index].keep_ms) = (retain_ms, keep_ms);
         }
     }
 

@@ -180,8 +180,8 @@ impl Treated {
 mod tests {
     use std::path::Path;
 
-    use crate::detect::sigma::correlation::Role;
-    use crate::detect::treatment::Treatment;
+    use super::*;
+    use crate::detect::sigma::Placeholders;
     use crate::pipeline::plan::Plan;
 
     const RULES: &str = "
@@ -231,14 +231,26 @@ correlation: { type: event_count, rules: [counted], group-by: [source.ip], times
         read.map_err(|mistakes| mistakes.to_string().replace(&format!("{}/", folder.path().display()), ""))
     }
 
+    fn treated(alerts: &str) -> Treated {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rules.yml");
+        std::fs::write(&file, RULES).unwrap();
+        let (rules, mut diagnostics) = Rules::load(&[file], &Placeholders::new());
+        let root = Section::parse(Path::new("c.yaml"), &format!("alerts:{alerts}\n")).unwrap();
+        let config = root.child("alerts").filter(|alerts| !alerts.node().is_null()).map(|alerts| alerts.read().unwrap());
+        let treated = treat(&config.unwrap_or_default(), &rules, &root, &mut diagnostics);
+        assert!(!diagnostics.has_errors(), "{diagnostics}");
+        treated
+    }
+
     /// Treatments by rule, and what is deduplicated: title, window in ms and key.
     fn shown(alerts: &str) -> (Vec<Treatment>, Vec<String>) {
-        let plan = plan(alerts, RULES).unwrap();
-        let shown = plan.linked.iter().filter(|linked| linked.role == Role::Deduplication).map(|linked| {
+        let Treated { treatments, linked, .. } = treated(alerts);
+        let shown = linked.iter().filter(|linked| linked.role == Role::Deduplication).map(|linked| {
             let by: Vec<&str> = linked.correlation.group_by.iter().map(|name| name.text.as_str()).collect();
             format!("{} {} {}", linked.correlation.title, linked.correlation.timespan_ms, by.join(","))
         });
-        (plan.treatments.clone(), shown.collect())
+        (treatments, shown.collect())
     }
 
     #[test]
@@ -250,9 +262,8 @@ correlation: { type: event_count, rules: [counted], group-by: [source.ip], times
         let expected = vec!["Denied Often 3600000 source.ip".to_owned(), "Telnet 7200000 ".to_owned()];
         assert_eq!(shown(all), (vec![Deduplicate, Deduplicate, Alert, Alert], expected), "what does not alert is left alone");
         assert_eq!(shown(" { shadow: ['status:experimental', 'level:high'] }"), (vec![Shadow, Shadow, Alert, Alert], vec![]));
-        let plan = plan(" { shadow: [Many] }", RULES).unwrap();
-        assert_eq!((plan.linked[0].role, plan.linked[0].is_alert), (Role::Shadow, false));
-        assert_eq!(plan.correlation.forms.len(), 2);
+        let in_shadow = &treated(" { shadow: [Many] }").linked[0];
+        assert_eq!((in_shadow.role, in_shadow.is_alert), (Role::Shadow, false));
     }
 
     fn warnings(alerts: &str, rules: &str) -> String {

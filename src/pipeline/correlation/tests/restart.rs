@@ -239,6 +239,27 @@ proptest! {
 }
 
 #[test]
+fn what_comes_late_just_before_a_kill_is_told_once() {
+    let place = Place::new(2, &DEDUPLICATED.replace("window: 10s", "window: 1h").replace("window: 4s", "window: 1h"));
+    place.run(async |process| {
+        for time_ms in (0..60_000).step_by(1_000) {
+            process.give(&failure(time_ms, 1, 1), START_MS + time_ms, true);
+            process.give(&Login { reader: 1, ..failure(time_ms + 1, 2, 2) }, START_MS + time_ms, true);
+            process.tick(START_MS + time_ms, true).await;
+        }
+        assert!(process.gates[0].with_shard(|shard| shard.exchange().told_ms) > START_MS + 40_000);
+        process.give(&failure(1_500, 3, 3), START_MS + 60_000, true);
+        process.gates.iter().for_each(|gate| gate.with_shard(|shard| shard.give_back()));
+    });
+    let of_late = || place.alerts().iter().filter(|alert| alert.contains("192.0.2.3") && alert.starts_with("By Address")).count();
+    assert_eq!((of_late(), place.alerts().len()), (0, 4));
+    for _ in 0..2 {
+        place.run(async |process| process.finish().await);
+        assert_eq!((of_late(), place.alerts().len()), (1, 6));
+    }
+}
+
+#[test]
 fn what_is_deduplicated_is_not_kept_for_its_window() {
     let logins: Vec<Login> = (0..200).map(|n| Login { reader: n as usize, ..failure(n * 500, 1, 1) }).collect();
     let place = Place::new(2, &DEDUPLICATED.replace("window: 10s", "window: 1h"));
