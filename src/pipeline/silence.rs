@@ -26,6 +26,7 @@ use crate::atomic_file;
 use crate::clock;
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Event, Fields};
+use crate::pipeline::plan::OWN_FIELDS;
 use crate::route::{self, Route, Router};
 use crate::vrl::Condition;
 
@@ -36,6 +37,9 @@ pub const RULE_ID: &str = "%hydrant.rule_id";
 pub const RULE_TITLE: &str = "%hydrant.rule_title";
 
 const FILE: &str = "silences.json";
+
+/// What alerts that Hydrant makes itself have, whatever the sources are.
+const OF_OWN_ALERTS: [&str; 2] = ["message", "observer.ip"];
 
 /// Silences in the file, over ones included. Each that holds is asked about every alert.
 const SILENCES_MAX: usize = 1_000;
@@ -297,6 +301,7 @@ pub struct SilencePlan {
     pub list: Vec<Silence>,
     /// Which file they are of.
     pub stamp: Option<Stamp>,
+    path: PathBuf,
     /// Their conditions, a bit each.
     routes: Vec<Vec<Route>>,
     /// Fields that conditions read: index of the silence and name.
@@ -308,7 +313,7 @@ impl SilencePlan {
     pub fn new(data_dir: &Path, diagnostics: &mut Diagnostics) -> Self {
         let file = Silences::new(data_dir);
         // Looked at before the file is read: a change in between is seen as one.
-        let mut plan = Self { list: Vec::new(), stamp: file.stamp(), routes: Vec::new(), reads: Vec::new() };
+        let mut plan = Self { list: Vec::new(), stamp: file.stamp(), path: file.path.clone(), routes: Vec::new(), reads: Vec::new() };
         let now_ms = clock::now_ms();
         let silences = diagnostics.absorb(file.read()).unwrap_or_default();
         for silence in silences.into_iter().filter(|silence| silence.state(now_ms) != State::Expired) {
@@ -328,8 +333,9 @@ impl SilencePlan {
         plan
     }
 
-    /// Warns of fields that no alert has; `known` are those that there are.
-    pub fn warn_of_fields(&self, data_dir: &Path, known: &[&str], diagnostics: &mut Diagnostics) {
+    /// Warns of fields that no alert has; `canonical` are those that events have.
+    pub fn warn_of_fields(&self, canonical: &[String], diagnostics: &mut Diagnostics) {
+        let known: Vec<&str> = canonical.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).chain(OF_OWN_ALERTS).collect();
         let is_known = |name: &str| {
             let is_parent = |other: &&&str| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
             name.starts_with("%native") || known.contains(&name) || known.iter().any(|other| is_parent(&other))
@@ -337,7 +343,7 @@ impl SilencePlan {
         for (index, name) in self.reads.iter().filter(|(_, name)| !is_known(name)) {
             let Some(silence) = self.list.get(*index) else { continue };
             let message = format!("no alert has the field `{name}`");
-            let mut warning = Diagnostic::error(Silences::new(data_dir).path(), 0, 0, format!("{}.when", silence.id), message).warning();
+            let mut warning = Diagnostic::error(&self.path, 0, 0, format!("{}.when", silence.id), message).warning();
             warning.help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             diagnostics.push(warning);
         }

@@ -40,12 +40,13 @@ pub(super) struct Treated {
     pub(super) linked: Vec<Linked>,
     /// The same, compiled.
     pub(super) correlations: Correlations,
+    config: AlertsConfig,
     /// Who deduplicates: index of the entry in the configuration and of the correlation.
     entries: Vec<(usize, usize)>,
 }
 
 /// Decides for all rules. What a rule says of itself counts where the configuration says nothing.
-pub(super) fn treat(config: &AlertsConfig, rules: &Rules, root: &Section, diagnostics: &mut Diagnostics) -> Treated {
+pub(super) fn treat(config: AlertsConfig, rules: &Rules, root: &Section, diagnostics: &mut Diagnostics) -> Treated {
     let section = root.child("alerts").unwrap_or_else(|| root.clone());
     let shadow = selectors(&config.shadow, section.child("shadow").as_ref(), rules, diagnostics);
     let mut linked = rules.correlations.clone();
@@ -57,9 +58,9 @@ pub(super) fn treat(config: &AlertsConfig, rules: &Rules, root: &Section, diagno
             linked.is_alert = false;
         }
     }
-    let entries = entries(config, &section, rules, diagnostics);
-    let mut treated =
-        Treated { treatments: Vec::with_capacity(rules.rules.len()), linked, correlations: Correlations::default(), entries: Vec::new() };
+    let entries = entries(&config, &section, rules, diagnostics);
+    let treatments = Vec::with_capacity(rules.rules.len());
+    let mut treated = Treated { treatments, linked, correlations: Correlations::default(), config, entries: Vec::new() };
     for ((rule, alone), index) in rules.rules.iter().zip(&rules.alone).zip(0..) {
         let Own { shadow: is_shadow, deduplicate } = diagnostics.absorb(treatment::read(rule)).unwrap_or_default();
         if is_shadow || shadow.iter().any(|selector| selector.fits(rule)) {
@@ -138,17 +139,10 @@ fn fits_nothing(text: &str, place: &Section, rules: &Rules) -> Diagnostic {
 
 impl Treated {
     /// Warns of keys that no event of any of their rules has.
-    pub(super) fn warn_of_keys(
-        &self,
-        config: &AlertsConfig,
-        known: (&Collected, &[String]),
-        root: &Section,
-        diagnostics: &mut Diagnostics,
-    ) {
-        let (collected, canonical) = known;
+    pub(super) fn warn_of_keys(&self, collected: &Collected, canonical: &[String], root: &Section, diagnostics: &mut Diagnostics) {
         let help = |name: &str| nearest(name, canonical.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
         let places = root.child("alerts").and_then(|alerts| alerts.child("deduplicate")).map(|section| section.items()).unwrap_or_default();
-        for (entry, (written, place)) in config.deduplicate.iter().zip(places).enumerate() {
+        for (entry, (written, place)) in self.config.deduplicate.iter().zip(places).enumerate() {
             let own: Vec<&Vec<bool>> =
                 self.entries.iter().filter(|(other, _)| *other == entry).filter_map(|(_, linked)| collected.parts.get(linked)).collect();
             for (index, name) in written.by.iter().enumerate().filter(|_| !own.is_empty()) {
@@ -238,7 +232,7 @@ correlation: { type: event_count, rules: [counted], group-by: [source.ip], times
         let (rules, mut diagnostics) = Rules::load(&[file], &Placeholders::new());
         let root = Section::parse(Path::new("c.yaml"), &format!("alerts:{alerts}\n")).unwrap();
         let config = root.child("alerts").filter(|alerts| !alerts.node().is_null()).map(|alerts| alerts.read().unwrap());
-        let treated = treat(&config.unwrap_or_default(), &rules, &root, &mut diagnostics);
+        let treated = treat(config.unwrap_or_default(), &rules, &root, &mut diagnostics);
         assert!(!diagnostics.has_errors(), "{diagnostics}");
         treated
     }
