@@ -12,7 +12,8 @@
 //! loop over events unless there are threads, and its cross-rule automaton is meant for more than 5,000 rules.
 //!
 //! The rules and the generator stand in the folder `HYDRANT_SHARED` (`../shared` without it), which is not part of this
-//! project: without them nothing is measured. `HYDRANT_EVENTS` is the number of events of a lane.
+//! project: without them nothing is measured. `HYDRANT_EVENTS` is the number of events of a lane; `HYDRANT_LANE` names one
+//! that our engine alone is run on, for a profiler.
 
 #![expect(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and says why it cannot go on")]
 
@@ -407,6 +408,19 @@ fn load_average() -> String {
     std::fs::read_to_string("/proc/loadavg").unwrap().split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
+/// Our engine alone, for a profiler: what decoding costs, and detection behind it.
+fn alone(rules: &[SigmaRule], lane: &Lane) {
+    for (what, carried) in [("strict log sources", lane.carried.as_slice()), ("every rule against every event", &[])] {
+        let mut engine = Hydrant::new(rules, carried);
+        let nothing = (Detector::new(&[], &Carried(None), &mut Fields::default()).0, engine.detectors[0].0.scratch());
+        black_box(lane.hydrant_us(&mut engine));
+        let all = median((0..ROUNDS).map(|_| lane.hydrant_us(&mut engine)).collect());
+        (engine.carried, engine.detectors) = (Vec::new(), vec![nothing]);
+        let decoding = median((0..ROUNDS).map(|_| lane.hydrant_us(&mut engine)).collect());
+        println!("{} lane, {what}: decoding {decoding:.2} µs, detection {:.2} µs", lane.name, all - decoding);
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, command, engine, folder] = &arguments[..]
@@ -428,6 +442,10 @@ fn main() {
     let files = rule_files(&hq);
     let (rules, diagnostics) = Rules::load(&files, &Placeholders::new());
     assert!(!diagnostics.has_errors(), "{diagnostics}");
+    if let Ok(name) = std::env::var("HYDRANT_LANE") {
+        lanes.iter().filter(|lane| lane.name == name).for_each(|lane| alone(&rules.rules, lane));
+        return;
+    }
     let mut rsigma = Rsigma::new(&files);
     println!("{} rules, {} of rsigma; {ROUNDS} rounds; load average {}\n", rules.rules.len(), rsigma.engine.rule_count(), load_average());
     compare(&rules.rules, &mut rsigma, &lanes);
