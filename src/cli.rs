@@ -25,6 +25,7 @@ mod replay;
 mod rules;
 mod run;
 mod schema;
+mod silence;
 mod table;
 mod tap;
 mod test;
@@ -89,6 +90,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Look at what destinations refused, send it again, or remove it.
     Dlq(dlq::Arguments),
+    /// Silence alerts for a while, list silences, end one.
+    Silence(silence::Arguments),
     /// Print the JSON schema of the configuration.
     Schema(schema::Arguments),
     /// Print a completion script for a shell.
@@ -157,6 +160,7 @@ pub fn main() -> ExitCode {
         Command::Ledger(arguments) => ledger::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Dlq(arguments) => dlq::run(&arguments),
+        Command::Silence(arguments) => silence::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completion(arguments) => completion::run(&arguments),
     };

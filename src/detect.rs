@@ -14,6 +14,7 @@ pub mod matched;
 mod pack;
 pub mod preparation;
 pub mod sigma;
+pub mod treatment;
 
 use std::fs::File;
 use std::io::Read;

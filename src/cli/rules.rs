@@ -1,7 +1,7 @@
 //! `hydrant rules`: what rule files hold, and what is wrong with them.
 //!
 //! `list` tells for each rule on which decoders it runs. `lint` looks at form and meaning: everything that loading
-//! refuses or warns about, malformed `tests`, and rules that no decoder can ever feed. It exits with 78 if there
+//! refuses or warns about, malformed `tests` and `hydrant`, and rules that no decoder can ever feed. It exits with 78 if there
 //! is an error, or, with `--deny-warnings`, a warning.
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::cli::preparing::Preparing;
 use crate::cli::{EX_CONFIG, Failure, Output, message, print, print_json, table};
-use crate::detect::{Rules, cases};
+use crate::detect::{Rules, cases, treatment};
 use crate::error::{Diagnostic, Severity};
 use crate::pipeline::offline::{self, Offline};
 
@@ -116,9 +116,11 @@ fn lint(arguments: &Lint) -> Result<(), Failure> {
     let (rules, mut diagnostics) = Rules::load(&arguments.selection.paths, &arguments.selection.preparing.read()?);
     for rule in &rules.rules {
         diagnostics.absorb(cases::read(rule, |name| offline::decoders(name).map(|_| ())));
+        diagnostics.absorb(treatment::read(rule));
     }
     for linked in &rules.correlations {
         diagnostics.absorb(cases::read_correlation(&linked.correlation, |name| offline::decoders(name).map(|_| ())));
+        diagnostics.absorb(treatment::read_correlation(&linked.correlation));
     }
     diagnostics.0.append(&mut offline::lint(&rules).0);
     diagnostics.0.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));

@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod alerts;
 mod bad_input;
 mod bad_rules;
 mod client;

@@ -26,7 +26,7 @@ impl Correlation {
 
     /// Takes the hit of a rule.
     pub(super) fn add(&mut self, feed: &Feed, event: Event<'_>, position: Position) {
-        if feed.assemble(event, &mut self.assembly) {
+        if feed.assemble(event, "", &mut self.assembly) {
             let hit = self.assembly.hit(position, event.time_ms, feed.base);
             self.set.accept(feed.correlation, &hit, &mut self.fired);
             self.chain();
