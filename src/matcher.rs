@@ -20,6 +20,7 @@
 
 mod atom;
 mod engine;
+pub mod explain;
 mod gate;
 mod instant;
 mod lists;

@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod backtest;
 mod bad_input;
 mod client;
 mod commands;
@@ -32,6 +33,7 @@ mod process;
 mod registry;
 mod replay;
 mod rules;
+mod rules_as_code;
 mod sigmahq;
 mod slice;
 mod source_health;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::detect::Rules;
-use crate::detect::correlate::{Assembly, Feed, Fired, LEVELS_MAX, Set};
+use crate::detect::correlate::{Assembly, Counters, Feed, Fired, LEVELS_MAX, Set};
 use crate::event::{Event, Position};
 
 /// What groups and waiting hits may hold: a file is looked at as a whole.
@@ -15,13 +15,15 @@ pub(super) struct Correlation {
     assembly: Assembly,
     fired: Vec<(u32, Fired)>,
     found: Vec<(u32, Fired)>,
+    /// Of what is finished.
+    left_out: Counters,
 }
 
 impl Correlation {
     /// Without any state.
     pub(super) fn new(rules: &Rules) -> Self {
         let set = Set::new(Arc::new(rules.compiled.clone()), BUDGET_BYTES);
-        Self { set, assembly: Assembly::default(), fired: Vec::new(), found: Vec::new() }
+        Self { set, assembly: Assembly::default(), fired: Vec::new(), found: Vec::new(), left_out: Counters::default() }
     }
 
     /// Takes the hit of a rule.
@@ -39,8 +41,25 @@ impl Correlation {
             self.set.advance(level, i64::MAX, &mut self.fired);
             self.chain();
         }
+        for holding in self.set.holdings() {
+            let (all, own) = (&mut self.left_out, holding.counters);
+            all.late_events += own.late_events;
+            all.without_value += own.without_value;
+            all.evicted_keys += own.evicted_keys;
+            all.forced_events += own.forced_events;
+        }
         self.set = Set::new(self.set.correlations().clone(), BUDGET_BYTES);
         std::mem::take(&mut self.found)
+    }
+
+    /// What was found so far.
+    pub(super) fn found(&mut self) -> Vec<(u32, Fired)> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// What could not be counted as it should.
+    pub(super) fn left_out(&self) -> Counters {
+        self.left_out
     }
 
     fn chain(&mut self) {
