@@ -8,8 +8,8 @@
 //! deduplication, silences and shadow mode belong to a configuration, and so do transforms and enrichments.
 //!
 //! What is held does not grow with the input, but for alerts of correlations that only one of two versions has. Hits that
-//! correlations count wait for the end in at most 256 MB; beyond that the oldest are counted early, and what then comes too
-//! late is told.
+//! correlations count wait for the end, so that the order of files does not matter; beyond 32 MB of them time goes on an hour
+//! behind the newest event, and what comes later than that is told.
 
 mod report;
 mod side;
@@ -107,7 +107,7 @@ fn load(paths: &[PathBuf]) -> Result<Rules, Failure> {
     }
     warn(&diagnostics);
     if rules.rules.is_empty() {
-        let file = paths.first().map_or(Path::new("--rules"), PathBuf::as_path);
+        let file = paths.first().map_or_else(|| Path::new("--rules"), PathBuf::as_path);
         return Err(Diagnostics::from(Diagnostic::error(file, 0, 0, "", "there is no rule here")).into());
     }
     Ok(rules)
@@ -122,7 +122,8 @@ impl Comparison<'_> {
         while old.is_some() {
             let (row, id, is_gained) = match (a.peek(), b.peek()) {
                 (Some(x), Some(y)) if x == y => {
-                    (a.next(), b.next());
+                    a.next();
+                    b.next();
                     continue;
                 }
                 (Some(x), y) if y.is_none_or(|y| *x < *y) => (x.0, x.1, true),

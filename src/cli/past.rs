@@ -78,7 +78,8 @@ impl Past<'_> {
         let mut screen = Screen { is_shown: io::stderr().is_terminal(), began: Instant::now(), told: Instant::now() };
         for place in self.places {
             let journal = Path::new(place).join("journal");
-            if journal.is_dir() {
+            // `/var/log` has a folder of that name too, of systemd.
+            if journal.join("lock").is_file() {
                 read_journal(&journal, &mut seen, &mut screen, &mut each)?;
                 continue;
             }

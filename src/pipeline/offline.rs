@@ -8,6 +8,7 @@ mod correlation;
 
 use std::path::Path;
 
+use crate::clock;
 use crate::decode::{Compiled, DECODERS, DecoderKind, Instance, explain};
 use correlation::Correlation;
 
@@ -177,7 +178,7 @@ impl Offline {
         self.correlation.finish()
     }
 
-    /// What correlations have found so far and was not given yet: only what had to be decided early, for want of memory.
+    /// What correlations have found so far and was not given yet: nothing before the end, unless too many hits wait for it.
     pub fn found(&mut self) -> Vec<(u32, Fired)> {
         self.correlation.found()
     }
@@ -208,6 +209,7 @@ impl Offline {
         }
         self.hits.sort_unstable_by_key(|hit| (hit.row, hit.rule));
         let mut hits = self.hits.as_slice();
+        let (now_ms, mut newest_ms) = (clock::now_ms(), i64::MIN);
         for (frame, (line, why)) in chosen.into_iter().enumerate() {
             let (own, behind) = hits.split_at(hits.partition_point(|hit| hit.row as usize <= frame));
             hits = behind;
@@ -215,12 +217,14 @@ impl Offline {
             let line = line.and_then(|index| self.lines.get(index));
             let event = self.events.event(chunk, frame);
             self.seen += 1;
+            newest_ms = newest_ms.max(event.time_ms.min(now_ms));
             let position = Position { epoch: 1, sequence: self.seen };
             for feed in line.into_iter().flat_map(|line| rules.iter().flat_map(|rule| line.feeds.of(*rule))) {
                 self.correlation.add(feed, event, position);
             }
             each(Examined { line, fields: &self.fields, why, event, rules })?;
         }
+        self.correlation.go_on(newest_ms);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use super::side::{Sample, Subject, day_text, time_text};
 use super::{Comparison, Difference};
 use crate::cli::past::Seen;
 use crate::cli::{Failure, Output, message, print, print_json, table};
+use crate::detect::correlate::Counters;
 
 /// Characters of a sample in a table.
 const SAMPLE_SHOWN_MAX: usize = 300;
@@ -36,12 +37,15 @@ pub(super) fn show(comparison: &Comparison<'_>, seen: &Seen, output: Output, fai
     let silent = comparison.new.subjects.iter().filter(|subject| subject.hits == 0).count();
     message(&format!("{} rules, {silent} of them without a hit", comparison.new.subjects.len()));
     let counters = comparison.new.left_out();
-    if counters.late_events + counters.evicted_keys + counters.forced_events > 0 {
+    if counters.late_events > 0 {
+        let late = counters.late_events;
         message(&format!(
-            "correlations ran out of memory: {} hits were counted early, {} came too late for that and {} groups were forgotten; \
-             give the input in the order of its time, or less of it",
-            counters.forced_events, counters.late_events, counters.evicted_keys
+            "{late} hits came too late for correlations, more than an hour: give the input in the order of its time, or less of it"
         ));
+    }
+    if counters.evicted_keys + counters.forced_events > 0 {
+        let Counters { evicted_keys, forced_events, .. } = counters;
+        message(&format!("correlations ran out of memory: {evicted_keys} groups were forgotten, {forced_events} hits were counted early"));
     }
     seen.tell()?;
     let Some(limit) = fail_above.filter(|_| !over.is_empty()) else { return Ok(()) };

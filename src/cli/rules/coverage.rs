@@ -36,22 +36,25 @@ pub(super) struct Arguments {
 /// A matrix of ATT&CK.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Domain {
-    EnterpriseAttack,
-    IcsAttack,
-    MobileAttack,
+    #[value(name = "enterprise-attack")]
+    Enterprise,
+    #[value(name = "ics-attack")]
+    Ics,
+    #[value(name = "mobile-attack")]
+    Mobile,
 }
 
 impl Domain {
     fn as_str(self) -> &'static str {
         match self {
-            Self::EnterpriseAttack => "enterprise-attack",
-            Self::IcsAttack => "ics-attack",
-            Self::MobileAttack => "mobile-attack",
+            Self::Enterprise => "enterprise-attack",
+            Self::Ics => "ics-attack",
+            Self::Mobile => "mobile-attack",
         }
     }
 
     fn has(self, technique: &str) -> bool {
-        technique.starts_with("T0") == (self == Self::IcsAttack)
+        technique.starts_with("T0") == (self == Self::Ics)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Correlations without a run: one owner, and the watermark passes everything at the end.
+//! Correlations without a run: one owner, and the watermark passes everything at the end, so that the order of the input does
+//! not matter. What is too large for that goes on behind the newest event, as in a run.
 
 use std::sync::Arc;
 
@@ -9,12 +10,20 @@ use crate::event::{Event, Position};
 /// What groups and waiting hits may hold: a file is looked at as a whole.
 const BUDGET_BYTES: usize = 256 << 20;
 
+/// Beyond this, hits do not wait for the end any more. Far enough from the budget that no correlation has used up its share.
+const WAITING_BYTES_MAX: usize = BUDGET_BYTES / 8;
+
+/// Then this much later than the newest event may an event come. Files of several senders or shards, one behind the other,
+/// are further apart.
+const LATENESS_MS: i64 = 3_600_000;
+
 /// The correlations of some rules, and what they have found.
 pub(super) struct Correlation {
     set: Set,
     assembly: Assembly,
     fired: Vec<(u32, Fired)>,
     found: Vec<(u32, Fired)>,
+    newest_ms: i64,
     /// Of what is finished.
     left_out: Counters,
 }
@@ -23,7 +32,14 @@ impl Correlation {
     /// Without any state.
     pub(super) fn new(rules: &Rules) -> Self {
         let set = Set::new(Arc::new(rules.compiled.clone()), BUDGET_BYTES);
-        Self { set, assembly: Assembly::default(), fired: Vec::new(), found: Vec::new(), left_out: Counters::default() }
+        Self {
+            set,
+            assembly: Assembly::default(),
+            fired: Vec::new(),
+            found: Vec::new(),
+            newest_ms: i64::MIN,
+            left_out: Counters::default(),
+        }
     }
 
     /// Takes the hit of a rule.
@@ -35,12 +51,27 @@ impl Correlation {
         }
     }
 
-    /// Nothing more comes: gives all matches with the indices of their correlations, and begins anew.
-    pub(super) fn finish(&mut self) -> Vec<(u32, Fired)> {
+    /// Everything of a chunk was taken; the newest event of it that is not of the future is of `newest_ms`.
+    pub(super) fn go_on(&mut self, newest_ms: i64) {
+        self.newest_ms = self.newest_ms.max(newest_ms);
+        self.set.share(&mut self.fired);
+        self.chain();
+        if self.set.holdings().map(|holding| holding.bytes).sum::<usize>() > WAITING_BYTES_MAX {
+            self.advance(self.newest_ms.saturating_sub(LATENESS_MS));
+        }
+    }
+
+    fn advance(&mut self, reached_ms: i64) {
         for level in 0..LEVELS_MAX {
-            self.set.advance(level, i64::MAX, &mut self.fired);
+            self.set.advance(level, reached_ms, &mut self.fired);
             self.chain();
         }
+    }
+
+    /// Nothing more comes: gives all matches with the indices of their correlations, and begins anew.
+    pub(super) fn finish(&mut self) -> Vec<(u32, Fired)> {
+        self.advance(i64::MAX);
+        self.newest_ms = i64::MIN;
         for holding in self.set.holdings() {
             let (all, own) = (&mut self.left_out, holding.counters);
             all.late_events += own.late_events;

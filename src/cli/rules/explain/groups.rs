@@ -47,6 +47,9 @@ struct Fullest {
     end_ms: i64,
 }
 
+/// A group, its hits and its fullest window.
+type Ranked<'a> = (&'a Vec<String>, usize, Fullest);
+
 impl Groups {
     pub(super) fn new(rules: &Rules) -> Self {
         Self { counted: rules.correlations.iter().map(|_| Counted::default()).collect(), hits: 0, beyond: 0 }
@@ -71,10 +74,10 @@ impl Groups {
     }
 
     /// The groups of a correlation with their fullest windows, fullest first, and how many there are.
-    fn fullest(&mut self, linked: &Linked, index: usize) -> (Vec<(&Vec<String>, usize, Fullest)>, usize) {
+    fn fullest(&mut self, linked: &Linked, index: usize) -> (Vec<Ranked<'_>>, usize) {
         let (kind, timespan_ms) = (linked.correlation.kind, linked.correlation.timespan_ms);
         let Some(counted) = self.counted.get_mut(index) else { return (Vec::new(), 0) };
-        let mut groups: Vec<_> =
+        let mut groups: Vec<Ranked<'_>> =
             counted.groups.iter_mut().map(|(group, hits)| (group, hits.len(), fullest(hits, kind, timespan_ms))).collect();
         groups.sort_by_key(|(_, _, fullest)| std::cmp::Reverse(fullest.measure));
         let count = groups.len();
