@@ -12,7 +12,8 @@
 //! loop over events unless there are threads, and its cross-rule automaton is meant for more than 5,000 rules.
 //!
 //! The rules and the generator stand in the folder `HYDRANT_SHARED` (`../shared` without it), which is not part of this
-//! project: without them nothing is measured. `HYDRANT_EVENTS` is the number of events of a lane.
+//! project: without them nothing is measured. `HYDRANT_EVENTS` is the number of events of a lane; `HYDRANT_LANE` names one
+//! that our engine alone is run on, for a profiler.
 
 #![expect(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and says why it cannot go on")]
 
@@ -44,6 +45,9 @@ const ROUNDS: usize = 7;
 const PASSES: u32 = 5;
 
 const LOADS: usize = 5;
+
+/// Rules that are named when our engine runs alone.
+const DEAREST: usize = 12;
 
 /// Rules that the small set of the unrouted lane has.
 const FEW: usize = 270;
@@ -407,6 +411,28 @@ fn load_average() -> String {
     std::fs::read_to_string("/proc/loadavg").unwrap().split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
+/// Our engine alone, for a profiler: what decoding costs, detection behind it, and of that the dearest rules.
+fn alone(rules: &[SigmaRule], lane: &Lane) {
+    for (what, carried) in [("strict log sources", lane.carried.as_slice()), ("every rule against every event", &[])] {
+        let mut engine = Hydrant::new(rules, carried);
+        let nothing = (Detector::new(&[], &Carried(None), &mut Fields::default()).0, engine.detectors[0].0.scratch());
+        black_box(lane.hydrant_us(&mut engine));
+        let all = median((0..ROUNDS).map(|_| lane.hydrant_us(&mut engine)).collect());
+        let mut dearest: Vec<(u64, &str)> = Vec::new();
+        for (detector, scratch) in &mut engine.detectors {
+            detector.take_costs(scratch, |rule, ns| dearest.push((ns, &rules[rule as usize].title)));
+        }
+        dearest.sort_unstable_by(|a, b| b.cmp(a));
+        (engine.carried, engine.detectors) = (Vec::new(), vec![nothing]);
+        let decoding = median((0..ROUNDS).map(|_| lane.hydrant_us(&mut engine)).collect());
+        println!("{} lane, {what}: decoding {decoding:.2} µs, detection {:.2} µs", lane.name, all - decoding);
+        let events = (lane.lines().count() * PASSES as usize * (ROUNDS + 1)) as f64;
+        for (ns, title) in dearest.iter().take(DEAREST) {
+            println!("  {:.0} ns an event: {title}", *ns as f64 / events);
+        }
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, command, engine, folder] = &arguments[..]
@@ -428,6 +454,10 @@ fn main() {
     let files = rule_files(&hq);
     let (rules, diagnostics) = Rules::load(&files, &Placeholders::new());
     assert!(!diagnostics.has_errors(), "{diagnostics}");
+    if let Ok(name) = std::env::var("HYDRANT_LANE") {
+        lanes.iter().filter(|lane| lane.name == name).for_each(|lane| alone(&rules.rules, lane));
+        return;
+    }
     let mut rsigma = Rsigma::new(&files);
     println!("{} rules, {} of rsigma; {ROUNDS} rounds; load average {}\n", rules.rules.len(), rsigma.engine.rule_count(), load_average());
     compare(&rules.rules, &mut rsigma, &lanes);

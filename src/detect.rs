@@ -157,6 +157,14 @@ pub struct Hit {
 pub struct Scratch {
     matcher: matcher::Scratch,
     programs: Vec<ProgramId>,
+    stopped: u32,
+}
+
+impl Scratch {
+    /// How many rules were stopped when [`Detector::stop`] was called.
+    pub fn stopped(&self) -> u32 {
+        self.stopped
+    }
 }
 
 impl Detector {
@@ -197,7 +205,7 @@ impl Detector {
 
     /// Working memory for one shard.
     pub fn scratch(&self) -> Scratch {
-        Scratch { matcher: self.matcher.scratch(), programs: Vec::new() }
+        Scratch { matcher: self.matcher.scratch(), programs: Vec::new(), stopped: 0 }
     }
 
     /// Appends the hits of some rows.
@@ -206,6 +214,19 @@ impl Detector {
             self.matcher.evaluate(events.event(chunk, row as usize), &mut scratch.matcher, &mut scratch.programs);
             hits.extend(scratch.programs.iter().map(|program| Hit { row, rule: self.rules[program.0 as usize] }));
         }
+    }
+
+    /// Calls `of` with each rule that was looked at on a measured event since the last call, and the CPU time in ns that it
+    /// is estimated to have taken on all of them.
+    pub fn take_costs(&self, scratch: &mut Scratch, mut of: impl FnMut(u32, u64)) {
+        scratch.matcher.take_costs(|program, ns| of(self.rules[program.0 as usize], ns));
+    }
+
+    /// Leaves out the rules that `is_stopped` names, `count` in all, from now on.
+    pub fn stop(&self, scratch: &mut Scratch, count: u32, is_stopped: impl Fn(u32) -> bool) {
+        scratch.stopped = count;
+        let programs = self.rules.iter().zip(0..).filter(|(rule, _)| is_stopped(**rule)).map(|(_, program)| ProgramId(program));
+        scratch.matcher.stop(programs.collect());
     }
 
     /// The same by the full scan: the oracle.

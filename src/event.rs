@@ -242,6 +242,8 @@ impl Flaw {
 pub struct Events {
     width: usize,
     slots: Vec<Slot>,
+    /// By row: a bit for each slot that was ever set, so that nobody walks through those that are missing.
+    present: Vec<u64>,
     arena: Vec<u8>,
     meta: Vec<Meta>,
     /// Frames of the chunk; rows behind them are alerts.
@@ -271,6 +273,8 @@ impl Events {
         self.arena.clear();
         self.slots.clear();
         self.slots.resize(rows * width, Slot::MISSING);
+        self.present.clear();
+        self.present.resize(rows * words(width), 0);
         self.meta.clear();
         self.meta.extend((0..rows as u32).map(|frame| Meta {
             frame,
@@ -293,6 +297,9 @@ impl Events {
         self.arena.extend_from_slice(bytes);
         let count = rows.len();
         self.slots.iter_mut().skip(rows.start * self.width + slot.index()).step_by(self.width).take(count).for_each(|s| *s = value);
+        let words = words(self.width);
+        let of_slot = self.present.iter_mut().skip(rows.start * words + slot.index() / WORD).step_by(words).take(count);
+        of_slot.for_each(|word| *word |= bit(slot));
     }
 
     /// Adds a row that begins as a copy of `row`: the alert of rule `rule`, for which `key` stands
@@ -301,6 +308,8 @@ impl Events {
         self.rules.push(key);
         let start = row * self.width;
         self.slots.extend_from_within(start..start + self.width);
+        let words = words(self.width);
+        self.present.extend_from_within(row * words..(row + 1) * words);
         self.meta.push(Meta { alert: rule, ..self.meta[row] });
         self.meta.len() - 1
     }
@@ -334,9 +343,7 @@ impl Events {
 
     /// Sets a slot of every row to the same bytes.
     pub fn fill(&mut self, slot: SlotId, kind: Kind, bytes: &[u8]) {
-        let value = Slot::in_arena(kind, self.arena.len(), bytes.len());
-        self.arena.extend_from_slice(bytes);
-        self.slots.iter_mut().skip(slot.index()).step_by(self.width).for_each(|s| *s = value);
+        self.fill_run(0..self.len(), slot, kind, bytes);
     }
 
     /// The newest time of an event; alerts have that of theirs.
@@ -357,20 +364,27 @@ impl Events {
     /// The row to be filled; row `index` belongs to frame `index`, alerts come behind.
     #[inline]
     pub fn row_mut<'a>(&'a mut self, chunk: &'a Chunk, index: usize) -> Row<'a> {
-        let start = index * self.width;
-        Row { bytes: chunk.bytes(), slots: &mut self.slots[start..start + self.width], arena: &mut self.arena, meta: &mut self.meta[index] }
+        let (start, words) = (index * self.width, words(self.width));
+        Row {
+            bytes: chunk.bytes(),
+            slots: &mut self.slots[start..start + self.width],
+            present: &mut self.present[index * words..(index + 1) * words],
+            arena: &mut self.arena,
+            meta: &mut self.meta[index],
+        }
     }
 
     /// The event in row `index`.
     #[inline]
     pub fn event<'a>(&'a self, chunk: &'a Chunk, index: usize) -> Event<'a> {
-        let start = index * self.width;
+        let (start, words) = (index * self.width, words(self.width));
         let meta = self.meta[index];
         Event {
             raw: chunk.frames()[meta.frame as usize],
             bytes: chunk.bytes(),
             arena: &self.arena,
             slots: &self.slots[start..start + self.width],
+            present: &self.present[index * words..(index + 1) * words],
             frame: meta.frame,
             alert: (meta.alert != NO_ALERT).then_some(meta.alert),
             time_ms: meta.time_ms,
@@ -385,6 +399,7 @@ impl Events {
 pub struct Row<'a> {
     bytes: &'a [u8],
     slots: &'a mut [Slot],
+    present: &'a mut [u64],
     arena: &'a mut Vec<u8>,
     meta: &'a mut Meta,
 }
@@ -400,6 +415,7 @@ impl<'a> Row<'a> {
     #[inline]
     pub fn set(&mut self, slot: SlotId, value: Slot) {
         self.slots[slot.index()] = value;
+        self.present[slot.index() / WORD] |= bit(slot);
     }
 
     /// Sets a slot to text of the chunk's buffer.
@@ -457,6 +473,47 @@ impl<'a> Row<'a> {
     }
 }
 
+/// Slots in one word of a bit set.
+const WORD: usize = u64::BITS as usize;
+
+fn words(width: usize) -> usize {
+    width.div_ceil(WORD)
+}
+
+fn bit(slot: SlotId) -> u64 {
+    1 << (slot.index() % WORD)
+}
+
+/// The numbers of the bits that are set.
+fn bits(words: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
+    words.enumerate().flat_map(|(index, mut word)| {
+        std::iter::from_fn(move || {
+            let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+            word &= word - 1;
+            Some(index * WORD + bit)
+        })
+    })
+}
+
+/// Some slots.
+#[derive(Clone, Debug, Default)]
+pub struct SlotSet {
+    words: Vec<u64>,
+}
+
+impl FromIterator<SlotId> for SlotSet {
+    fn from_iter<T: IntoIterator<Item = SlotId>>(slots: T) -> Self {
+        let mut words = Vec::new();
+        for slot in slots {
+            if words.len() <= slot.index() / WORD {
+                words.resize(slot.index() / WORD + 1, 0);
+            }
+            words[slot.index() / WORD] |= bit(slot);
+        }
+        Self { words }
+    }
+}
+
 /// A filled row: what rules, routes and encoders see of one event.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
@@ -464,6 +521,7 @@ pub struct Event<'a> {
     bytes: &'a [u8],
     arena: &'a [u8],
     slots: &'a [Slot],
+    present: &'a [u64],
     /// Index of its frame in the chunk; an alert has that of the event it is about.
     pub frame: u32,
     /// The index of the rule whose alert this is; `None` for an event that came in.
@@ -495,8 +553,13 @@ impl<'a> Event<'a> {
         self.slots[slot.index()]
     }
 
-    /// The values of all slots, missing ones included.
+    /// The values that the event has.
     pub fn values(self) -> impl Iterator<Item = Value<'a>> {
-        self.slots.iter().map(move |slot| slot.value(self.bytes, self.arena))
+        bits(self.present.iter().copied()).map(move |index| self.slots[index].value(self.bytes, self.arena))
+    }
+
+    /// Those of `slots` that were set, by index; one that was set to nothing is among them.
+    pub fn present(&self, slots: &'a SlotSet) -> impl Iterator<Item = usize> + use<'a> {
+        bits(self.present.iter().zip(&slots.words).map(|(present, wanted)| present & wanted))
     }
 }

@@ -19,6 +19,7 @@
 //! * Text predicates see numbers and booleans as they are written (`4688`, `true`), JSON escapes resolved.
 
 mod atom;
+mod cost;
 mod engine;
 pub mod explain;
 mod gate;
@@ -34,6 +35,7 @@ mod program;
 mod tests;
 mod text;
 
+pub use cost::EVERY as COST_EVERY;
 pub use engine::{Builder, Matcher, ProgramId, Scratch};
 
 use regex::bytes::Regex;

@@ -45,6 +45,16 @@ pub(super) enum PassKey {
     Slow(usize),
 }
 
+impl PassKey {
+    /// The slot that it looks at; none if it looks at the whole event, or one cannot tell.
+    pub(super) fn slot(self) -> Option<SlotId> {
+        match self {
+            Self::Exact(slot) | Self::Scan(Target::Slot(slot)) | Self::Number(slot) | Self::Network(slot) => Some(slot),
+            Self::Scan(Target::Event) | Self::Slow(_) => None,
+        }
+    }
+}
+
 /// An indexable predicate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Leaf {
@@ -159,6 +169,21 @@ impl Atoms {
         self.atom(pass, Vec::new())
     }
 
+    /// Takes the atoms that no gate waits for out of the scans that run for every event: those are the literals that are
+    /// short and common, and mostly nobody asks for them.
+    pub(super) fn split_scans(&mut self, is_gate: &[bool]) {
+        let mut lazy = HashMap::new();
+        for (atom, _) in self.atoms.list.iter_mut().zip(is_gate).filter(|(_, is_gate)| !**is_gate) {
+            let key = self.passes.list[atom.pass as usize];
+            if matches!(key, PassKey::Scan(_)) {
+                atom.pass = *lazy.entry(atom.pass).or_insert_with(|| {
+                    self.passes.list.push(key);
+                    self.passes.list.len() as u32 - 1
+                });
+            }
+        }
+    }
+
     /// The atoms, by id.
     pub(super) fn atoms(&self) -> &[Atom] {
         &self.atoms.list
@@ -175,7 +200,7 @@ impl Atoms {
         (*pass, leaf)
     }
 
-    /// The leaves with their passes, by id.
+    /// The leaves with the passes that they were made for, by id.
     pub(super) fn leaves(&self) -> &[(PassId, Leaf)] {
         &self.leaves.list
     }

@@ -1,7 +1,11 @@
 //! The engine: builds the passes, gates and programs, and runs them.
 
-use crate::event::{Event, SlotId};
-use crate::matcher::atom::{Atoms, PassId};
+use std::collections::BTreeMap;
+
+use crate::clock::thread_cpu_ns;
+use crate::event::{Event, SlotId, SlotSet};
+use crate::matcher::atom::{AtomId, Atoms, PassId, PassKey};
+use crate::matcher::cost::{Costs, EVERY};
 use crate::matcher::gate::{self, Estimates};
 use crate::matcher::lists::Lists;
 use crate::matcher::pass::{Buffers, Facts, LeafAtoms, Pass};
@@ -36,9 +40,12 @@ impl Builder {
 
     /// The matcher of all programs added. May take seconds for 100,000 literals inside values.
     pub fn build(self) -> Matcher {
-        let Self { programs, mut nodes, atoms } = self;
+        let Self { programs, mut nodes, mut atoms } = self;
         let estimates = Estimates::new(&atoms);
         let gates = gate::choose(&nodes, &estimates);
+        let mut is_gate = vec![false; atoms.atoms().len()];
+        gates.iter().flatten().flatten().for_each(|atom| is_gate[*atom as usize] = true);
+        atoms.split_scans(&is_gate);
         let mut is_eager = vec![false; atoms.passes().len()];
         for atom in gates.iter().flatten().flatten() {
             is_eager[atoms.atoms()[*atom as usize].pass as usize] = true;
@@ -62,7 +69,7 @@ impl Builder {
         for programs in gated {
             by_atom.push(&programs);
         }
-        let eager = (0..atoms.passes().len() as PassId).filter(|pass| is_eager[*pass as usize]).collect();
+        let eager = Eager::new(&atoms, &is_eager);
         Matcher { programs, passes: build_passes(&atoms), eager, gated: by_atom, always, code, entries, atoms: atoms.atoms().len() }
     }
 }
@@ -77,16 +84,47 @@ fn drop_known(node: &mut Node, known: &Node) {
 }
 
 fn build_passes(atoms: &Atoms) -> Vec<Pass> {
-    let mut atoms_of_leaf = vec![Vec::new(); atoms.leaves().len()];
-    for (id, atom) in atoms.atoms().iter().enumerate() {
-        atom.leaves.iter().for_each(|leaf| atoms_of_leaf[*leaf as usize].push(id as u32));
+    let mut leaves: Vec<BTreeMap<u32, Vec<AtomId>>> = vec![BTreeMap::new(); atoms.passes().len()];
+    for (atom, id) in atoms.atoms().iter().zip(0..) {
+        atom.leaves.iter().for_each(|leaf| leaves[atom.pass as usize].entry(*leaf).or_default().push(id));
     }
-    let mut leaves: Vec<Vec<LeafAtoms<'_>>> = vec![Vec::new(); atoms.passes().len()];
-    for ((pass, leaf), atoms) in atoms.leaves().iter().zip(&atoms_of_leaf) {
-        leaves[*pass as usize].push((leaf, atoms));
+    let pass = |((key, leaves), id): ((&PassKey, &BTreeMap<u32, Vec<AtomId>>), PassId)| {
+        let leaves: Vec<LeafAtoms<'_>> = leaves.iter().map(|(leaf, of)| (atoms.leaf_of(*leaf).1, of.as_slice())).collect();
+        Pass::new(id, *key, &leaves, atoms)
+    };
+    atoms.passes().iter().zip(&leaves).zip(0..).map(pass).collect()
+}
+
+/// Passes that run for every event that has what they look at.
+#[derive(Debug, Default)]
+struct Eager {
+    of_event: Vec<PassId>,
+    slots: SlotSet,
+    /// By slot.
+    of_slot: Lists,
+}
+
+impl Eager {
+    fn new(atoms: &Atoms, is_eager: &[bool]) -> Self {
+        let mut eager = Self::default();
+        let mut of_slot: BTreeMap<usize, Vec<PassId>> = BTreeMap::new();
+        let mut slots = Vec::new();
+        for ((key, pass), _) in atoms.passes().iter().zip(0..).zip(is_eager).filter(|(_, is_eager)| **is_eager) {
+            match key.slot() {
+                Some(slot) => {
+                    slots.push(slot);
+                    of_slot.entry(slot.index()).or_default().push(pass);
+                }
+                None => eager.of_event.push(pass),
+            }
+        }
+        let width = of_slot.keys().next_back().map_or(0, |last| last + 1);
+        for slot in 0..width {
+            eager.of_slot.push(of_slot.get(&slot).map_or(&[], Vec::as_slice));
+        }
+        eager.slots = slots.into_iter().collect();
+        eager
     }
-    let keys = atoms.passes().iter().zip(&leaves);
-    keys.zip(0..).map(|((key, leaves), id)| Pass::new(id, *key, leaves, atoms)).collect()
 }
 
 /// Compiled programs: immutable, shared by all shards.
@@ -94,7 +132,7 @@ fn build_passes(atoms: &Atoms) -> Vec<Pass> {
 pub struct Matcher {
     programs: Vec<Expr<SlotId>>,
     passes: Vec<Pass>,
-    eager: Vec<PassId>,
+    eager: Eager,
     /// By atom: the programs behind it.
     gated: Lists,
     always: Vec<u32>,
@@ -114,6 +152,9 @@ pub struct Scratch {
     seen: Vec<u32>,
     candidates: Vec<u32>,
     buffers: Buffers,
+    costs: Costs,
+    /// Programs that are left out.
+    stopped: Vec<ProgramId>,
 }
 
 impl Scratch {
@@ -123,15 +164,28 @@ impl Scratch {
         self.stamp = stamp;
     }
 
+    /// Calls `of` with every program that was looked at on a measured event since the last call, and the ns that it is
+    /// estimated to have taken on all of them.
+    pub fn take_costs(&mut self, of: impl FnMut(ProgramId, u64)) {
+        self.costs.take(of);
+    }
+
+    /// Leaves programs out from now on, and none but these; ascending.
+    pub fn stop(&mut self, programs: Vec<ProgramId>) {
+        self.stopped = programs;
+    }
+
     fn begin(&mut self) {
         if self.stamp == u32::MAX {
             self.stamp = 0;
             self.facts.clear();
+            self.buffers.clear();
             self.decided.fill(0);
             self.seen.fill(0);
         }
         self.stamp += 1;
         self.facts.begin(self.stamp);
+        self.buffers.begin(self.stamp);
         self.candidates.clear();
     }
 }
@@ -146,6 +200,8 @@ impl Matcher {
             seen: vec![0; self.programs.len()],
             candidates: Vec::with_capacity(self.programs.len()),
             buffers: Buffers::default(),
+            costs: Costs::new(self.programs.len()),
+            stopped: Vec::new(),
         }
     }
 
@@ -153,7 +209,9 @@ impl Matcher {
     pub fn evaluate(&self, event: Event<'_>, scratch: &mut Scratch, hits: &mut Vec<ProgramId>) {
         hits.clear();
         scratch.begin();
-        for pass in &self.eager {
+        // A missing field decides nothing that a gate waits for.
+        let present = event.present(&self.eager.slots).flat_map(|slot| self.eager.of_slot.list(slot as u32));
+        for pass in self.eager.of_event.iter().chain(present) {
             self.decide(*pass, event, scratch);
         }
         let Scratch { stamp, facts, seen, candidates, .. } = scratch;
@@ -166,15 +224,17 @@ impl Matcher {
                 }
             }
         }
+        candidates.extend_from_slice(&self.always);
+        if !scratch.stopped.is_empty() {
+            let Scratch { candidates, stopped, .. } = &mut *scratch;
+            candidates.retain(|program| stopped.binary_search(&ProgramId(*program)).is_err());
+        }
+        let is_measured = scratch.stamp.is_multiple_of(EVERY);
         for index in 0..scratch.candidates.len() {
             let program = scratch.candidates[index];
-            if self.holds(program, event, scratch) {
+            let holds = if is_measured { self.measure(program, event, scratch) } else { self.holds(program, event, scratch) };
+            if holds {
                 hits.push(ProgramId(program));
-            }
-        }
-        for program in &self.always {
-            if self.holds(*program, event, scratch) {
-                hits.push(ProgramId(*program));
             }
         }
         hits.sort_unstable();
@@ -208,7 +268,15 @@ impl Matcher {
         self.passes.iter().map(Pass::memory_bytes).sum::<usize>()
             + self.gated.memory_bytes()
             + size_of_val(self.code.as_slice())
-            + (self.entries.len() + self.always.len() + self.eager.len()) * size_of::<u32>()
+            + (self.entries.len() + self.always.len() + self.eager.of_event.len()) * size_of::<u32>()
+            + self.eager.of_slot.memory_bytes()
+    }
+
+    fn measure(&self, program: u32, event: Event<'_>, scratch: &mut Scratch) -> bool {
+        let since_ns = thread_cpu_ns();
+        let holds = self.holds(program, event, scratch);
+        scratch.costs.add(program, thread_cpu_ns().saturating_sub(since_ns));
+        holds
     }
 
     fn holds(&self, program: u32, event: Event<'_>, scratch: &mut Scratch) -> bool {

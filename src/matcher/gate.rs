@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::matcher::atom::{AtomId, Atoms, Leaf, PassId, PassKey, Target};
 use crate::matcher::program::Node;
-use crate::matcher::{Order, TextOp};
+use crate::matcher::{Order, TextOp, Type};
 
 /// Looking at one program that fails at its first or second test, in ns.
 const EVALUATION_NS: f64 = 6.0;
@@ -42,7 +42,7 @@ impl Estimates {
             let sum = leaves().map(|leaf| likelihood(leaf, rivals[atom.pass as usize])).sum::<f64>();
             estimates.likelihood.push(if atom.leaves.is_empty() { 0.5 } else { sum.min(0.95) });
             estimates.cost_ns.push(cost_ns(pass));
-            estimates.gateable.push(!atom.leaves.is_empty() && !leaves().any(|leaf| *leaf == Leaf::Null));
+            estimates.gateable.push(!atom.leaves.is_empty() && !leaves().any(holds_for_nothing));
             estimates.scan.push(matches!(pass, PassKey::Scan(_)).then_some(atom.pass));
         }
         estimates
@@ -51,6 +51,11 @@ impl Estimates {
     fn is_scan(&self, atom: AtomId) -> Option<PassId> {
         self.scan[atom as usize]
     }
+}
+
+/// Whether a missing field makes it true: no pass runs for what is missing, so no gate may wait for it.
+fn holds_for_nothing(leaf: &Leaf) -> bool {
+    matches!(leaf, Leaf::Null | Leaf::Type(Type::Null))
 }
 
 fn cost_ns(pass: PassKey) -> f64 {

@@ -3,10 +3,12 @@
 //! In: an event. Out: the atoms of the pass that hold, in [`Facts`]. A pass runs at most once per event.
 
 mod exact;
+mod grams;
 mod networks;
 mod numbers;
 mod question;
 mod scan;
+mod texts;
 
 use crate::event::{Event, SlotId, Value};
 use crate::matcher::atom::{AtomId, Atoms, Leaf, PassId, PassKey, Target};
@@ -16,6 +18,8 @@ use crate::matcher::pass::networks::Networks;
 use crate::matcher::pass::numbers::Numbers;
 use crate::matcher::pass::question::Question;
 use crate::matcher::pass::scan::Scan;
+use crate::matcher::pass::texts::Texts;
+use crate::matcher::text::fold_into;
 
 /// A leaf and the atoms that it makes true.
 pub(super) type LeafAtoms<'a> = (&'a Leaf, &'a [AtomId]);
@@ -72,10 +76,23 @@ impl Facts {
 /// Buffers that grow to the longest value and stay.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
+    texts: Texts,
     unescaped: Vec<u8>,
     folded: Vec<u8>,
     other_unescaped: Vec<u8>,
     other_folded: Vec<u8>,
+}
+
+impl Buffers {
+    /// Forgets the texts of the last event. `stamp` must not have been used since the last `clear`.
+    pub(super) fn begin(&mut self, stamp: u32) {
+        self.texts.begin(stamp);
+    }
+
+    /// Forgets all stamps.
+    pub(super) fn clear(&mut self) {
+        self.texts.clear();
+    }
 }
 
 /// One pass.
@@ -100,8 +117,8 @@ impl Pass {
     pub(super) fn new(id: PassId, key: PassKey, leaves: &[LeafAtoms<'_>], atoms: &Atoms) -> Self {
         match key {
             PassKey::Exact(slot) => Self::Exact(slot, Exact::new(leaves)),
-            PassKey::Scan(Target::Slot(slot)) => Self::Scan(slot, Scan::new(leaves)),
-            PassKey::Scan(Target::Event) => Self::ScanEvent(Scan::new(leaves)),
+            PassKey::Scan(target @ Target::Slot(slot)) => Self::Scan(slot, Scan::new(target, leaves)),
+            PassKey::Scan(target @ Target::Event) => Self::ScanEvent(Scan::new(target, leaves)),
             PassKey::Number(slot) => Self::Number(slot, Numbers::new(leaves)),
             PassKey::Network(slot) => Self::Network(slot, Networks::new(leaves)),
             PassKey::Slow(slow) => {
@@ -113,14 +130,12 @@ impl Pass {
 
     /// Decides its atoms.
     pub(super) fn run(&self, event: Event<'_>, buffers: &mut Buffers, facts: &mut Facts) {
-        let Buffers { unescaped, folded, .. } = buffers;
+        let Buffers { texts, unescaped, .. } = buffers;
         match self {
-            Self::Exact(slot, exact) => exact.run(event.value(*slot), unescaped, folded, facts),
+            Self::Exact(slot, exact) => exact.run(event, *slot, texts, facts),
             Self::Scan(slot, scan) => {
-                any_scalar(event.value(*slot), unescaped, &mut |scalar| {
-                    if let Some(text) = scalar.text() {
-                        scan.run(text, folded, facts);
-                    }
+                texts.any(event, *slot, &mut |text, folded| {
+                    scan.run(text, folded, facts);
                     false
                 });
             }
@@ -162,6 +177,7 @@ impl Pass {
 fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut Facts) {
     let Buffers { unescaped, folded, .. } = buffers;
     let raw = event.raw();
+    fold_into(raw, folded);
     let found = scan.run(raw, folded, facts);
     for value in event.values() {
         let shown = match value {
@@ -175,6 +191,7 @@ fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut 
         }
         any_scalar(value, unescaped, &mut |scalar| {
             if let Some(text) = scalar.text() {
+                fold_into(text, folded);
                 scan.run(text, folded, facts);
             }
             false

@@ -512,3 +512,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn programs_are_timed_and_can_be_left_out() {
+    let mut builder = Builder::new();
+    for word in ["admin", "root"] {
+        builder.add(Expr::Field(slot_ids()[0], text(TextOp::Contains, word, false)));
+    }
+    let matcher = builder.build();
+    let (mut scratch, mut hits, mut costs) = (matcher.scratch(), Vec::new(), Vec::new());
+    with_event(&[given(Kind::Text, "admin and root")], |event| {
+        for _ in 0..crate::matcher::COST_EVERY {
+            matcher.evaluate(event, &mut scratch, &mut hits);
+        }
+        assert_eq!(hits, [ProgramId(0), ProgramId(1)]);
+        scratch.take_costs(|program, ns| costs.push((program, ns >= u64::from(crate::matcher::COST_EVERY))));
+        costs.sort_unstable();
+        assert_eq!(costs, [(ProgramId(0), true), (ProgramId(1), true)]);
+        scratch.take_costs(|program, _| panic!("{program:?} was taken"));
+        scratch.stop(vec![ProgramId(0)]);
+        matcher.evaluate(event, &mut scratch, &mut hits);
+        assert_eq!(hits, [ProgramId(1)]);
+        scratch.stop(Vec::new());
+        matcher.evaluate(event, &mut scratch, &mut hits);
+        assert_eq!(hits, [ProgramId(0), ProgramId(1)]);
+    });
+}

@@ -29,11 +29,18 @@ pub(super) fn fold_into(text: &[u8], out: &mut Vec<u8>) {
         out.make_ascii_lowercase();
         return;
     }
-    for chunk in text.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            out.extend_from_slice(fold_char(character).encode_utf8(&mut [0; 4]).as_bytes());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (ascii, other) = rest.split_at(rest.iter().position(|byte| !byte.is_ascii()).unwrap_or(rest.len()));
+        let start = out.len();
+        out.extend_from_slice(ascii);
+        out[start..].make_ascii_lowercase();
+        let (character, behind) = other.split_at(character_len(other));
+        match std::str::from_utf8(character).ok().and_then(|text| text.chars().next()) {
+            Some(character) => out.extend_from_slice(fold_char(character).encode_utf8(&mut [0; 4]).as_bytes()),
+            None => out.extend_from_slice(character),
         }
-        out.extend_from_slice(chunk.invalid());
+        rest = behind;
     }
 }
 

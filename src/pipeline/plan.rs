@@ -8,6 +8,7 @@ mod alerts;
 mod correlation;
 pub(super) mod dead_letters;
 mod journal;
+mod quarantine;
 mod source_health;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ pub use additions::EnricherPlan;
 pub use alerts::{AlertLine, CORRELATION_SOURCE, HEALTH_SOURCE};
 pub use correlation::CorrelationPlan;
 pub use journal::{BackfillFrom, DiskPlan, JournalPlan, WhenFull};
+pub use quarantine::Quarantine;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 pub use source_health::SourceHealthPlan;
@@ -63,6 +65,8 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// The rules.
     pub rules: Rules,
+    /// Rules that are stopped because of what they cost.
+    pub quarantine: Quarantine,
     /// The correlations.
     pub correlation: CorrelationPlan,
     /// How senders are judged.
@@ -97,6 +101,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Whether the CPU time of each stage is measured.
     pub profile: bool,
+    /// How much of a shard's time one rule may take; `None` for all of it.
+    pub rule_budget_percent: Option<u64>,
 }
 
 /// A source and its line.
@@ -277,6 +283,10 @@ pub(super) struct Top {
     /// Whether the CPU time of each stage is measured.
     #[serde(default)]
     profile: bool,
+    /// A rule that takes more than this percentage of a shard's time for half a minute is stopped until the next reload, and
+    /// an error is logged; 0 is never.
+    #[serde(default = "default_rule_budget_percent")]
+    rule_budget_percent: u64,
     // Read on their own; they are here to be known as keys.
     #[serde(default, rename = "sources")]
     #[schemars(skip)]
@@ -293,6 +303,10 @@ pub(super) struct Top {
     #[serde(default, rename = "transforms")]
     #[schemars(skip)]
     _transforms: IgnoredAny,
+}
+
+fn default_rule_budget_percent() -> u64 {
+    20
 }
 
 fn default_data_dir() -> PathBuf {
@@ -441,6 +455,7 @@ impl Plan {
             sources,
             enrichers,
             sinks,
+            quarantine: Quarantine::new(rules.rules.len()),
             rules,
             correlation,
             source_health,
@@ -481,6 +496,10 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
             None
         }
     };
+    if top.rule_budget_percent > 99 {
+        let place = root.child("rule_budget_percent").unwrap_or_else(|| root.clone());
+        diagnostics.push(place.error(format!("expected 0 (never) to 99, found {}", top.rule_budget_percent)));
+    }
     Some(Settings {
         data_dir: top.data_dir,
         memory_bytes: top.memory.map_or_else(budget::default_limit_bytes, |size| size.0),
@@ -491,6 +510,7 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
         drain_timeout: top.drain_timeout,
         admin,
         profile: top.profile,
+        rule_budget_percent: Some(top.rule_budget_percent).filter(|percent| *percent > 0),
     })
 }
 

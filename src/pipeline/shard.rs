@@ -4,6 +4,7 @@
 //! bumped once per chunk. [`Shard::process`] does not wait; what becomes full is handed to `deliver`.
 
 mod correlate;
+mod cost;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::batch::{Again, Batcher, Items};
 use crate::budget::Budget;
+use crate::clock::thread_cpu_ns;
 use crate::cursor::{Journal, Verdict};
 use crate::decode::{Auto, Instance};
 use crate::deliver::dead_letter::DeadLetters;
@@ -36,6 +38,7 @@ use crate::route;
 use crate::sink::{Encoder, Selection};
 use crate::source_health::SourceHealth;
 use crate::transform;
+use cost::RuleCosts;
 
 /// What all shards share.
 #[derive(Clone)]
@@ -72,6 +75,7 @@ pub struct Shard {
     masks: Vec<u64>,
     stages: Stages,
     rule_hits: Vec<Cell>,
+    costs: RuleCosts,
     /// By rule: what stands for it in the journal.
     rule_keys: Vec<u64>,
     alerts: Cell,
@@ -228,14 +232,6 @@ impl Stages {
     }
 }
 
-/// CPU time of this thread in nanoseconds.
-pub fn thread_cpu_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one timespec to the address, which is valid for the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
 impl Shard {
     /// Builds the stages and starts the delivery workers on the current thread's `LocalSet`.
     ///
@@ -283,6 +279,7 @@ impl Shard {
         }
         Ok(Self {
             rule_hits: rule_cells(&plan, registry),
+            costs: RuleCosts::new(&plan, registry),
             rule_keys: rule_keys(&plan),
             again: None,
             alerts: registry.cell(&metrics::ALERTS, &[]),
@@ -323,6 +320,7 @@ impl Shard {
         self.plan = self.plans.borrow_and_update().clone();
         self.lines = lines(&self.plan, &self.registry);
         self.rule_hits = rule_cells(&self.plan, &self.registry);
+        self.costs = RuleCosts::new(&self.plan, &self.registry);
         self.rule_keys = rule_keys(&self.plan);
         self.again = None;
         self.exchange.take_up(&self.plan, &self.registry);
@@ -577,6 +575,8 @@ impl Shard {
     fn detect(&mut self, line: &Line, index: usize, chunk: &Chunk) {
         self.hits.clear();
         let state = &mut self.lines[index];
+        self.costs
+            .judge(&self.plan, state.decoders.iter_mut().zip(&line.decoders).map(|(state, line)| (&mut state.detector, &line.detector)));
         let dropped = &state.transforms.scratch.counts.dropped;
         for (frames, decoder) in &state.runs {
             let detector = &line.decoders[*decoder].detector;

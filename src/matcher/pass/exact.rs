@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 
-use crate::event::Value;
+use crate::event::{Event, SlotId, Value};
 use crate::matcher::Type;
 use crate::matcher::atom::{AtomId, Leaf};
 use crate::matcher::lists::Lists;
 use crate::matcher::member::{Scalar, any_scalar, is_of_type};
+use crate::matcher::pass::texts::Texts;
 use crate::matcher::pass::{Facts, LeafAtoms};
-use crate::matcher::text::{FOLD_SHRINK_MAX, fold_into};
+use crate::matcher::text::FOLD_SHRINK_MAX;
+
+/// A character has at most so many times its bytes when it is escaped: `\u0041`.
+const ESCAPE_GROWTH_MAX: usize = 6;
 
 /// Equality, presence and null of one slot.
 #[derive(Debug, Default)]
@@ -43,7 +47,10 @@ impl Table {
     }
 
     fn find(&self, text: &[u8], facts: &mut Facts) {
-        if let Some(list) = self.lists.get(text) {
+        if text.len() <= self.len_max
+            && !self.lists.is_empty()
+            && let Some(list) = self.lists.get(text)
+        {
             facts.set_all(self.atoms.list(*list));
         }
     }
@@ -70,33 +77,43 @@ impl Exact {
         exact
     }
 
-    pub(super) fn run(&self, value: Value<'_>, unescaped: &mut Vec<u8>, folded: &mut Vec<u8>, facts: &mut Facts) {
+    pub(super) fn run(&self, event: Event<'_>, slot: SlotId, texts: &mut Texts, facts: &mut Facts) {
+        let value = event.value(slot);
         for (kind, atoms) in &self.types {
             if is_of_type(value, *kind) {
                 facts.set_all(atoms);
             }
         }
-        if value == Value::Missing {
-            return facts.set_all(&self.null);
+        match value {
+            Value::Missing => return facts.set_all(&self.null),
+            Value::Null => facts.set_all(&self.null),
+            Value::Array(_) if !self.null.is_empty() => self.find_null(value, facts),
+            _ => {}
         }
         facts.set_all(&self.exists);
-        any_scalar(value, unescaped, &mut |scalar| {
-            match scalar.text() {
-                Some(text) => self.find(text, folded, facts),
-                None if scalar == Scalar::Null => facts.set_all(&self.null),
-                None => {}
-            }
-            false
-        });
+        if self.may_equal(value) {
+            texts.any(event, slot, &mut |text, folded| {
+                self.cased.find(text, facts);
+                self.uncased.find(folded, facts);
+                false
+            });
+        }
     }
 
-    fn find(&self, text: &[u8], folded: &mut Vec<u8>, facts: &mut Facts) {
-        if !self.cased.lists.is_empty() {
-            self.cased.find(text, facts);
+    /// A list with a null in it is null as well.
+    fn find_null(&self, value: Value<'_>, facts: &mut Facts) {
+        if any_scalar(value, &mut Vec::new(), &mut |scalar| scalar == Scalar::Null) {
+            facts.set_all(&self.null);
         }
-        if !self.uncased.lists.is_empty() && text.len() <= FOLD_SHRINK_MAX * self.uncased.len_max {
-            fold_into(text, folded);
-            self.uncased.find(folded, facts);
+    }
+
+    /// Whether the value is short enough to equal any literal.
+    fn may_equal(&self, value: Value<'_>) -> bool {
+        let len_max = self.cased.len_max.max(FOLD_SHRINK_MAX * self.uncased.len_max);
+        match value {
+            Value::Number(text) | Value::Text(text) => text.len() <= len_max,
+            Value::Escaped(text) => text.len() <= len_max * ESCAPE_GROWTH_MAX,
+            _ => true,
         }
     }
 

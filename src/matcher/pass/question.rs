@@ -35,8 +35,14 @@ impl Question {
     }
 
     pub(super) fn holds(&self, event: Event<'_>, buffers: &mut Buffers) -> bool {
-        let Buffers { unescaped, folded, .. } = buffers;
+        let Buffers { texts, unescaped, folded, .. } = buffers;
         match self {
+            Self::Ask(Target::Slot(slot), Ready::Glob(pattern)) => {
+                texts.any(event, *slot, &mut |text, folded| pattern.matches(if pattern.cased { text } else { folded }))
+            }
+            Self::Ask(Target::Slot(slot), Ready::Plain(Predicate::Regex(regex))) => {
+                texts.any(event, *slot, &mut |text, _| regex.is_match(text))
+            }
             Self::Ask(Target::Slot(slot), ready) => any_scalar(event.value(*slot), unescaped, &mut |scalar| ready.holds(scalar, folded)),
             Self::Ask(Target::Event, ready) => {
                 let mut values = std::iter::once(Value::Text(event.raw())).chain(event.values());
@@ -85,7 +91,7 @@ impl Ready {
 
 /// Any member of the left against any member of the right, [`FIELD_PAIRS_MAX`] pairs at most.
 fn compare_fields(left: Value<'_>, op: TextOp, right: Value<'_>, cased: bool, buffers: &mut Buffers) -> bool {
-    let Buffers { unescaped, folded, other_unescaped, other_folded } = buffers;
+    let Buffers { unescaped, folded, other_unescaped, other_folded, .. } = buffers;
     let mut pairs = 0;
     let found = any_scalar(left, unescaped, &mut |left| {
         let Some(mut left) = left.text() else { return false };

@@ -1,25 +1,26 @@
-//! Literals inside text: all of one slot in one walk over the folded value, and one over the value as it is
-//! for those that are cased.
+//! Literals inside text: all of one slot over the folded value, and those that are cased over the value as it is.
 //!
-//! Few literals are compared one by one. Many become an automaton (Aho-Corasick): a DFA while its table is
-//! small, else a compact NFA. An automaton reports every occurrence, overlapping ones too; "starts with" and
-//! "ends with" are told by position. Up to [`PREFILTER_LITERALS_MAX`] literals, a vectorised search (Teddy)
-//! first finds where the walk of a long text must begin, mostly nowhere.
+//! Few literals are compared one by one, and so are those of one or two bytes. Many wait behind their grams
+//! ([`Grams`]); "starts with" and "ends with" are told by position. Up to [`PREFILTER_LITERALS_MAX`] literals, a
+//! vectorised search (Teddy) first finds where the walk of a long text must begin, mostly nowhere.
 
 use std::collections::BTreeMap;
 
-use aho_corasick::automaton::Automaton;
 use aho_corasick::packed::{MatchKind, Searcher};
-use aho_corasick::{Anchored, StartKind, dfa, nfa};
 use memchr::memmem::Finder;
 
+use crate::event::Span;
 use crate::matcher::TextOp;
-use crate::matcher::atom::{AtomId, Leaf};
+use crate::matcher::atom::{AtomId, Leaf, Target};
+use crate::matcher::pass::grams::Grams;
 use crate::matcher::pass::{Facts, LeafAtoms};
-use crate::matcher::text::fold_into;
 
-/// Up to this many literals are compared one by one.
-const DIRECT_LITERALS_MAX: usize = 4;
+/// Up to this many literals are searched one by one in a whole event: a vectorised search of a kilobyte costs a seventh of
+/// walking through its grams.
+const DIRECT_OF_EVENT_MAX: usize = 8;
+
+/// The same for a slot, whose values are short.
+const DIRECT_OF_SLOT_MAX: usize = 1;
 
 /// Teddy takes up to this many.
 const PREFILTER_LITERALS_MAX: usize = 64;
@@ -31,8 +32,11 @@ const PREFILTER_LITERAL_BYTES_MIN: usize = 3;
 /// begin like nothing in it, and 2.4 times slower with 20 that all begin like its words.
 const PREFILTER_TEXT_BYTES_MIN: usize = 128;
 
-/// Bytes of literals up to which a DFA's table (about 50 classes of 4 bytes for each) stays near the L2 cache.
-const DFA_LITERAL_BYTES_MAX: usize = 32 * 1024;
+/// How most literals are found.
+type LongGrams = Grams<4, 2>;
+
+/// How those are found that are too short for that.
+type ShortGrams = Grams<3, 1>;
 
 /// The literals of one slot.
 #[derive(Debug)]
@@ -44,11 +48,11 @@ pub(in crate::matcher) struct Scan {
     has_positions: bool,
 }
 
-#[derive(Debug)]
-enum Search {
-    Nothing,
-    Direct(Vec<Literal>),
-    Automaton(Box<Walk>),
+/// The literals of one case rule.
+#[derive(Debug, Default)]
+struct Search {
+    direct: Vec<Literal>,
+    many: Option<Box<Many>>,
 }
 
 #[derive(Debug)]
@@ -75,22 +79,21 @@ impl Wanted {
     }
 }
 
+/// Literals behind grams.
 #[derive(Debug)]
-struct Walk {
+struct Many {
     prefilter: Option<Searcher>,
-    machine: Machine,
-    /// By pattern: length of the literal and what it decides.
-    patterns: Vec<(u32, Vec<Wanted>)>,
-}
-
-#[derive(Debug)]
-enum Machine {
-    Dfa(dfa::DFA),
-    Nfa(nfa::contiguous::NFA),
+    grams: Option<LongGrams>,
+    short: Option<ShortGrams>,
+    /// All literals, one behind the other.
+    bytes: Box<[u8]>,
+    wanted: Box<[Wanted]>,
+    /// By literal: its bytes, and where what it decides ends.
+    literals: Box<[(Span, u32)]>,
 }
 
 impl Scan {
-    pub(super) fn new(leaves: &[LeafAtoms<'_>]) -> Self {
+    pub(super) fn new(target: Target, leaves: &[LeafAtoms<'_>]) -> Self {
         let mut literals: [BTreeMap<&[u8], Vec<Wanted>>; 2] = Default::default();
         let mut anything = Vec::new();
         let mut has_positions = false;
@@ -104,7 +107,8 @@ impl Scan {
             }
             literals[usize::from(*cased)].entry(text).or_default().extend(atoms.iter().map(|atom| Wanted { op: *op, atom: *atom }));
         }
-        let [uncased, cased] = literals.map(Search::new);
+        let direct_max = if target == Target::Event { DIRECT_OF_EVENT_MAX } else { DIRECT_OF_SLOT_MAX };
+        let [uncased, cased] = literals.map(|literals| Search::new(literals, direct_max));
         Self { uncased, cased, anything, has_positions }
     }
 
@@ -113,15 +117,11 @@ impl Scan {
         self.has_positions
     }
 
-    /// Decides the atoms for `text`; returns whether any literal occurs anywhere.
-    pub(super) fn run(&self, text: &[u8], folded: &mut Vec<u8>, facts: &mut Facts) -> bool {
+    /// Decides the atoms for a text, also given folded; returns whether any literal occurs anywhere.
+    pub(super) fn run(&self, text: &[u8], folded: &[u8], facts: &mut Facts) -> bool {
         facts.set_all(&self.anything);
-        let mut found = !self.anything.is_empty();
-        if !matches!(self.uncased, Search::Nothing) {
-            fold_into(text, folded);
-            found |= self.uncased.run(folded, facts);
-        }
-        self.cased.run(text, facts) | found
+        let found = !self.anything.is_empty();
+        found | self.uncased.run(folded, facts) | self.cased.run(text, facts)
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -130,44 +130,23 @@ impl Scan {
 }
 
 impl Search {
-    fn new(literals: BTreeMap<&[u8], Vec<Wanted>>) -> Self {
-        if literals.is_empty() {
-            return Self::Nothing;
-        }
-        if literals.len() > DIRECT_LITERALS_MAX
-            && !literals.contains_key(&[][..])
-            && let Some(machine) = Machine::new(&literals)
-        {
-            let prefilter = prefilter(&literals);
-            let patterns = literals.into_iter().map(|(text, wanted)| (text.len() as u32, wanted)).collect();
-            return Self::Automaton(Box::new(Walk { prefilter, machine, patterns }));
-        }
-        let literal = |(text, wanted): (&[u8], Vec<Wanted>)| Literal { finder: Finder::new(text).into_owned(), wanted };
-        Self::Direct(literals.into_iter().map(literal).collect())
+    fn new(literals: BTreeMap<&[u8], Vec<Wanted>>, direct_max: usize) -> Self {
+        let short = literals.keys().filter(|text| text.len() < LongGrams::LITERAL_BYTES_MIN).count();
+        let rivals = |text: &[u8]| if text.len() < LongGrams::LITERAL_BYTES_MIN { short } else { literals.len() - short };
+        let is_direct = |text: &[u8]| text.len() < ShortGrams::LITERAL_BYTES_MIN || rivals(text) <= direct_max;
+        let (direct, many): (Vec<_>, Vec<_>) = literals.iter().partition(|(text, _)| is_direct(text));
+        let literal = |(text, wanted): (&&[u8], &Vec<Wanted>)| Literal { finder: Finder::new(*text).into_owned(), wanted: wanted.clone() };
+        Self { direct: direct.into_iter().map(literal).collect(), many: (!many.is_empty()).then(|| Box::new(Many::new(&many))) }
     }
 
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Direct(literals) => literals.iter().fold(false, |found, literal| literal.run(text, facts) | found),
-            Self::Automaton(walk) => walk.run(text, facts),
-        }
+        let found = self.direct.iter().fold(false, |found, literal| literal.run(text, facts) | found);
+        self.many.as_ref().is_some_and(|many| many.run(text, facts)) | found
     }
 
     fn memory_bytes(&self) -> usize {
-        match self {
-            Self::Nothing => 0,
-            Self::Direct(literals) => literals.iter().map(|literal| size_of::<Literal>() + literal.finder.needle().len()).sum(),
-            Self::Automaton(walk) => {
-                let machine = match &walk.machine {
-                    Machine::Dfa(dfa) => dfa.memory_usage(),
-                    Machine::Nfa(nfa) => nfa.memory_usage(),
-                };
-                let wanted =
-                    walk.patterns.iter().map(|(_, wanted)| size_of::<Vec<Wanted>>() + size_of_val(wanted.as_slice())).sum::<usize>();
-                machine + wanted + walk.prefilter.as_ref().map_or(0, Searcher::memory_usage)
-            }
-        }
+        let direct: usize = self.direct.iter().map(|literal| size_of::<Literal>() + literal.finder.needle().len()).sum();
+        direct + self.many.as_ref().map_or(0, |many| many.memory_bytes())
     }
 }
 
@@ -190,63 +169,80 @@ impl Literal {
     }
 }
 
-impl Machine {
-    /// The automaton; nothing if the literals are too many for one.
-    fn new(literals: &BTreeMap<&[u8], Vec<Wanted>>) -> Option<Self> {
-        let bytes: usize = literals.keys().map(|text| text.len()).sum();
-        if bytes <= DFA_LITERAL_BYTES_MAX {
-            let dfa = dfa::Builder::new().start_kind(StartKind::Unanchored).prefilter(false).build(literals.keys());
-            return dfa.ok().map(Self::Dfa);
+impl Many {
+    fn new(given: &[(&&[u8], &Vec<Wanted>)]) -> Self {
+        let (mut bytes, mut wanted, mut literals) = (Vec::new(), Vec::new(), Vec::new());
+        for (text, decides) in given {
+            bytes.extend_from_slice(text);
+            wanted.extend_from_slice(decides);
+            literals.push((Span { start: (bytes.len() - text.len()) as u32, end: bytes.len() as u32 }, wanted.len() as u32));
         }
-        nfa::contiguous::Builder::new().prefilter(false).build(literals.keys()).ok().map(Self::Nfa)
+        let numbered = |is_short: bool| {
+            let texts = given.iter().zip(0..).map(|((text, _), number)| (number, **text));
+            let mut texts = texts.filter(move |(_, text)| (text.len() < LongGrams::LITERAL_BYTES_MIN) == is_short).peekable();
+            texts.peek().is_some().then_some(texts)
+        };
+        Self {
+            prefilter: prefilter(given),
+            grams: numbered(false).map(Grams::new),
+            short: numbered(true).map(Grams::new),
+            bytes: bytes.into(),
+            wanted: wanted.into(),
+            literals: literals.into(),
+        }
     }
-}
 
-fn prefilter(literals: &BTreeMap<&[u8], Vec<Wanted>>) -> Option<Searcher> {
-    let short = literals.keys().any(|text| text.len() < PREFILTER_LITERAL_BYTES_MIN);
-    if short || literals.len() > PREFILTER_LITERALS_MAX {
-        return None;
-    }
-    aho_corasick::packed::Config::new().match_kind(MatchKind::LeftmostFirst).builder().extend(literals.keys()).build()
-}
-
-impl Walk {
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
-        let start = match &self.prefilter {
+        let from = match &self.prefilter {
             Some(searcher) if text.len() >= PREFILTER_TEXT_BYTES_MIN => match searcher.find(text) {
                 Some(found) => found.start(),
                 None => return false,
             },
             _ => 0,
         };
-        match &self.machine {
-            Machine::Dfa(dfa) => self.walk(dfa, text, start, facts),
-            Machine::Nfa(nfa) => self.walk(nfa, text, start, facts),
-        }
-    }
-
-    fn walk(&self, machine: &impl Automaton, text: &[u8], start: usize, facts: &mut Facts) -> bool {
-        let Ok(mut state) = machine.start_state(Anchored::No) else { return false };
         let mut found = false;
-        for (at, byte) in text.get(start..).unwrap_or_default().iter().enumerate() {
-            state = machine.next_state(Anchored::No, state, *byte);
-            if machine.is_special(state) && machine.is_match(state) {
-                found = true;
-                for index in 0..machine.match_len(state) {
-                    let pattern = machine.match_pattern(state, index);
-                    self.decide(pattern.as_usize(), start + at + 1, text.len(), facts);
-                }
-            }
+        let mut look = |start, literal| found |= self.decide(literal, start, text, facts);
+        if let Some(grams) = &self.grams {
+            grams.candidates(text, from, &mut look);
+        }
+        if let Some(grams) = &self.short {
+            grams.candidates(text, from, &mut look);
         }
         found
     }
 
-    fn decide(&self, pattern: usize, end: usize, text_len: usize, facts: &mut Facts) {
-        let Some((len, wanted)) = self.patterns.get(pattern) else { return };
-        for wanted in wanted {
-            if wanted.is_at(end - *len as usize, end, text_len) {
+    /// Whether a literal stands at `start`; if it does, decides what hangs on it.
+    fn decide(&self, literal: u32, start: usize, text: &[u8], facts: &mut Facts) -> bool {
+        let (span, last) = self.literals[literal as usize];
+        let bytes = span.of(&self.bytes);
+        let end = start + bytes.len();
+        if text.get(start..end) != Some(bytes) {
+            return false;
+        }
+        let first = (literal as usize).checked_sub(1).map_or(0, |before| self.literals[before].1);
+        for wanted in &self.wanted[first as usize..last as usize] {
+            if wanted.is_at(start, end, text.len()) {
                 facts.set(wanted.atom);
             }
         }
+        true
     }
+
+    fn memory_bytes(&self) -> usize {
+        self.bytes.len()
+            + size_of_val(&*self.wanted)
+            + size_of_val(&*self.literals)
+            + self.grams.as_ref().map_or(0, Grams::memory_bytes)
+            + self.short.as_ref().map_or(0, Grams::memory_bytes)
+            + self.prefilter.as_ref().map_or(0, Searcher::memory_usage)
+    }
+}
+
+fn prefilter(literals: &[(&&[u8], &Vec<Wanted>)]) -> Option<Searcher> {
+    let short = literals.iter().any(|(text, _)| text.len() < PREFILTER_LITERAL_BYTES_MIN);
+    if short || literals.len() > PREFILTER_LITERALS_MAX {
+        return None;
+    }
+    let texts = literals.iter().map(|(text, _)| **text);
+    aho_corasick::packed::Config::new().match_kind(MatchKind::LeftmostFirst).builder().extend(texts).build()
 }

@@ -154,6 +154,41 @@ fn an_event_that_a_stage_loses_unbalances_the_ledger() {
 }
 
 #[test]
+fn a_rule_over_its_budget_is_stopped_and_the_others_go_on() {
+    let rule = |title: &str, id: char| {
+        format!(
+            "title: {title}\nid: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3{id}\nlevel: high\nlogsource: {{ product: paloalto }}\n\
+             detection: {{ s: {{ source.ip: 10.1.2.4 }}, condition: s }}\n"
+        )
+    };
+    let files = [("a.yml", rule("Dear", 'a')), ("b.yml", rule("Cheap", 'b'))];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let config = |budget: u64| format!("{SINK}{SOURCE}rules: [a.yml, b.yml]\nrule_budget_percent: {budget}\n");
+    let mut bench = Bench::new(&config(20), &files, &lines());
+    let alerts = |bench: &Bench| bench.shard.lines[0].events.len() - SOURCES_OF.len();
+    let hits = |bench: &Bench, rule| bench.shard.registry.sum(&metrics::RULE_HITS, "rule", rule);
+    assert_eq!((hits(&bench, "Dear"), hits(&bench, "Cheap"), alerts(&bench)), (1, 1, 2));
+    for dear_ms in [2_100, 1_900, 2_100, 2_100] {
+        bench.shard.spend([dear_ms, 1_900]);
+        bench.work();
+    }
+    assert_eq!((hits(&bench, "Dear"), hits(&bench, "Cheap")), (5, 5), "two windows in a row are no reason");
+    bench.shard.spend([2_100, 1_900]);
+    bench.work();
+    assert_eq!((hits(&bench, "Dear"), hits(&bench, "Cheap"), alerts(&bench)), (5, 6, 1));
+    assert_eq!(
+        (bench.count(&metrics::RULES_QUARANTINED, "rule", "Dear"), bench.count(&metrics::RULES_QUARANTINED, "rule", "Cheap")),
+        (1, 0)
+    );
+
+    let mut bench = Bench::new(&config(0), &files, &lines());
+    (0..5).for_each(|_| bench.shard.spend([9_000, 0]));
+    bench.work();
+    assert_eq!(hits(&bench, "Dear"), 2);
+    assert!(mistakes(&config(100), &files).contains("rule_budget_percent: expected 0 (never) to 99, found 100"));
+}
+
+#[test]
 fn tables_add_fields_before_rules_and_routes_and_one_may_key_the_next() {
     let rule = "title: DMZ\nid: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f\nlevel: high\nlogsource: { product: paloalto }\n\
                 detection: { s: { source.zone: dmz }, condition: s }\n";
