@@ -25,7 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant::decode::{Compiled, DECODERS, Instance, Schema};
-use hydrant::detect::sigma::{LogSource, Placeholders, SigmaRule};
+use hydrant::detect::preparation::Preparation;
+use hydrant::detect::sigma::{LogSource, SigmaRule};
 use hydrant::detect::{Detector, Hit, Rules, Scratch, Vocabulary};
 use hydrant::event::{Chunk, Event, Events, Fields, Sender, SlotId, Span, Value};
 use hydrant::limits::CHUNK_TARGET_BYTES;
@@ -339,7 +340,7 @@ fn load(engine: &str, folder: &Path) {
         println!("{ms} {} {}", memory_mb("VmRSS:") - resident, memory_mb("VmHWM:") - resident);
     };
     if engine == "hydrant" {
-        let (rules, _) = Rules::load(&files, &Placeholders::new());
+        let (rules, _) = Rules::load(&files, &Preparation::default());
         let engine = Hydrant::new(&rules.rules, &[]);
         report();
         black_box((rules, engine));
@@ -452,7 +453,7 @@ fn main() {
     files(&events, "ndjson", &mut found);
     let lanes: Vec<Lane> = found.iter().map(|file| Lane::read(file)).collect();
     let files = rule_files(&hq);
-    let (rules, diagnostics) = Rules::load(&files, &Placeholders::new());
+    let (rules, diagnostics) = Rules::load(&files, &Preparation::default());
     assert!(!diagnostics.has_errors(), "{diagnostics}");
     if let Ok(name) = std::env::var("HYDRANT_LANE") {
         lanes.iter().filter(|lane| lane.name == name).for_each(|lane| alone(&rules.rules, lane));

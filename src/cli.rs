@@ -22,6 +22,7 @@ mod instance;
 mod journal;
 mod ledger;
 mod past;
+mod preparing;
 mod replay;
 mod retro_hunt;
 mod rules;

@@ -26,6 +26,7 @@ mod gate;
 mod instant;
 mod lists;
 mod literal;
+mod matched;
 mod member;
 mod number;
 mod oracle;
@@ -37,6 +38,7 @@ mod text;
 
 pub use cost::EVERY as COST_EVERY;
 pub use engine::{Builder, Matcher, ProgramId, Scratch};
+pub use matched::Matched;
 
 use regex::bytes::Regex;
 

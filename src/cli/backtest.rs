@@ -19,10 +19,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::cli::past::Past;
+use crate::cli::preparing::Preparing;
 use crate::cli::{Failure, Output, warn};
 use crate::detect::Rules;
 use crate::detect::correlate::Fired;
-use crate::detect::sigma::Placeholders;
 use crate::error::{Diagnostic, Diagnostics};
 use crate::event::{Chunk, fingerprint};
 use side::{Sample, Side};
@@ -42,6 +42,8 @@ pub(super) struct Arguments {
     /// Rule files and folders to compare with, such as the version before.
     #[arg(long, num_args = 1)]
     against: Vec<PathBuf>,
+    #[command(flatten)]
+    preparing: Preparing,
     /// The format of the lines; `auto` looks at each.
     #[arg(long, default_value = "auto", value_parser = crate::cli::input::decoder)]
     decoder: String,
@@ -81,8 +83,8 @@ struct Comparison<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let rules = load(&arguments.rules)?;
-    let older = if arguments.against.is_empty() { None } else { Some(load(&arguments.against)?) };
+    let rules = load(&arguments.rules, &arguments.preparing)?;
+    let older = if arguments.against.is_empty() { None } else { Some(load(&arguments.against, &arguments.preparing)?) };
     let samples = usize::from(arguments.samples);
     let mut comparison = Comparison {
         new: Side::new(&rules, &arguments.decoder, samples)?,
@@ -100,8 +102,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     report::show(&comparison, &seen, arguments.output, arguments.fail_above)
 }
 
-fn load(paths: &[PathBuf]) -> Result<Rules, Failure> {
-    let (rules, diagnostics) = Rules::load(paths, &Placeholders::new());
+fn load(paths: &[PathBuf], preparing: &Preparing) -> Result<Rules, Failure> {
+    let (rules, diagnostics) = Rules::load(paths, &preparing.read()?);
     if diagnostics.has_errors() {
         return Err(diagnostics.into());
     }

@@ -10,7 +10,7 @@ use crate::matcher::gate::{self, Estimates};
 use crate::matcher::lists::Lists;
 use crate::matcher::pass::{Buffers, Facts, LeafAtoms, Pass};
 use crate::matcher::program::{ACCEPT, Node, REJECT, Test, compile};
-use crate::matcher::{Expr, oracle};
+use crate::matcher::{Expr, Matched, matched, oracle};
 
 /// Index of a program, in the order of [`Builder::add`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -246,6 +246,13 @@ impl Matcher {
         hits.clear();
         let holding = self.programs.iter().zip(0..).filter(|(program, _)| oracle::holds(program, event));
         hits.extend(holding.map(|(_, id)| ProgramId(id)));
+    }
+
+    /// Calls `visit` with what makes a program hold that is known to hold.
+    pub fn matched(&self, program: ProgramId, event: Event<'_>, visit: &mut dyn FnMut(Matched<'_>)) {
+        if let Some(expr) = self.programs.get(program.0 as usize) {
+            matched::walk(expr, event, visit);
+        }
     }
 
     /// Number of programs.

@@ -47,7 +47,8 @@ pub(super) fn keyword_holds(predicate: &Predicate, event: Event<'_>) -> bool {
     values.filter(|value| *value != Value::Missing).any(|value| any_scalar(value, &mut text, &mut |scalar| asks(predicate, scalar)))
 }
 
-fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
+/// Whether `predicate` holds for one scalar of a value.
+pub(super) fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
     match predicate {
         Predicate::Text { op, text, cased } => scalar.text().is_some_and(|value| asks_text(*op, value, text.as_bytes(), *cased)),
         Predicate::Glob { pieces, cased } => scalar.text().is_some_and(|value| glob_holds(pieces, *cased, &units(value, *cased))),

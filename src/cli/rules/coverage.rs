@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use crate::cli::preparing::Preparing;
 use crate::cli::{Failure, Output, message, print, print_json, table};
 use crate::detect::Rules;
-use crate::detect::sigma::Placeholders;
 
 /// Titles in a comment; the Navigator shows it as a tooltip.
 const TITLES_MAX: usize = 20;
@@ -25,6 +25,8 @@ pub(super) struct Arguments {
     /// Rule files and folders.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    preparing: Preparing,
     /// The matrix.
     #[arg(long, value_enum, default_value = "enterprise-attack")]
     domain: Domain,
@@ -59,7 +61,7 @@ impl Domain {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, diagnostics) = Rules::load(&arguments.paths, &Placeholders::new());
+    let (rules, diagnostics) = Rules::load(&arguments.paths, &arguments.preparing.read()?);
     if diagnostics.has_errors() {
         return Err(diagnostics.into());
     }

@@ -24,10 +24,11 @@ use serde_json::{Value as Json, json};
 
 use crate::cli::input::decoder;
 use crate::cli::past::{Past, Seen};
+use crate::cli::preparing::Preparing;
 use crate::cli::{Failure, Output, message, print, print_json, table};
 use crate::detect::Rules;
+use crate::detect::sigma::SigmaRule;
 use crate::detect::sigma::correlation::Source;
-use crate::detect::sigma::{Placeholders, SigmaRule};
 use crate::error::nearest;
 use crate::pipeline::offline::{self, Fill, Offline};
 use profile::{Doubt, Profile};
@@ -37,6 +38,8 @@ pub(super) struct Arguments {
     /// Rule files and folders.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    preparing: Preparing,
     /// Where events are: a file, a folder, `s3://bucket/prefix`, a data folder, `-` for stdin; may be given more than once.
     #[arg(long, visible_alias = "sample", required = true, num_args = 1)]
     from: Vec<String>,
@@ -107,7 +110,7 @@ struct Doctor<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, diagnostics) = Rules::load(&arguments.paths, &Placeholders::new());
+    let (rules, diagnostics) = Rules::load(&arguments.paths, &arguments.preparing.read()?);
     if diagnostics.has_errors() {
         return Err(diagnostics.into());
     }

@@ -15,9 +15,10 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 
 use crate::cli::input::{Input, decoder};
+use crate::cli::preparing::Preparing;
 use crate::cli::{Failure, Output, message, print, print_json};
 use crate::detect::Rules;
-use crate::detect::sigma::{Placeholders, SigmaRule};
+use crate::detect::sigma::SigmaRule;
 use crate::encode::template::write_value;
 use crate::error::{Error, ErrorKind, nearest};
 use crate::event::Value;
@@ -37,6 +38,8 @@ pub(super) struct Arguments {
     /// Rule files and folders.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    preparing: Preparing,
     /// One raw line, in the place of a file.
     #[arg(long, conflicts_with = "file")]
     line: Option<String>,
@@ -88,7 +91,7 @@ impl Selection {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, diagnostics) = Rules::load(&arguments.paths, &Placeholders::new());
+    let (rules, diagnostics) = Rules::load(&arguments.paths, &arguments.preparing.read()?);
     if diagnostics.has_errors() {
         return Err(diagnostics.into());
     }

@@ -10,8 +10,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::sarif;
+use crate::cli::preparing::Preparing;
 use crate::cli::{EX_CONFIG, Failure, message, print, print_json};
-use crate::detect::sigma::Placeholders;
 use crate::detect::{Rules, cases};
 use crate::error::{Diagnostic, Diagnostics, Severity};
 use crate::pipeline::offline;
@@ -21,6 +21,8 @@ pub(super) struct Arguments {
     /// Rule files and folders.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    preparing: Preparing,
     /// How findings are printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -77,7 +79,7 @@ pub(super) fn kind(diagnostic: &Diagnostic) -> usize {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, mut diagnostics) = Rules::load(&arguments.paths, &Placeholders::new());
+    let (rules, mut diagnostics) = Rules::load(&arguments.paths, &arguments.preparing.read()?);
     for rule in &rules.rules {
         diagnostics.absorb(cases::read(rule, |name| offline::decoders(name).map(|_| ())));
     }
