@@ -151,7 +151,7 @@ impl Feed {
 fn unknown_field(linked: &Linked, name: &str, vocabulary: &dyn Vocabulary) -> Diagnostic {
     let correlation = &linked.correlation;
     let message = format!("correlation `{}`: events of one of its rules have no field `{name}`", correlation.title);
-    let mut diagnostic = Diagnostic::error(&correlation.file, correlation.line, 0, "correlation", message).warning();
+    let mut diagnostic = Diagnostic::error(&correlation.file, correlation.line, 0, "correlation", message).warning().code("unknown-field");
     diagnostic.help = nearest(name, vocabulary.names()).map(|near| format!("did you mean `{near}`?"));
     diagnostic
 }
