@@ -195,11 +195,11 @@ impl Selector {
     /// # Errors
     /// A level or status that does not exist; what there is.
     pub fn parse(text: &str) -> Result<Self, String> {
-        fn find<T: Copy>(what: &str, name: &str, table: impl Iterator<Item = (&'static str, T)> + Clone) -> Result<T, String> {
+        fn find<T: Copy>(what: &str, name: &str, mut table: impl Iterator<Item = (&'static str, T)> + Clone) -> Result<T, String> {
             let names = table.clone().map(|(known, _)| known);
             let near = nearest(name, names.clone()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
             let unknown = || format!("there is no {what} `{name}`; {near}one of: {}", names.collect::<Vec<_>>().join(", "));
-            table.clone().find(|(known, _)| *known == name).map(|(_, value)| value).ok_or_else(unknown)
+            table.find(|(known, _)| *known == name).map(|(_, value)| value).ok_or_else(unknown)
         }
         match text.split_once(':') {
             Some(("level", name)) => find("level", name.trim(), LEVELS.into_iter()).map(Self::Level),

@@ -442,21 +442,18 @@ impl Plan {
         let mut top = diagnostics.absorb(root.read::<Top>());
         let mut sinks = read_sinks(&root, &mut diagnostics);
         change_sinks(&root, changes, &mut sinks, &mut diagnostics);
-        let routes = read_routes(&root, &sinks, &mut diagnostics);
-        let base = file.parent().unwrap_or_else(|| Path::new("."));
-        let paths = match &changes.rules {
-            Some(paths) => paths.clone(),
-            None => rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, &mut diagnostics),
-        };
+        let (routes, base) = (read_routes(&root, &sinks, &mut diagnostics), file.parent().unwrap_or_else(|| Path::new(".")));
+        let own_paths = |diagnostics: &mut _| rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, diagnostics);
+        let paths = changes.rules.clone().unwrap_or_else(|| own_paths(&mut diagnostics));
         let data = top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone());
         let enrichers = additions::read(&root, Folders { base, data: &data }, &mut diagnostics);
         let transforms = additions::read_transforms(&root, &mut diagnostics);
         let preparation = preparation(&root, top.as_ref().map_or(&[], |top| &top.pipelines), base, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &preparation);
         diagnostics.0.append(&mut found.0);
-        let alerts = top.as_mut().map(|top| std::mem::take(&mut top.alerts));
-        let treated = treatment::treat(alerts.unwrap_or_default(), &rules, &root, &mut diagnostics);
-        let silences = SilencePlan::new(&top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone()), &mut diagnostics);
+        let alerts = top.as_mut().map(|top| std::mem::take(&mut top.alerts)).unwrap_or_default();
+        let treated = treatment::treat(alerts, &rules, &root, &mut diagnostics);
+        let silences = SilencePlan::new(&data, &mut diagnostics);
         let config = top.as_mut().and_then(|top| top.correlation.take());
         let mut compiler = Compiler {
             sinks: &sinks,
@@ -486,8 +483,7 @@ impl Plan {
         let health = top.as_mut().map(|top| std::mem::take(&mut top.source_health)).unwrap_or_default();
         let source_health = health.plan(&sources, &root, &mut diagnostics);
         let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
-        settings.iter().for_each(|settings| set_when_full(&root, &settings.journal, &mut sinks, &mut diagnostics));
-        settings.iter().for_each(|settings| check_backfill(&root, &settings.journal, &sinks, &mut diagnostics));
+        settings.iter().for_each(|settings| check_sinks(&root, &settings.journal, &mut sinks, &mut diagnostics));
         // In the order of the file, then those of rule files.
         diagnostics.0.sort_by(|a, b| (a.file != file, &a.file, a.line, a.column).cmp(&(b.file != file, &b.file, b.line, b.column)));
         if diagnostics.has_errors() {
@@ -613,6 +609,12 @@ fn change_sinks(root: &Section, changes: &Changes, sinks: &mut Vec<SinkPlan>, di
             (sink.sink, sink.kind) = (nowhere.clone(), "blackhole");
         }
     }
+}
+
+/// What sinks say of the journal has to fit it.
+fn check_sinks(root: &Section, journal: &JournalPlan, sinks: &mut [SinkPlan], diagnostics: &mut Diagnostics) {
+    set_when_full(root, journal, sinks, diagnostics);
+    check_backfill(root, journal, sinks, diagnostics);
 }
 
 /// Sinks that do not say what happens when the journal is full have what it says.

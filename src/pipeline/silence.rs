@@ -204,6 +204,7 @@ impl Silences {
     ///
     /// # Errors
     /// It cannot be read, or is no such file.
+    #[expect(clippy::disallowed_methods, reason = "bounded by take")]
     pub fn read(&self) -> Result<Vec<Silence>, Diagnostics> {
         let file = match File::open(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -259,7 +260,8 @@ impl Silences {
             let near = nearest(id, silences.iter().map(|silence| silence.id.as_str())).map(str::to_owned);
             let Some(silence) = silences.iter_mut().find(|silence| silence.id == id) else {
                 let mut mistake = Diagnostic::error(&self.path, 0, 0, "", format!("there is no silence `{id}`"));
-                mistake.help = Some(near.map_or("`hydrant silence list` shows them".to_owned(), |near| format!("did you mean `{near}`?")));
+                mistake.help =
+                    Some(near.map_or_else(|| "`hydrant silence list` shows them".to_owned(), |near| format!("did you mean `{near}`?")));
                 return Err(mistake.into());
             };
             if silence.state(now_ms) == State::Expired {

@@ -328,19 +328,19 @@ mod tests {
             "client": "Hydrant",
             "links": [],
             "payload": {
-                "summary": "[high] : 10.1.2.3",
+                "summary": "[high] Denied: 10.1.2.3",
                 "source": "fw-1",
                 "severity": "error",
                 "timestamp": "2026-11-21T06:00:00.123Z",
                 "component": "fw",
-                "class": "",
+                "class": "Denied",
                 "custom_details": {
                     "group": { "rule.id": "r1", "source.ip": "10.1.2.3" },
                     "alerts": 1,
                     "levels": { "high": 1 },
-                    "rules": [{ "id": "r1", "title": "", "alerts": 1 }],
+                    "rules": [{ "id": "r1", "title": "Denied", "alerts": 1 }],
                     "newest": [{
-                        "id": "1:40:0", "time": "2026-11-21T06:00:00.123Z", "rule": "", "level": "high", "source": "fw",
+                        "id": "1:40:0", "time": "2026-11-21T06:00:00.123Z", "rule": "Denied", "level": "high", "source": "fw",
                         "message": "<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb",
                         "fields": { "source.ip": "10.1.2.3", "event.action": "deny", "host.hostname": "fw-1" },
                     }],

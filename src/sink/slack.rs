@@ -333,17 +333,17 @@ mod tests {
         let Step::Send(request) = http.begin(batch).next(None) else { panic!("not a request") };
         let text = |text: &str| json!({ "type": "mrkdwn", "text": text, "verbatim": true });
         let expected = json!({
-            "text": "[high] ",
+            "text": "[high] Denied",
             "unfurl_links": false,
             "unfurl_media": false,
             "attachments": [{
                 "color": "#d93025",
-                "fallback": "[high] ",
+                "fallback": "[high] Denied",
                 "blocks": [
                     { "type": "section", "text": text("*1 alert*: 1 high"), "fields": [text("*rule.id*\n`r1`"), text("*source.ip*\n`10.1.2.3`")] },
                     {
                         "type": "section",
-                        "text": text("** · high · fw · 2026-11-21T06:00:00.123Z\n```&lt;134&gt;Nov 21 06:00:00 fw-1 deny \"a\" b```"),
+                        "text": text("*Denied* · high · fw · 2026-11-21T06:00:00.123Z\n```&lt;134&gt;Nov 21 06:00:00 fw-1 deny \"a\" b```"),
                         "fields": [text("*event.action*\n`deny`"), text("*host.hostname*\n`fw-1`"), text("*source.ip*\n`10.1.2.3`")],
                     },
                 ],

@@ -291,6 +291,10 @@ impl Sink for Configured {
         names
     }
 
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        if self.config.format == Format::Cef { &[] } else { AlertForm::Ocsf.wants() }
+    }
+
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
         let of_rows = |form, format| Content::Rows(Box::new(Rows::new(format, rows::body((form, AlertForm::Ocsf), false, false, context))));
         let content = match self.config.format {
@@ -725,7 +729,7 @@ mod tests {
                 r#"<134>1 2026-11-21T06:00:01.000Z 192.0.2.7 hydrant - event - CEF:0|Hydrant|Hydrant|{version}|palo_alto|Event|1|rt=1795240801000 cs2Label=source cs2=fw msg=�  junk"#
             ),
             format!(
-                r#"<131>1 2026-11-21T06:00:00.123Z fw-1 hydrant - alert - CEF:0|Hydrant|Hydrant|{version}|r1||8|rt=1795240800123 src=10.1.2.3 dvchost=fw-1 act=deny externalId=1:40:0 cs2Label=source cs2=fw msg=<134>Nov 21 06:00:00 fw-1 deny "a" b"#
+                r#"<131>1 2026-11-21T06:00:00.123Z fw-1 hydrant - alert - CEF:0|Hydrant|Hydrant|{version}|r1|Denied|8|rt=1795240800123 src=10.1.2.3 dvchost=fw-1 act=deny externalId=1:40:0 cs1Label=tags cs1=attack.t1190 cs2Label=source cs2=fw msg=<134>Nov 21 06:00:00 fw-1 deny "a" b"#
             ),
         ];
         assert_eq!(text(ends, FRAMES), cef.join("\n") + "\n");
@@ -733,8 +737,9 @@ mod tests {
             messages.lines().map(|line| line.splitn(8, ' ').nth(7).unwrap_or_default().to_owned() + "\n").collect()
         };
         assert_eq!(bodies(&text(&format!("{ends}format: json"), FRAMES)), golden::NDJSON_JSON);
-        let wanted = r#"Z","host":{"hostname":"fw-1"},"log":{"syslog":{"severity":{"code":6}}},"event.original""#;
-        assert_eq!(bodies(&text(&format!("{ends}format: raw"), FRAMES)), golden::TEXT_RAW.replace(r#"Z","event.original""#, wanted));
+        let fields = r#""host":{"hostname":"fw-1"},"log":{"syslog":{"severity":{"code":6}}},"source""#;
+        let wanted = golden::TEXT_RAW.replace(r#""host":{"hostname":"fw-1"},"source""#, fields);
+        assert_eq!(bodies(&text(&format!("{ends}format: raw"), FRAMES)), wanted);
     }
 
     #[test]

@@ -147,6 +147,10 @@ impl Sink for Configured {
         canonical.iter().chain(self.groups.grouping().fields()).cloned().collect()
     }
 
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        AlertForm::Ocsf.wants()
+    }
+
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
         let body = rows::body((Form::Json, AlertForm::Ocsf), false, false, context);
         AlertEncoder::boxed(Box::new(move |event, position, out| body.write_json(event, position, out)), &self.groups, context)
@@ -227,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_has_the_group_and_the_alerts_as_rows_have_them() {
+    fn a_notification_has_the_group_and_the_alerts_as_findings() {
         let requests = sent("group_by: [rule.id, source.ip]");
         let alert = golden::NDJSON_JSON.lines().last().unwrap();
         let expected = format!(r#"{{"version":1,"group":{{"rule.id":"r1","source.ip":"10.1.2.3"}},"alerts":[{alert}]}}"#);

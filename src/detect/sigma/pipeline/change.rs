@@ -360,7 +360,7 @@ fn each(body: &mut Body, change: &mut dyn FnMut(&mut Item) -> Result<Option<Body
 fn added(reader: &mut Reader<'_>, conditions: &Node, path: &str) -> Detection {
     let body = detection::search(reader, conditions, &format!("{path}.conditions"));
     let place = spot(conditions);
-    let condition = Node { content: Content::Scalar { text: "added".into(), plain: true }, ..place.clone() };
+    let condition = Node { content: Content::Scalar { text: "added".into(), plain: true }, ..place };
     Detection { path: "transformations", searches: vec![Search { name: "added".into(), spot: place, body }], condition, also: Vec::new() }
 }
 

@@ -302,8 +302,11 @@ fn type_of(section: &Section, known: &[&str], unsupported: &[(&str, &str)]) -> R
     Err(node.error(format!("there is no type {}", node.node().describe())).help(help).into())
 }
 
-/// `mapping`: one name or several for each; the key null is `None`.
-fn mapping(own: &Section) -> Result<Vec<(Option<String>, Vec<String>)>, Diagnostics> {
+/// A name, if it is not the key null, and what it becomes.
+type Mapped = (Option<String>, Vec<String>);
+
+/// `mapping`: one name or several for each.
+fn mapping(own: &Section) -> Result<Vec<Mapped>, Diagnostics> {
     let mut diagnostics = Diagnostics::new();
     let Some(section) = own.child("mapping") else { return Ok(Vec::new()) };
     let mut mapping = Vec::with_capacity(section.node().entries().len());

@@ -61,7 +61,7 @@ impl Bench {
     fn rows(&self) -> Vec<Vec<u8>> {
         let items = &self.shard.sinks[0].items;
         let item = |index| items.bytes[items.start(index)..items.ends[index] as usize].trim_ascii();
-        (0..items.ends.len()).map(|index| item(index).strip_prefix(b",").unwrap_or(item(index)).to_vec()).collect()
+        (0..items.ends.len()).map(|index| item(index).strip_prefix(b",").unwrap_or_else(|| item(index)).to_vec()).collect()
     }
 
     /// The alert behind `events` rows of events.
