@@ -64,8 +64,9 @@ def send(board_path, port, sender):
     while not board.is_over:
         now = time.monotonic()
         if rate != board.rate:
-            # What was owed at another rate is forgiven.
-            due, rate = now, board.rate
+            # What was owed at another rate is forgiven; the senders take turns.
+            rate = board.rate
+            due = now + sender * EVENTS_A_REQUEST / max(rate, 1)
         if rate == 0 or now < due:
             time.sleep(0.002)
             continue
