@@ -1,6 +1,9 @@
 //! What one look-up costs, by kind of table. A row has one address; criterion's time per element is that of one
 //! row, with the writing of what was found. `repeating`: 300 addresses, as behind a firewall; `distinct`: every
 //! row has another one. About 9 addresses in 10 are found.
+//!
+//! `threat_list`: a million indicators of one kind; `absent`: no row has one, as nearly always, `found`: every row. What
+//! a list takes is printed when it is loaded: memory of the process after it less that before.
 
 #![allow(clippy::expect_used, clippy::print_stderr, clippy::unwrap_used, reason = "a bench that cannot go on says so")]
 
@@ -11,7 +14,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hydrant::config::Section;
-use hydrant::enrich::{ENRICHERS, Enricher, Refresh};
+use hydrant::enrich::{ENRICHERS, Enricher, Folders, Refresh};
 use hydrant::event::{Chunk, Events, Fields, Sender, Span};
 
 #[path = "../src/enrich/testing/mmdb.rs"]
@@ -51,23 +54,31 @@ fn city_database() -> Vec<u8> {
     writer.finish("GeoLite2-City")
 }
 
-fn enricher(folder: &Path, kind: &str, config: &str, file: &[u8]) -> Box<dyn Enricher> {
-    std::fs::write(folder.join("file"), file).unwrap();
+fn enricher(folder: &Path, kind: &str, config: &str, file: Option<&[u8]>) -> Box<dyn Enricher> {
+    file.iter().for_each(|file| std::fs::write(folder.join("file"), file).unwrap());
     let kind = ENRICHERS.iter().find(|k| k.name() == kind).unwrap();
-    let enricher = kind.read(&Section::parse(Path::new("bench.yaml"), config).unwrap(), folder).unwrap();
+    let enricher = kind.read(&Section::parse(Path::new("bench.yaml"), config).unwrap(), Folders { base: folder, data: folder }).unwrap();
     let started = std::time::Instant::now();
     assert!(matches!(enricher.refresh(), Refresh::Loaded));
-    eprintln!("{config}  {} bytes loaded in {:?}", file.len(), started.elapsed());
+    eprintln!("{config}  loaded in {:?}", started.elapsed());
     enricher
 }
 
 fn chunk(addresses: u32) -> (Chunk, Vec<Span>) {
-    let (mut bytes, mut spans) = (Vec::new(), Vec::new());
-    for row in 0..ROWS as u32 {
+    let value = |row: u32| {
         let entry = (row % addresses).wrapping_mul(2_654_435_761) % ENTRIES;
-        let found = if row % 10 == 0 { Ipv4Addr::from_bits(0xc000_0200 + row) } else { address(entry) };
+        let found = if row.is_multiple_of(10) { Ipv4Addr::from_bits(0xc000_0200 + row) } else { address(entry) };
+        found.to_string()
+    };
+    chunk_of(&(0..ROWS as u32).map(value).collect::<Vec<_>>())
+}
+
+/// A chunk with one value a row.
+fn chunk_of(values: &[String]) -> (Chunk, Vec<Span>) {
+    let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+    for value in values {
         let start = bytes.len();
-        bytes.extend_from_slice(found.to_string().as_bytes());
+        bytes.extend_from_slice(value.as_bytes());
         spans.push(Span::new(start, bytes.len()));
     }
     let sender = Arc::new(Sender { source: "bench".into(), source_index: 0 });
@@ -78,9 +89,9 @@ fn look_up(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let table = "key: { field: source.ip, column: ip }\ncolumns: { owner: source.owner, zone: source.zone }\npath: file\n";
     let enrichers = [
-        ("exact", enricher(folder.path(), "table", table, &csv(|n| address(n).to_string()))),
-        ("cidr", enricher(folder.path(), "table", &format!("{table}match: cidr\n"), &csv(|n| format!("{}/28", address(n))))),
-        ("geoip", enricher(folder.path(), "geoip", "fields: [source.ip]\npath: file\n", &city_database())),
+        ("exact", enricher(folder.path(), "table", table, Some(&csv(|n| address(n).to_string())))),
+        ("cidr", enricher(folder.path(), "table", &format!("{table}match: cidr\n"), Some(&csv(|n| format!("{}/28", address(n)))))),
+        ("geoip", enricher(folder.path(), "geoip", "fields: [source.ip]\npath: file\n", Some(&city_database()))),
     ];
     let mut group = criterion.benchmark_group("enrich");
     group.throughput(Throughput::Elements(ROWS as u64));
@@ -105,5 +116,67 @@ fn look_up(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, look_up);
+/// Indicators of a threat list.
+const INDICATORS: u32 = 1_000_000;
+
+/// A number that looks like chance, another one for each `n`.
+fn spread(n: u32) -> u32 {
+    n.wrapping_mul(2_654_435_761)
+}
+
+/// Resident memory of the process in MiB.
+fn resident_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).unwrap();
+    kib.trim().parse::<f64>().unwrap() / 1024.0
+}
+
+fn threat_lists(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut group = criterion.benchmark_group("threat_list");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    let address = |n: u32| Ipv4Addr::from_bits(0x0b00_0000 + spread(n) % 0xb000_0000).to_string();
+    let domain = |n: u32| format!("{:x}.c{}.example", spread(n), n % 1000);
+    let sha256 = |n: u32| (0..8).map(|part| format!("{:08x}", spread(n.wrapping_add(part * 77_777_777)))).collect::<String>();
+    let kinds: [(&str, &str, &dyn Fn(u32) -> String); 3] =
+        [("ipv4", "destination.ip", &address), ("domain", "dns.question.name", &domain), ("sha256", "file.hash.sha256", &sha256)];
+    for (name, key, text) in kinds {
+        let list: String = (0..INDICATORS).map(|n| text(n) + "\n").collect();
+        std::fs::write(folder.path().join("list"), &list).unwrap();
+        drop(list);
+        let before = resident_mib();
+        let list = enricher(folder.path(), "threat_list", "format: plain\nskip_private: false\npath: list\n", None);
+        eprintln!("threat_list {name}: {:.1} MiB for {INDICATORS} indicators", resident_mib() - before);
+        for (pattern, first) in [("absent", INDICATORS), ("found", 0)] {
+            let values: Vec<String> = (0..ROWS as u32).map(|row| text(first + row * 1600)).collect();
+            let values = if pattern == "absent" { values.iter().map(|text| absent(name, text)).collect() } else { values };
+            let (chunk, spans) = chunk_of(&values);
+            let mut fields = Fields::default();
+            let key = fields.slot(key);
+            list.lookups()[0].adds.iter().for_each(|name| _ = fields.slot(name));
+            let mut bound = list.bind(&fields);
+            let mut events = Events::default();
+            group.bench_function(BenchmarkId::new(name, pattern), |bencher| {
+                bencher.iter(|| {
+                    events.reset(&chunk, fields.width());
+                    for (row, span) in spans.iter().enumerate() {
+                        events.row_mut(&chunk, row).set_text(key, *span);
+                    }
+                    black_box(bound.enrich(&chunk, 0..ROWS, &mut events))
+                });
+            });
+        }
+    }
+}
+
+/// A value of the same form that no list has.
+fn absent(kind: &str, text: &str) -> String {
+    match kind {
+        "ipv4" => format!("10.{}", text.split_once('.').unwrap().1),
+        "domain" => format!("www.{text}.org"),
+        _ => format!("ffffffff{}", &text[8..]),
+    }
+}
+
+criterion_group!(benches, look_up, threat_lists);
 criterion_main!(benches);

@@ -158,7 +158,7 @@ fn bench(criterion: &mut Criterion) {
         let chunk = chunk_of(record);
         let bytes = chunk.frames().iter().map(|frame| frame.len()).sum::<usize>() / RECORDS;
         let mut fields = Fields::default();
-        let paths = Paths::new(wanted.iter().map(|path| (*path, fields.slot(path)))).expect("good paths").reserve("hydrant");
+        let paths = Paths::new(wanted.iter().map(|path| (*path, fields.slot(path)))).expect("good paths").reserve(&["hydrant"]);
         let mut group = criterion.benchmark_group(format!("{name} {bytes} B"));
         group.throughput(Throughput::Bytes(bytes as u64));
 

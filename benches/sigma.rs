@@ -25,7 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant::decode::{Compiled, DECODERS, Instance, Schema};
-use hydrant::detect::sigma::{LogSource, Placeholders, SigmaRule};
+use hydrant::detect::preparation::Preparation;
+use hydrant::detect::sigma::{LogSource, SigmaRule};
 use hydrant::detect::{Detector, Hit, Rules, Scratch, Vocabulary};
 use hydrant::event::{Chunk, Event, Events, Fields, Sender, SlotId, Span, Value};
 use hydrant::limits::CHUNK_TARGET_BYTES;
@@ -45,6 +46,9 @@ const ROUNDS: usize = 7;
 const PASSES: u32 = 5;
 
 const LOADS: usize = 5;
+
+/// Rules that are named when our engine runs alone.
+const DEAREST: usize = 12;
 
 /// Rules that the small set of the unrouted lane has.
 const FEW: usize = 270;
@@ -336,7 +340,7 @@ fn load(engine: &str, folder: &Path) {
         println!("{ms} {} {}", memory_mb("VmRSS:") - resident, memory_mb("VmHWM:") - resident);
     };
     if engine == "hydrant" {
-        let (rules, _) = Rules::load(&files, &Placeholders::new());
+        let (rules, _) = Rules::load(&files, &Preparation::default());
         let engine = Hydrant::new(&rules.rules, &[]);
         report();
         black_box((rules, engine));
@@ -408,16 +412,25 @@ fn load_average() -> String {
     std::fs::read_to_string("/proc/loadavg").unwrap().split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Our engine alone, for a profiler: what decoding costs, and detection behind it.
+/// Our engine alone, for a profiler: what decoding costs, detection behind it, and of that the dearest rules.
 fn alone(rules: &[SigmaRule], lane: &Lane) {
     for (what, carried) in [("strict log sources", lane.carried.as_slice()), ("every rule against every event", &[])] {
         let mut engine = Hydrant::new(rules, carried);
         let nothing = (Detector::new(&[], &Carried(None), &mut Fields::default()).0, engine.detectors[0].0.scratch());
         black_box(lane.hydrant_us(&mut engine));
         let all = median((0..ROUNDS).map(|_| lane.hydrant_us(&mut engine)).collect());
+        let mut dearest: Vec<(u64, &str)> = Vec::new();
+        for (detector, scratch) in &mut engine.detectors {
+            detector.take_costs(scratch, |rule, ns| dearest.push((ns, &rules[rule as usize].title)));
+        }
+        dearest.sort_unstable_by(|a, b| b.cmp(a));
         (engine.carried, engine.detectors) = (Vec::new(), vec![nothing]);
         let decoding = median((0..ROUNDS).map(|_| lane.hydrant_us(&mut engine)).collect());
         println!("{} lane, {what}: decoding {decoding:.2} µs, detection {:.2} µs", lane.name, all - decoding);
+        let events = (lane.lines().count() * PASSES as usize * (ROUNDS + 1)) as f64;
+        for (ns, title) in dearest.iter().take(DEAREST) {
+            println!("  {:.0} ns an event: {title}", *ns as f64 / events);
+        }
     }
 }
 
@@ -440,7 +453,7 @@ fn main() {
     files(&events, "ndjson", &mut found);
     let lanes: Vec<Lane> = found.iter().map(|file| Lane::read(file)).collect();
     let files = rule_files(&hq);
-    let (rules, diagnostics) = Rules::load(&files, &Placeholders::new());
+    let (rules, diagnostics) = Rules::load(&files, &Preparation::default());
     assert!(!diagnostics.has_errors(), "{diagnostics}");
     if let Ok(name) = std::env::var("HYDRANT_LANE") {
         lanes.iter().filter(|lane| lane.name == name).for_each(|lane| alone(&rules.rules, lane));

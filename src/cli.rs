@@ -20,6 +20,7 @@ mod input;
 mod instance;
 mod journal;
 mod ledger;
+mod preparing;
 mod replay;
 mod rules;
 mod run;

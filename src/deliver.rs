@@ -98,6 +98,10 @@ struct Shared {
     recovered: Notify,
     under_way: StdCell<usize>,
     concurrency: StdCell<usize>,
+    /// Batches that gave their place to others ([`Step::Later`]).
+    aside: StdCell<usize>,
+    /// Those need not stand aside any longer: no more will come.
+    hurried: Notify,
 }
 
 /// Why a batch of one item is not sent again.
@@ -159,6 +163,8 @@ impl Destination {
             recovered: Notify::new(),
             under_way: StdCell::new(0),
             concurrency: StdCell::new(1),
+            aside: StdCell::new(0),
+            hurried: Notify::new(),
         });
         tokio::task::spawn_local(run(shared.clone()));
         Self(shared)
@@ -188,11 +194,15 @@ impl Destination {
 
     /// Batches that are not done with.
     pub fn pending(&self) -> usize {
-        self.0.queue.borrow().len() + self.0.under_way.get()
+        self.0.queue.borrow().len() + self.0.under_way.get() + self.0.aside.get()
     }
 
-    /// Waits until every batch is done with.
+    /// Waits until every batch is done with; none stands aside meanwhile.
     pub async fn drained(&self) {
+        if let Way::Http(http, _) = &self.0.way {
+            http.hurry();
+        }
+        self.0.hurried.notify_waiters();
         while self.pending() > 0 {
             self.0.finished.notified().await;
         }
@@ -214,12 +224,34 @@ async fn run(shared: Rc<Shared>) {
         let shared = shared.clone();
         tokio::task::spawn_local(async move {
             deliver(&shared, held, refusal).await;
-            shared.under_way.set(shared.under_way.get() - 1);
-            // Two waiters: the worker's loop and whoever drains.
-            shared.finished.notify_waiters();
-            shared.finished.notify_one();
+            give_back_place(&shared);
         });
     }
+}
+
+fn give_back_place(shared: &Shared) {
+    shared.under_way.set(shared.under_way.get() - 1);
+    // Who waits: the worker's loop, whoever drains, and batches that come back.
+    shared.finished.notify_waiters();
+    shared.finished.notify_one();
+}
+
+/// Lets others go first for a while. A batch that stands aside counts as queued: it holds memory, and nobody sends it.
+async fn step_aside(shared: &Shared, batch: &Sealed, duration: Duration) {
+    let bytes = batch.body.len();
+    shared.aside.set(shared.aside.get() + 1);
+    shared.queued_bytes.set(shared.queued_bytes.get() + bytes);
+    give_back_place(shared);
+    tokio::select! {
+        () = tokio::time::sleep(duration) => {}
+        () = shared.hurried.notified() => {}
+    }
+    while shared.under_way.get() >= shared.concurrency.get() {
+        shared.finished.notified().await;
+    }
+    shared.under_way.set(shared.under_way.get() + 1);
+    shared.queued_bytes.set(shared.queued_bytes.get() - bytes);
+    shared.aside.set(shared.aside.get() - 1);
 }
 
 /// Delivers a batch and whatever it is split into.
@@ -284,7 +316,7 @@ async fn deliver_part(shared: &Shared, batch: Sealed, is_again: bool, parts: &mu
                 (why, Some(HOLD_INTERVAL))
             }
             Step::Retry(why, after) => (why, after.or_else(|| answer.as_ref().and_then(retry_after))),
-            Step::Send(_) | Step::Wait(_) => ("the exchange ended without an outcome".to_owned(), None),
+            Step::Send(_) | Step::Wait(_) | Step::Later(_) => ("the exchange ended without an outcome".to_owned(), None),
         };
         shared.counters.retries.add(1);
         shared.concurrency.set((shared.concurrency.get() / 2).max(1));
@@ -319,6 +351,10 @@ async fn attempt(shared: &Shared, batch: &Sealed) -> (Step, Option<Answer>) {
             },
             Step::Wait(duration) => {
                 tokio::time::sleep(duration).await;
+                answer = None;
+            }
+            Step::Later(duration) => {
+                step_aside(shared, batch, duration).await;
                 answer = None;
             }
             step => return (step, answer),

@@ -10,18 +10,24 @@
 
 pub mod cases;
 pub mod correlate;
+pub mod matched;
 mod pack;
+pub mod preparation;
 pub mod sigma;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Diagnostic, Diagnostics, nearest};
-use crate::event::{Chunk, Events, Fields};
-use crate::matcher::{self, Builder, Matcher, ProgramId};
+use crate::event::{Chunk, Event, Events, Fields};
+use crate::limits::DOCUMENT_BYTES_MAX;
+use crate::matcher::{self, Builder, Matched, Matcher, ProgramId};
 
 use correlate::Correlations;
+use preparation::Preparation;
 use sigma::correlation::{self, Linked};
-use sigma::{Placeholders, SigmaRule, Skipped};
+use sigma::{Loader, SigmaRule, Skipped};
 
 /// The word that stands for the pack where a path of rules is expected. A folder of that name is `./builtin`.
 pub const BUILTIN: &str = "builtin";
@@ -49,31 +55,30 @@ pub struct Rules {
 impl Rules {
     /// Loads files, `*.yml`/`*.yaml` below folders except those called `schema`, and the pack for the path
     /// [`BUILTIN`]. Mistakes of one file do not keep the others out; all of them are returned.
-    pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> (Self, Diagnostics) {
-        let mut rules = Self::default();
+    pub fn load(paths: &[PathBuf], preparation: &Preparation) -> (Self, Diagnostics) {
         let mut diagnostics = Diagnostics::new();
+        let mut loader = Loader::new(&preparation.placeholders, &preparation.pipelines);
         let mut files = Vec::new();
-        let mut unlinked = Vec::new();
         for path in paths {
             if path.as_os_str() == BUILTIN {
-                pack()
-                    .iter()
-                    .for_each(|(file, text)| unlinked.append(&mut rules.add(Path::new(file), text, placeholders, &mut diagnostics)));
+                pack().iter().for_each(|(file, text)| loader.add(Path::new(file), text));
             } else {
                 collect(path, &mut files, &mut diagnostics);
             }
         }
         for file in files {
-            match std::fs::read_to_string(&file) {
-                Ok(text) => unlinked.append(&mut rules.add(&file, &text, placeholders, &mut diagnostics)),
-                Err(error) => diagnostics.push(Diagnostic::error(&file, 0, 0, "", format!("cannot be read: {error}"))),
+            match text_of(&file) {
+                Ok(text) => loader.add(&file, &text),
+                Err(diagnostic) => diagnostics.push(diagnostic),
             }
         }
-        let (linked, alone, mut mistakes) = correlation::link(&rules.rules, unlinked);
+        let mut loaded = loader.finish();
+        diagnostics.0.append(&mut loaded.diagnostics.0);
+        let (linked, alone, mut mistakes) = correlation::link(&loaded.rules, loaded.correlations);
         diagnostics.0.append(&mut mistakes.0);
-        let (compiled, mut mistakes) = Correlations::new(&linked, &rules.rules);
+        let (compiled, mut mistakes) = Correlations::new(&linked, &loaded.rules);
         diagnostics.0.append(&mut mistakes.0);
-        (rules.correlations, rules.alone, rules.compiled) = (linked, alone, compiled);
+        let rules = Self { rules: loaded.rules, skipped: loaded.skipped, alone, correlations: linked, compiled };
         let mut seen = std::collections::HashMap::new();
         for rule in &rules.rules {
             if let Some(first) = seen.insert(rule.id.as_str(), rule).filter(|_| !rule.id.is_empty()) {
@@ -83,20 +88,18 @@ impl Rules {
         }
         (rules, diagnostics)
     }
+}
 
-    /// Gives the correlations, which can only be linked once all rules are there.
-    fn add(
-        &mut self,
-        file: &Path,
-        text: &str,
-        placeholders: &Placeholders,
-        diagnostics: &mut Diagnostics,
-    ) -> Vec<correlation::Correlation> {
-        let mut loaded = sigma::load(file, text, placeholders);
-        self.rules.append(&mut loaded.rules);
-        self.skipped.append(&mut loaded.skipped);
-        diagnostics.0.append(&mut loaded.diagnostics.0);
-        loaded.correlations
+/// The text of a file that a person wrote; of one that is too long for that nothing more is read.
+fn text_of(file: &Path) -> Result<String, Diagnostic> {
+    let mut text = String::new();
+    let limit = DOCUMENT_BYTES_MAX as u64 + 1;
+    match File::open(file).and_then(|open| open.take(limit).read_to_string(&mut text)) {
+        Ok(count) if count as u64 == limit => {
+            Err(Diagnostic::error(file, 0, 0, "", format!("the file has more than {DOCUMENT_BYTES_MAX} bytes")))
+        }
+        Ok(_) => Ok(text),
+        Err(error) => Err(Diagnostic::error(file, 0, 0, "", format!("cannot be read: {error}"))),
     }
 }
 
@@ -139,7 +142,7 @@ pub trait Vocabulary {
 #[derive(Debug)]
 pub struct Detector {
     matcher: Matcher,
-    /// Program to index in [`Rules::rules`].
+    /// Program to index in [`Rules::rules`], ascending.
     rules: Vec<u32>,
 }
 
@@ -216,6 +219,13 @@ impl Detector {
         }
     }
 
+    /// Calls `visit` with what made a rule match an event that it is known to match.
+    pub fn matched(&self, rule: u32, event: Event<'_>, visit: &mut dyn FnMut(Matched<'_>)) {
+        if let Ok(program) = self.rules.binary_search(&rule) {
+            self.matcher.matched(ProgramId(program as u32), event, visit);
+        }
+    }
+
     /// Calls `of` with each rule that was looked at on a measured event since the last call, and the CPU time in ns that it
     /// is estimated to have taken on all of them.
     pub fn take_costs(&self, scratch: &mut Scratch, mut of: impl FnMut(u32, u64)) {
@@ -273,7 +283,7 @@ mod tests {
         let text = format!(
             "title: t\nid: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f\nlogsource: {{ product: test }}\ndetection:\n  s:\n    {detection}\n  condition: s\n"
         );
-        let loaded = sigma::load(Path::new("t.yml"), &text, &Placeholders::new());
+        let loaded = sigma::load(Path::new("t.yml"), &text, &Default::default());
         assert!(!loaded.diagnostics.has_errors(), "{}", loaded.diagnostics);
         let mut fields = Fields::default();
         let (detector, _) = Detector::new(&loaded.rules, &Anything, &mut fields);
@@ -302,7 +312,7 @@ mod tests {
     #[test]
     fn a_rule_with_a_field_that_never_comes_is_reported_with_the_nearest_name() {
         let text = "title: t\nid: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f\nlogsource: { product: test }\ndetection:\n  s: { nowhere: x }\n  condition: s\n";
-        let loaded = sigma::load(Path::new("t.yml"), text, &Placeholders::new());
+        let loaded = sigma::load(Path::new("t.yml"), text, &Default::default());
         let (detector, diagnostics) = Detector::new(&loaded.rules, &Anything, &mut Fields::default());
         assert!(detector.is_empty());
         let expected =

@@ -12,22 +12,30 @@
 //! * Values go to the chunk's arena, once per chunk for an entry that repeats.
 //!
 //! Files are read when the plan is made and again when they change ([`Watched`]): in the background, exchanged
-//! as a whole at a chunk boundary; a new file with mistakes is reported and the old content stays.
+//! as a whole at a chunk boundary; a new file with mistakes is reported and the old content stays. Lists that come over
+//! HTTP are fetched by a thread of their own, see the module `feed`; nothing is fetched while a plan is made.
 //!
 //! Never: I/O on a shard, allocation per event. To add one: a file with an `EnricherKind`, and its two lines in
 //! [`ENRICHERS`].
 
 mod asn;
+mod csv;
+mod elements;
+mod feed;
 mod geoip;
+pub mod indicators;
+mod keys;
 mod mmdb;
+mod networks;
+mod pool;
 mod table;
 #[cfg(test)]
 mod testing;
+mod threat_list;
 mod watch;
 
 use std::fmt;
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -39,10 +47,11 @@ use crate::error::{Diagnostic, Diagnostics};
 use crate::event::{Chunk, Events, Fields, Kind, Row, Slot, SlotId, Value};
 use crate::json;
 
+use keys::address;
 use watch::Handle;
 
 /// Every enricher.
-pub static ENRICHERS: &[&dyn EnricherKind] = &[&asn::Asn, &geoip::Geoip, &table::Table];
+pub static ENRICHERS: &[&dyn EnricherKind] = &[&asn::Asn, &geoip::Geoip, &table::Table, &threat_list::ThreatList];
 
 /// How often files are looked at. A change counts when two looks find the same file, so it takes effect
 /// within two intervals.
@@ -56,11 +65,20 @@ pub trait EnricherKind: Sync {
     fn sample(&self) -> &'static str;
     /// The JSON schema of its section: [`crate::config::schema_of`] its settings.
     fn schema(&self) -> schemars::Schema;
-    /// Reads a section; opens nothing. Relative paths begin at `base`.
+    /// Reads a section; opens nothing.
     ///
     /// # Errors
     /// Every mistake in it.
-    fn read(&self, section: &Section, base: &Path) -> Result<Box<dyn Enricher>, Diagnostics>;
+    fn read(&self, section: &Section, folders: Folders<'_>) -> Result<Box<dyn Enricher>, Diagnostics>;
+}
+
+/// Where files are.
+#[derive(Clone, Copy, Debug)]
+pub struct Folders<'a> {
+    /// Where relative paths of the configuration begin.
+    pub base: &'a Path,
+    /// Where what has to outlive a restart is kept.
+    pub data: &'a Path,
 }
 
 /// One field that is looked up, and what that adds.
@@ -70,6 +88,8 @@ pub struct Lookup {
     pub key: String,
     /// The fields that an entry can add.
     pub adds: Vec<String>,
+    /// Whether nobody asked for this key by name: it is no mistake if no source has it.
+    pub is_usual: bool,
 }
 
 /// A configured enricher, shared by all shards.
@@ -92,8 +112,8 @@ pub trait Bound {
 
 /// Something with entries that have the same columns each.
 trait Entries: Send + Sync + 'static {
-    /// The number of the entry for a key; the same for all keys that have the same values.
-    fn find(&self, key: &[u8]) -> Option<u128>;
+    /// The number of the entry for a key; the same for all keys that have the same values. `scratch` is working memory.
+    fn find(&self, key: &[u8], scratch: &mut Vec<u8>) -> Option<u128>;
     /// Writes the values of an entry.
     ///
     /// # Errors
@@ -185,6 +205,7 @@ struct Filler<T> {
     entries: Handle<T>,
     keys: Vec<Key>,
     text: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 /// One bound look-up.
@@ -204,7 +225,7 @@ impl<T: Entries> Filler<T> {
             let slot = fields.find(&lookup.key).filter(|_| is_wanted)?;
             Some(Key { slot, memo: Memo::new(targets.len()), targets })
         };
-        Self { entries, keys: lookups.iter().filter_map(key).collect(), text: Vec::new() }
+        Self { entries, keys: lookups.iter().filter_map(key).collect(), text: Vec::new(), scratch: Vec::new() }
     }
 }
 
@@ -215,7 +236,8 @@ impl<T: Entries> Bound for Filler<T> {
         for key in &mut self.keys {
             key.memo.begin();
             for index in rows.clone() {
-                given_up += u64::from(!key.fill(entries, &mut events.row_mut(chunk, index), &mut self.text));
+                let mut row = events.row_mut(chunk, index);
+                given_up += u64::from(!key.fill(entries, &mut row, (&mut self.text, &mut self.scratch)));
             }
         }
         given_up
@@ -224,13 +246,13 @@ impl<T: Entries> Bound for Filler<T> {
 
 impl Key {
     /// Fills one row; false if something was given up.
-    fn fill<T: Entries>(&mut self, entries: &T, row: &mut Row<'_>, text: &mut Vec<u8>) -> bool {
+    fn fill<T: Entries>(&mut self, entries: &T, row: &mut Row<'_>, (text, scratch): (&mut Vec<u8>, &mut Vec<u8>)) -> bool {
         let found = match row.value(self.slot) {
-            Value::Text(key) | Value::Number(key) => entries.find(key),
+            Value::Text(key) | Value::Number(key) => entries.find(key, scratch),
             Value::Escaped(inside) => {
                 text.clear();
                 json::unescape(inside, text);
-                entries.find(text)
+                entries.find(text, scratch)
             }
             _ => None,
         };
@@ -248,18 +270,6 @@ impl Key {
         let written = entries.write(entry, &mut cells);
         written.is_ok() && !cells.is_full
     }
-}
-
-/// Longest text of an address: IPv6 with an IPv4 tail.
-const ADDRESS_BYTES_MAX: usize = 45;
-
-/// The address that a text is; an IPv4 address written as IPv6 is IPv4. With a port, brackets or a zone it is none.
-fn address(text: &[u8]) -> Option<IpAddr> {
-    if text.len() > ADDRESS_BYTES_MAX {
-        return None;
-    }
-    let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
-    Some(address.to_canonical())
 }
 
 /// Why `name` cannot be a field of an event, if so: canonical names only.

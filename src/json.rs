@@ -71,7 +71,7 @@ pub struct Scanned {
     pub strict: bool,
     /// No line break stands between its tokens, so that it may be a line of NDJSON.
     pub one_line: bool,
-    /// The reserved key occurs at the top level, in whatever spelling.
+    /// A reserved key occurs in its place, in whatever spelling.
     pub reserved: bool,
 }
 
@@ -92,10 +92,10 @@ impl Paths {
         Ok(Self { tree: Tree::new(paths)? })
     }
 
-    /// Reports the top-level key `key` in [`Scanned::reserved`].
+    /// Reports a key in [`Scanned::reserved`]: that of `keys` which comes last, below the others.
     #[must_use]
-    pub fn reserve(mut self, key: &str) -> Self {
-        self.tree.reserve(key);
+    pub fn reserve(mut self, keys: &[&str]) -> Self {
+        self.tree.reserve(keys);
         self
     }
 

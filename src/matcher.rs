@@ -25,6 +25,7 @@ mod gate;
 mod instant;
 mod lists;
 mod literal;
+mod matched;
 mod member;
 mod number;
 mod oracle;
@@ -36,6 +37,7 @@ mod text;
 
 pub use cost::EVERY as COST_EVERY;
 pub use engine::{Builder, Matcher, ProgramId, Scratch};
+pub use matched::Matched;
 
 use regex::bytes::Regex;
 

@@ -14,8 +14,13 @@ mod blackhole;
 mod datadog_logs;
 mod file;
 mod http;
+mod notify;
+mod pagerduty;
+mod slack;
 mod splunk_hec;
 mod stdout;
+mod syslog;
+mod webhook;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,8 +45,12 @@ pub static SINKS: &[&dyn SinkKind] = &[
     &datadog_logs::DatadogLogs,
     &file::File,
     &http::HttpPost,
+    &pagerduty::PagerDuty,
+    &slack::Slack,
     &splunk_hec::SplunkHec,
     &stdout::Stdout,
+    &syslog::Syslog,
+    &webhook::Webhook,
 ];
 
 /// A kind of sink.
@@ -70,10 +79,19 @@ pub trait Sink: Send + Sync {
     fn batching(&self) -> Batching;
     /// Fields that its bodies want of a decoder that can fill `canonical` (ECS names).
     fn wants(&self, canonical: &[String]) -> Vec<String>;
+    /// Fields that its alerts want of events which rules look at, as far as the decoder can fill them.
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Whether its bodies carry what enrichment and transforms add. If no sink's do, only what a rule, a route
     /// or [`Self::wants`] names is looked up.
     fn writes_added(&self) -> bool {
         true
+    }
+    /// Whether it gets alerts only, whatever the routes say: it tells people, and a forgotten condition must not page
+    /// somebody for every event. Events count as filtered.
+    fn takes_only_alerts(&self) -> bool {
+        false
     }
     /// An encoder for the events of one decoder, for one shard.
     fn encoder(&self, context: &Context) -> Box<dyn Encoder>;
@@ -139,6 +157,8 @@ pub enum Transport {
 pub trait Http {
     /// Begins the exchange of one batch.
     fn begin(&self, batch: &Sealed) -> Box<dyn Exchange>;
+    /// No more batches will come: what waits for others to come is to go out.
+    fn hurry(&self) {}
 }
 
 /// A sink with a client of its own.
@@ -161,6 +181,8 @@ pub enum Step {
     Send(Request<Bytes>),
     /// Come back after this long.
     Wait(Duration),
+    /// The same, and others may have the place meanwhile: this batch is not due, the destination is well.
+    Later(Duration),
     /// Everything arrived.
     Stored,
     /// Nothing arrived for sure; the same batch may be sent again, not before this long if given.
@@ -188,6 +210,7 @@ mod golden {
     use crate::batch::{Batcher, Items, Sealed};
     use crate::budget::Budget;
     use crate::config::Section;
+    use crate::encode::alert::MATCHED_FIELD;
     use crate::encode::compress::decompress;
     use crate::event::{AlertKey, Chunk, Events, Fields, Flaw, Kind, Position, Sender, Span};
     use crate::net::http_client::Answer;
@@ -216,6 +239,7 @@ mod golden {
                 ("source.ip", Kind::Text, "10.1.2.3"),
                 ("event.action", Kind::Text, "deny"),
                 ("%hydrant.rule_ids", Kind::Array, "[\"r1\"]"),
+                (MATCHED_FIELD, Kind::Array, r#"[{"field":"source.ip","value":"10.1.2.3"}]"#),
             ],
             is_strict_object: false,
             flaw: None,
@@ -231,6 +255,39 @@ mod golden {
         Frame { raw: b"\xff\x00 junk\n", fields: &[], is_strict_object: false, flaw: Some(Flaw::Malformed), is_alert: false },
     ];
 
+    /// The alert of the first of [`FRAMES`], with the fields that the plan fills.
+    macro_rules! finding {
+        ($fields:literal) => {
+            concat!(
+                r#"{"category_uid":2,"class_uid":2004,"class_name":"Detection Finding","activity_id":1,"type_uid":200401,"#,
+                r#""time":1795240800123,"severity_id":4,"severity":"High","status_id":1,"is_alert":true,"message":"Denied","#,
+                r#""metadata":{"version":"1.8.0","product":{"name":"Hydrant","vendor_name":"Hydrant","version":""#,
+                env!("CARGO_PKG_VERSION"),
+                r#""},"uid":"1:40:0","log_source":"fw","log_format":"palo_alto","original_time":"2026-11-21T06:00:00.123Z","#,
+                r#""original_event_uid":"1:40"},"finding_info":{"uid":"1:40:0","title":"Denied","analytic":{"uid":"r1","name":"Denied","#,
+                r#""type_id":1,"type":"Rule"},"attacks":[{"technique":{"uid":"T1190"}}],"created_time":1795240800123,"#,
+                r#""data_sources":["fw"]},"evidences":[{"src_endpoint":{"ip":"10.1.2.3"},"device":{"type_id":0,"hostname":"fw-1"},"#,
+                r#""data":{"fields":{"#,
+                $fields,
+                r#"},"matched":[{"field":"source.ip","value":"10.1.2.3"}]}}],"observables":[{"name":"evidences[0].src_endpoint.ip","#,
+                r#""type_id":2,"value":"10.1.2.3"}],"raw_data":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","unmapped":{"hydrant":{"#,
+                r#""source":"fw","decoder":"palo_alto","position":"1:40","rule_ids":["r1"],"alert":true,"rule":{"id":"r1","#,
+                r#""title":"Denied","level":"high","tags":["attack.t1190"]},"alert_id":"1:40:0"}}}"#,
+                "\n"
+            )
+        };
+    }
+
+    /// That alert where nothing but alerts asks for fields.
+    pub(super) const FINDING: &str = finding!(r#""host":{"hostname":"fw-1"},"source":{"ip":"10.1.2.3"}"#);
+
+    /// That alert as an event, where nothing asks for fields.
+    pub(super) const FLAT: &str = concat!(
+        r#"{"@timestamp":"2026-11-21T06:00:00.123Z","event.original":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","hydrant":{"source":"fw","#,
+        r#""rule_ids":["r1"],"alert":true,"rule":{"id":"r1","title":"Denied","level":"high","tags":["attack.t1190"]},"alert_id":"1:40:0"}}"#,
+        "\n"
+    );
+
     /// [`FRAMES`] as lines of JSON.
     pub(super) const NDJSON_RAW: &str = concat!(
         r#"{"message":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","hydrant":{"source":"fw","rule_ids":["r1"]}}"#,
@@ -239,8 +296,7 @@ mod golden {
         "\n",
         r#"{"message":"�\u0000 junk\n","hydrant":{"source":"fw","flaw":"malformed","raw_base64":"/wAganVuawo="}}"#,
         "\n",
-        r#"{"@timestamp":"2026-11-21T06:00:00.123Z","event.original":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","hydrant":{"source":"fw","rule_ids":["r1"],"alert":true,"rule":{"id":"r1","level":"high"},"alert_id":"1:40:0"}}"#,
-        "\n",
+        finding!(r#""host":{"hostname":"fw-1"},"source":{"ip":"10.1.2.3"}"#),
     );
 
     /// [`FRAMES`] as lines of JSON with ECS names.
@@ -251,8 +307,9 @@ mod golden {
         "\n",
         r#"{"@timestamp":"2026-11-21T06:00:01.000Z","event.original":"�\u0000 junk\n","hydrant":{"source":"fw","flaw":"malformed","raw_base64":"/wAganVuawo="}}"#,
         "\n",
-        r#"{"@timestamp":"2026-11-21T06:00:00.123Z","event":{"action":"deny"},"host":{"hostname":"fw-1"},"log":{"syslog":{"severity":{"code":6}}},"message":"deny \"a\"\tb","source":{"ip":"10.1.2.3"},"event.original":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","hydrant":{"source":"fw","rule_ids":["r1"],"alert":true,"rule":{"id":"r1","level":"high"},"alert_id":"1:40:0"}}"#,
-        "\n",
+        finding!(
+            r#""event":{"action":"deny"},"host":{"hostname":"fw-1"},"log":{"syslog":{"severity":{"code":6}}},"message":"deny \"a\"\tb","source":{"ip":"10.1.2.3"}"#
+        ),
     );
 
     /// [`FRAMES`] as text: none but the object can be a line as it is.
@@ -263,8 +320,7 @@ mod golden {
         "\n",
         r#"{"message":"�\u0000 junk\n","hydrant":{"source":"fw","flaw":"malformed","raw_base64":"/wAganVuawo="}}"#,
         "\n",
-        r#"{"@timestamp":"2026-11-21T06:00:00.123Z","event.original":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","hydrant":{"source":"fw","rule_ids":["r1"],"alert":true,"rule":{"id":"r1","level":"high"},"alert_id":"1:40:0"}}"#,
-        "\n",
+        finding!(r#""host":{"hostname":"fw-1"},"source":{"ip":"10.1.2.3"}"#),
     );
 
     pub(super) fn read(kind: &dyn SinkKind, yaml: &str) -> Result<Box<dyn Sink>, String> {
@@ -281,9 +337,23 @@ mod golden {
         for name in sink.wants(&canonical) {
             fields.slot(&name);
         }
+        let of_alerts =
+            sink.wants_of_alerts().iter().filter(|name| **name == MATCHED_FIELD || canonical.iter().any(|known| known == **name));
+        of_alerts.for_each(|name| {
+            fields.slot(name);
+        });
         let (chunk, events) = decoded(frames, &fields);
-        let rules = [r#"{"id":"r1","level":"high"}"#.into()].into();
-        let context = Context { fields, canonical, added: Vec::new(), rules, source: "fw".into(), decoder: "palo_alto", details: None };
+        let rules = [r#"{"id":"r1","title":"Denied","level":"high","tags":["attack.t1190"]}"#.into()].into();
+        let context = Context {
+            fields,
+            canonical,
+            added: Vec::new(),
+            rules,
+            notes: Arc::default(),
+            source: "fw".into(),
+            decoder: "palo_alto",
+            details: None,
+        };
         let mut items = Items::default();
         items.clear(sink.batching().separator);
         let rows: Vec<u32> = (0..events.len() as u32).collect();

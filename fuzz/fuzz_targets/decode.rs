@@ -1,10 +1,11 @@
 //! Every decoder, and `auto`, over any lines: no panic, values only of the own frame, raw bytes kept, and rows
-//! of output that are valid JSON without a line break whatever was in the frame.
+//! of output, alerts included, that are valid JSON without a line break whatever was in the frame.
 #![no_main]
 
 use std::cell::RefCell;
 
 use hydrant::decode::{Auto, Compiled, DECODERS, ENVELOPE_FIELDS, Instance};
+use hydrant::encode::alert::AlertForm;
 use hydrant::encode::body::{Context, Form};
 use hydrant::encode::rows::{Format, Rows, body};
 use hydrant::event::{Chunk, Event, Events, Fields, Position, Value};
@@ -37,7 +38,7 @@ fn lines() -> Vec<Line> {
         });
         let compiled = Compiled::new(*kind, &schema, &mut fields, 0).expect("its own schema map");
         let context = Context { fields: fields.clone(), canonical, source: "fuzz".into(), decoder: kind.name(), ..Context::default() };
-        let rows = |form| Rows::new(Format::Ndjson, body(form, true, true, &context));
+        let rows = |form| Rows::new(Format::Ndjson, body((form, AlertForm::Ocsf), true, true, &context));
         Line { instance: compiled.instance(), width: fields.width(), raw: rows(Form::Raw), json: rows(Form::Json) }
     };
     DECODERS.iter().map(line).collect()
@@ -60,6 +61,8 @@ fuzz_target!(init: seed(seeds()), |input: &[u8]| {
             line.instance.decode(&chunk, range.clone(), &mut events);
             for index in range {
                 check(&chunk, events.event(&chunk, index), index, line);
+                let alert = events.push_alert(index, 0, 0);
+                check(&chunk, events.event(&chunk, alert), index, line);
             }
         }
     });

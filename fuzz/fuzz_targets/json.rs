@@ -71,7 +71,7 @@ thread_local! {
     static COMPILED: Compiled = {
         let mut fields = Fields::default();
         let ids: Vec<SlotId> = PATHS.iter().map(|path| fields.slot(path)).collect();
-        let paths = Paths::new(PATHS.iter().copied().zip(ids.iter().copied())).expect("good paths").reserve("hydrant");
+        let paths = Paths::new(PATHS.iter().copied().zip(ids.iter().copied())).expect("good paths").reserve(&["hydrant"]);
         Compiled { fields, ids, paths }
     };
 }

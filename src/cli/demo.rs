@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Failure, ledger, message};
+use crate::clock;
 use crate::config::Interval;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{self, Registry};
@@ -174,18 +176,18 @@ impl Screen {
     }
 }
 
-/// One line for one alert.
+/// One line for one alert, which is a finding.
 fn alert(line: &str) -> String {
-    let event: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-    let text = |pointer: &str| event.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or("-").to_owned();
-    let time = text("/@timestamp");
-    let time = time.get(11..19).unwrap_or("-");
-    let techniques: Vec<&str> = event
-        .pointer("/hydrant/rule/tags")
-        .and_then(serde_json::Value::as_array)
-        .map(|tags| tags.iter().filter_map(|tag| tag.as_str()?.strip_prefix("attack.t")).collect())
-        .unwrap_or_default();
-    let techniques = if techniques.is_empty() { String::new() } else { format!("  T{}", techniques.join(" T")) };
-    let (level, title) = (text("/hydrant/rule/level"), text("/hydrant/rule/title"));
-    format!("{time}  {level:<13} {title}  {} -> {}{techniques}", text("/source/ip"), text("/destination/ip"))
+    let finding: Value = serde_json::from_str(line).unwrap_or_default();
+    let text = |pointer: &str| finding.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let mut time = Vec::new();
+    clock::write_rfc3339(finding["time"].as_i64().unwrap_or_default(), &mut time);
+    let time = String::from_utf8_lossy(time.get(11..19).unwrap_or_default()).into_owned();
+    let technique = |attack: &Value| ["sub_technique", "technique"].iter().find_map(|key| Some(attack[key]["uid"].as_str()?.to_owned()));
+    let attacks = finding["finding_info"]["attacks"].as_array().into_iter().flatten();
+    let techniques: String = attacks.filter_map(technique).map(|id| format!(" {id}")).collect();
+    let techniques = if techniques.is_empty() { techniques } else { format!(" {techniques}") };
+    let (level, title) = (text("/unmapped/hydrant/rule/level"), text("/finding_info/title"));
+    let endpoint = |side: &str| text(&format!("/evidences/0/{side}_endpoint/ip"));
+    format!("{time}  {level:<13} {title}  {} -> {}{techniques}", endpoint("src"), endpoint("dst"))
 }

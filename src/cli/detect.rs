@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::input::Input;
+use crate::cli::preparing::Preparing;
 use crate::cli::{Failure, Output, message, print, table, warn};
 use crate::detect::Rules;
 use crate::detect::correlate::Form;
-use crate::detect::sigma::Placeholders;
 use crate::json;
 use crate::pipeline::offline::Offline;
 
@@ -22,6 +22,8 @@ pub(super) struct Arguments {
     #[arg(long, required = true, num_args = 1)]
     rules: Vec<PathBuf>,
     #[command(flatten)]
+    preparing: Preparing,
+    #[command(flatten)]
     input: Input,
     /// How matches are printed.
     #[arg(long, value_enum, default_value = "json")]
@@ -29,7 +31,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, diagnostics) = Rules::load(&arguments.rules, &Placeholders::new());
+    let (rules, diagnostics) = Rules::load(&arguments.rules, &arguments.preparing.read()?);
     if diagnostics.has_errors() {
         return Err(diagnostics.into());
     }

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::cli::preparing::Preparing;
 use crate::cli::{EX_CONFIG, Failure, Output, message, print, print_json, table};
-use crate::detect::sigma::{Placeholders, SigmaRule};
 use crate::detect::{Rules, cases};
 use crate::error::{Diagnostic, Severity};
 use crate::pipeline::offline::{self, Offline};
@@ -34,6 +34,8 @@ struct Selection {
     /// Rule files and folders.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    preparing: Preparing,
     /// How rules are printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -56,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn list(arguments: &Selection) -> Result<(), Failure> {
-    let (rules, diagnostics) = Rules::load(&arguments.paths, &Placeholders::new());
+    let (rules, diagnostics) = Rules::load(&arguments.paths, &arguments.preparing.read()?);
     if diagnostics.has_errors() {
         return Err(diagnostics.into());
     }
@@ -69,11 +71,20 @@ fn list(arguments: &Selection) -> Result<(), Failure> {
                 "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "status": rule.status.map(|status| status.as_str()),
                 "logsource": { "product": rule.logsource.product, "category": rule.logsource.category, "service": rule.logsource.service },
                 "tags": rule.tags, "decoders": decoders, "file": rule.file, "line": rule.line, "hash": rule.hash,
+                "filters": rule.filters,
             }))?;
             continue;
         }
         let place = format!("{}:{}", rule.file.display(), rule.line);
-        rows.push(vec![rule.level.to_string(), rule.title.clone(), logsource(rule), decoders.join(","), rule.id.clone(), place]);
+        rows.push(vec![
+            rule.level.to_string(),
+            rule.title.clone(),
+            rule.logsource.to_string(),
+            decoders.join(","),
+            rule.id.clone(),
+            place,
+            rule.filters.join(", "),
+        ]);
     }
     for (index, linked) in rules.correlations.iter().enumerate() {
         let (correlation, decoders) = (&linked.correlation, offline.feeders(index));
@@ -90,24 +101,19 @@ fn list(arguments: &Selection) -> Result<(), Failure> {
         }
         let place = format!("{}:{}", correlation.file.display(), correlation.line);
         let (title, id) = (correlation.title.clone(), correlation.id.clone());
-        rows.push(vec![linked.level.to_string(), title, format!("correlation/{kind}"), decoders.join(","), id, place]);
+        rows.push(vec![linked.level.to_string(), title, format!("correlation/{kind}"), decoders.join(","), id, place, String::new()]);
     }
     for skipped in &rules.skipped {
         message(&skipped.to_string());
     }
     if arguments.output == Output::Table {
-        print(table::render(&["LEVEL", "TITLE", "LOG SOURCE", "DECODERS", "ID", "FILE"], &rows).as_bytes())?;
+        print(table::render(&["LEVEL", "TITLE", "LOG SOURCE", "DECODERS", "ID", "FILE", "FILTERS"], &rows).as_bytes())?;
     }
     Ok(())
 }
 
-fn logsource(rule: &SigmaRule) -> String {
-    let parts = [&rule.logsource.product, &rule.logsource.category, &rule.logsource.service];
-    parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("/")
-}
-
 fn lint(arguments: &Lint) -> Result<(), Failure> {
-    let (rules, mut diagnostics) = Rules::load(&arguments.selection.paths, &Placeholders::new());
+    let (rules, mut diagnostics) = Rules::load(&arguments.selection.paths, &arguments.selection.preparing.read()?);
     for rule in &rules.rules {
         diagnostics.absorb(cases::read(rule, |name| offline::decoders(name).map(|_| ())));
     }

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::cli::preparing::Preparing;
 use crate::cli::{Failure, Output, message, print, print_json, warn};
 use crate::clock;
 use crate::detect::Rules;
 use crate::detect::cases::{self, Case};
-use crate::detect::sigma::Placeholders;
 use crate::error::{Diagnostics, Error, ErrorKind};
 use crate::event::{Chunk, Sender, Span};
 use crate::pipeline::offline::{self, Offline};
@@ -25,6 +25,8 @@ pub(super) struct Arguments {
     /// Rule files and folders.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    preparing: Preparing,
     /// Write a JUnit XML report here.
     #[arg(long)]
     junit: Option<PathBuf>,
@@ -52,7 +54,7 @@ struct Outcome<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, mut diagnostics) = Rules::load(&arguments.paths, &Placeholders::new());
+    let (rules, mut diagnostics) = Rules::load(&arguments.paths, &arguments.preparing.read()?);
     let mut all = Vec::new();
     let check = |name: &str| offline::decoders(name).map(|_| ());
     for (index, rule) in rules.rules.iter().enumerate() {

@@ -35,7 +35,8 @@ fn compile(natives: &[(&str, SlotId)]) -> Paths {
     let mut natives: Vec<_> = natives.iter().copied().filter(|native| Paths::new(std::iter::once(*native)).is_ok()).collect();
     loop {
         match Paths::new(natives.iter().copied()) {
-            Ok(paths) => return paths.reserve(RESERVED_KEY),
+            // There our own alerts have it.
+            Ok(paths) => return paths.reserve(&[RESERVED_KEY]).reserve(&["unmapped", RESERVED_KEY]),
             Err(_) => natives.truncate(natives.len() / 2),
         }
     }

@@ -245,7 +245,8 @@ mod tests {
     use crate::deliver::dead_letter::Reason;
     use crate::encode::compress::{Codec, decompress};
     use crate::event::Position;
-    use crate::sink::{Client, Step};
+    use crate::net::http_client::{Answer, ClientOptions};
+    use crate::sink::{Client, Exchange, Http, Step};
     use tokio::task::LocalSet;
 
     const BATCHING: Batching = Batching {
@@ -325,6 +326,62 @@ mod tests {
             [Outcome::Stored, refused("it is bad"), refused("longer than the destination takes"), Outcome::Stored, Outcome::Stored];
         assert_eq!(outcomes, (0..).zip(expected).collect());
         assert_eq!(replayed(&records).0, taken, "the same batches have the same names again");
+    }
+
+    /// Partition `p` is not due for an hour.
+    #[derive(Default)]
+    struct Patient {
+        told: Rc<RefCell<Vec<String>>>,
+        is_last: Rc<std::cell::Cell<bool>>,
+    }
+
+    impl Http for Patient {
+        fn begin(&self, batch: &Sealed) -> Box<dyn Exchange> {
+            let (told, is_last) = (self.told.clone(), self.is_last.clone());
+            Box::new(Turn { partition: batch.partition.to_string(), told, is_last })
+        }
+
+        fn hurry(&self) {
+            self.is_last.set(true);
+        }
+    }
+
+    struct Turn {
+        partition: String,
+        told: Rc<RefCell<Vec<String>>>,
+        is_last: Rc<std::cell::Cell<bool>>,
+    }
+
+    impl Exchange for Turn {
+        fn next(&mut self, _: Option<&Answer>) -> Step {
+            if self.partition == "p" && !self.is_last.get() {
+                return Step::Later(Duration::from_secs(3600));
+            }
+            self.told.borrow_mut().push(self.partition.clone());
+            Step::Stored
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_not_due_lets_others_go_first_and_goes_out_when_no_more_come() {
+        let patient = Rc::new(Patient::default());
+        let told = patient.told.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let mut replay = Replay::start("people", BATCHING, Transport::Http(patient, ClientOptions::default()));
+            for (number, partition) in ["p", "q", "r"].into_iter().enumerate() {
+                replay.add(number, record("one", partition, true)).unwrap();
+                replay.flush().unwrap();
+            }
+            // One batch at a time is under way at first.
+            while told.borrow().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(*told.borrow(), ["q", "r"]);
+            assert!(replay.destination.queued_bytes() > 0 && replay.destination.pending() == 1);
+            replay.drained().await;
+        });
+        assert_eq!(*told.borrow(), ["q", "r", "p"]);
     }
 
     #[test]

@@ -9,58 +9,22 @@
 //! Source: `SigmaHQ/sigma-specification`, version 2.1.0 of 2025-08-02: `sigma-rules-specification.md` (R) and
 //! `sigma-appendix-modifiers.md` (M).
 //!
-//! # What the text leaves open, and what we do
-//!
-//! | Subject | The text | Here |
-//! |---|---|---|
-//! | Plain `4688`, `1.5` | "all values are case-insensitive strings" (R), yet numbers occur unquoted | Plain numbers of YAML's core schema compare as numbers, without loss up to 64 bits; quoted ones as text |
-//! | Numbers beyond 64 bits, `.inf`, `.nan` | nothing | text as written; `lt`, `gt` and the like refuse them |
-//! | Plain `true` | nothing | a boolean, or its text in any case; `yes` and `on` are text, as in YAML 1.2 |
-//! | A number or boolean under a text modifier | "can only be applied to string values" (M) | its text as written |
-//! | `neq` on a missing field | "the field is different from the specified values" (M) | false: a field that is not there is not different. `not` in the condition is plain negation. pySigma negates, rsigma agrees with us |
-//! | `neq` with a list | nothing | none of the values; `neq` with `all` is refused as ambiguous |
-//! | `neq` with `fieldref` | "can be combined" (M) | both fields are there and differ |
-//! | `fieldref` with `contains`, `startswith`, `endswith` | nothing | in either order: the named field's value stands in, starts or ends this one |
-//! | Order of modifiers | "applied in the given order" (R) | kept for all that change the value; `contains\|base64` is refused, since wildcards cannot be encoded. `all`, `cased`, `neq` may stand anywhere |
-//! | Two of `contains`, `startswith`, `endswith` | nothing | refused |
-//! | A chain that ends in `wide` or `utf16*` | nothing | refused: its bytes are in no text field; base64 has to follow |
-//! | Case of base64 | values fold case (R) | folds like every value, unless `cased` |
-//! | Value too short for `base64offset` | nothing | under two bytes refused: one of the three variants would be empty |
-//! | `windash` | "all possible permutations" of five characters (M) | every one of them anywhere in the value, all combinations (pySigma: only `-` and `/` in front of a word). More than four refused |
-//! | `all` with one value | "not allowed" (M) | refused |
-//! | `null` in a list | nothing | refused; write another selection |
-//! | `re` flavour | PCRE subset without look-around (M) | the `regex` crate, Unicode, unanchored, case-sensitive; look-around and back-references refused |
-//! | `cidr` without a prefix, or with bits behind it | nothing | a single address; read as its network, with a warning |
-//! | Time modifiers | "not designed to handle timezone" (M) | parts of the time in UTC; weeks run to 53 as in ISO 8601; `gt` and the like may follow |
-//! | Keywords | "applied to the full log message" (R) | found anywhere; wildcards act inside; `startswith`, `endswith` and the modifiers of typed values need a field |
-//! | A search identifier that is one text | "lists and maps" (R) | one keyword |
-//! | A list of maps and texts | nothing | any of them |
-//! | An empty map or list | nothing | refused |
-//! | `_x` and patterns | excluded from `them` (R) | also from patterns, unless the pattern starts with `_` |
-//! | `1 of x*` that fits nothing | nothing | refused: `all of` would hold for every event |
-//! | `any of`, `AND` | nothing | read as `1 of`, `and` |
-//! | Missing `id` | optional (R) | a UUID made from the title (RFC 9562, version 8), with a warning |
-//! | Missing `level` | optional (R) | medium |
-//! | `logsource` without category, product, service | "alone or in any combination" (R) | refused: the rule would hold for every source |
-//! | `status: unsupported` | "cannot be used in its current state" (R) | skipped; deprecated rules load and say so |
-//! | Own `taxonomy` | "must be handled by the used tool" (R) | names are taken as written, with a warning |
-//! | `%name%` under `expand` without values | "must reject the rule" (R) | refused; a name has letters, digits, `_`, `-` and `.` |
+//! What the text leaves open, and what we do then, is in `docs/reference/sigma.md`, a case for each row.
 //!
 //! # What people get wrong
 //!
 //! A single text where a list belongs (`tags`, `references`) is read with a warning. Keys that look like a
 //! mistyped known key warn. `| count()` and `near` are refused with a hint, `action: global` collections too.
 //!
-//! # Not supported
-//!
-//! Filters are recognised and listed in [`Loaded::skipped`]. Correlation rules are read and checked
-//! ([`correlation`]), and listed there as well as long as nothing evaluates them.
+//! Correlations are read and checked here too ([`correlation`]), and filters, which narrow the rules that they name.
 
 mod condition;
 pub mod correlation;
 mod detection;
+mod filter;
 mod modifier;
 mod pattern;
+pub mod pipeline;
 mod reader;
 mod value;
 
@@ -70,6 +34,10 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use self::correlation::Correlation;
+use self::detection::{Also, Detection, Effect};
+use self::filter::Filter;
+use self::pipeline::{Pipelines, Refused};
 use self::reader::{Place, Reader};
 use crate::config::{Content, Node, parse_documents};
 use crate::error::{Diagnostic, Diagnostics};
@@ -88,7 +56,7 @@ pub struct Loaded {
     /// The rules without errors, in the order of the file.
     pub rules: Vec<SigmaRule>,
     /// The correlations without errors; their references are not yet resolved.
-    pub correlations: Vec<correlation::Correlation>,
+    pub correlations: Vec<Correlation>,
     /// Documents that are valid Sigma but are not loaded.
     pub skipped: Vec<Skipped>,
     /// All mistakes and warnings, in the order of the file.
@@ -131,8 +99,10 @@ pub struct SigmaRule {
     /// 1-based line where the document starts.
     pub line: usize,
     /// SHA-256 of the document's text in lower-case hexadecimal. Line ends and trailing white space do not
-    /// count, comments do.
+    /// count, comments do. Where filters or pipelines change the rule, theirs count as well.
     pub hash: String,
+    /// Titles of the filters that narrow it.
+    pub filters: Vec<String>,
 }
 
 /// What a rule applies to; the values are lower case.
@@ -144,6 +114,13 @@ pub struct LogSource {
     pub product: Option<String>,
     /// Such as `sshd`.
     pub service: Option<String>,
+}
+
+impl fmt::Display for LogSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [&self.product, &self.category, &self.service];
+        f.write_str(&parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("/"))
+    }
 }
 
 /// How bad a hit is.
@@ -188,10 +165,10 @@ pub struct Skipped {
 }
 
 /// Why a document is not loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SkipReason {
-    /// It is a filter for other rules.
-    Filter,
+    /// A pipeline refuses it, with this reason.
+    Pipeline(String),
     /// Its status says that it cannot be used.
     Unsupported,
 }
@@ -218,8 +195,8 @@ const FIELD_KEYS: [&str; 12] =
     ["title", "id", "name", "status", "description", "author", "references", "tags", "falsepositives", "logsource", "fields", "level"];
 
 /// The other keys of the specification, and `tests`, which is ours: [`crate::detect::cases`].
-const OTHER_KEYS: [&str; 10] =
-    ["related", "taxonomy", "license", "date", "modified", "scope", "detection", "tests", "correlation", "generate"];
+const OTHER_KEYS: [&str; 11] =
+    ["related", "taxonomy", "license", "date", "modified", "scope", "detection", "tests", "correlation", "generate", "filter"];
 
 impl Level {
     /// As Sigma writes it.
@@ -249,10 +226,10 @@ impl fmt::Display for Status {
 
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Filter => "not loaded: filter",
-            Self::Unsupported => "not loaded: status unsupported",
-        })
+        match self {
+            Self::Pipeline(message) => write!(f, "not loaded: a pipeline says: {message}"),
+            Self::Unsupported => f.write_str("not loaded: status unsupported"),
+        }
     }
 }
 
@@ -263,7 +240,7 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// Reads all rules of a file. Ids are not compared: the same id may stand in two files, so that is for the
+/// Reads all rules of one file. Ids are not compared: the same id may stand in two files, so that is for the
 /// caller, who knows all of them.
 ///
 /// ```
@@ -281,30 +258,164 @@ impl fmt::Display for Skipped {
 /// assert_eq!(loaded.rules[0].title, "Telnet is open");
 /// ```
 pub fn load(file: &Path, text: &str, placeholders: &Placeholders) -> Loaded {
-    let documents = match parse_documents(file, text) {
-        Ok(documents) => documents,
-        Err(diagnostics) => return Loaded { diagnostics, ..Loaded::default() },
-    };
-    let texts = document_texts(text);
-    let mut reader = Reader::new(file, placeholders);
-    let mut loaded = Loaded::default();
-    for document in documents.into_iter().filter(|document| !document.is_null()) {
-        let own_text = &texts[..texts.partition_point(|(line, _)| *line <= document.line)];
-        let hash = hash(own_text.last().map_or(text, |(_, text)| text));
-        if let Some(reason) = skip_reason(&document) {
-            let title = document.entry("title").and_then(Node::text).map(str::to_owned);
-            loaded.skipped.push(Skipped { file: file.to_owned(), line: document.line, title, reason });
-        } else if document.entry("correlation").is_some() {
-            loaded.correlations.extend(correlation::read(&mut reader, &document, hash));
-        } else if let Some(rule) = rule(&mut reader, document, hash) {
-            loaded.rules.push(rule);
+    let pipelines = Pipelines::default();
+    let mut loader = Loader::new(placeholders, &pipelines);
+    loader.add(file, text);
+    loader.finish()
+}
+
+/// Reads rules of any number of files. Filters may stand in other files than the rules that they are for, so rules
+/// are finished when all files are there.
+pub struct Loader<'a> {
+    placeholders: &'a Placeholders,
+    pipelines: &'a Pipelines,
+    files: Vec<Reader<'a>>,
+    drafts: Vec<Draft>,
+    filters: Vec<(usize, Filter)>,
+    /// With the indices of their files.
+    correlations: Vec<(usize, Correlation)>,
+    skipped: Vec<Skipped>,
+    /// Mistakes of files that are no YAML.
+    diagnostics: Diagnostics,
+}
+
+/// A rule on its way.
+struct Draft {
+    /// Its file, an index in [`Loader::files`].
+    file: usize,
+    /// The rule; its condition comes at the end.
+    rule: SigmaRule,
+    detection: Option<Detection>,
+    /// Whether it has a mistake.
+    is_refused: bool,
+}
+
+impl<'a> Loader<'a> {
+    /// A loader for rules with these placeholders, which these pipelines change.
+    pub fn new(placeholders: &'a Placeholders, pipelines: &'a Pipelines) -> Self {
+        let (files, drafts, filters, correlations, skipped) = Default::default();
+        Self { placeholders, pipelines, files, drafts, filters, correlations, skipped, diagnostics: Diagnostics::new() }
+    }
+
+    /// Reads the documents of a file.
+    pub fn add(&mut self, file: &Path, text: &str) {
+        let documents = match parse_documents(file, text) {
+            Ok(documents) => documents,
+            Err(mut diagnostics) => return self.diagnostics.0.append(&mut diagnostics.0),
+        };
+        let texts = document_texts(text);
+        let mut reader = Reader::new(file, self.placeholders);
+        let mut is_empty = true;
+        for document in documents.into_iter().filter(|document| !document.is_null()) {
+            is_empty = false;
+            let own_text = &texts[..texts.partition_point(|(line, _)| *line <= document.line)];
+            let hash = hash(own_text.last().map_or(text, |(_, text)| text));
+            if document.entry("status").and_then(Node::text) == Some("unsupported") {
+                let title = document.entry("title").and_then(Node::text).map(str::to_owned);
+                self.skipped.push(Skipped { file: file.to_owned(), line: document.line, title, reason: SkipReason::Unsupported });
+            } else if document.entry("correlation").is_some() {
+                let file = self.files.len();
+                self.correlations.extend(correlation::read(&mut reader, &document, hash).map(|correlation| (file, correlation)));
+            } else if document.entry("filter").is_some() {
+                self.filters.extend(filter::read(&mut reader, &document, hash).map(|filter| (self.files.len(), filter)));
+            } else if let Some(draft) = draft(&mut reader, document, (self.files.len(), hash)) {
+                self.drafts.push(draft);
+            }
         }
+        if is_empty {
+            reader.report(Diagnostic::error(file, 0, 0, "", "there is no rule in this file").warning());
+        }
+        self.files.push(reader);
     }
-    if loaded.rules.is_empty() && loaded.correlations.is_empty() && loaded.skipped.is_empty() && reader.error_count() == 0 {
-        reader.report(Diagnostic::error(file, 0, 0, "", "there is no rule in this file").warning());
+
+    /// The rules, narrowed by their filters and changed by the pipelines.
+    pub fn finish(mut self) -> Loaded {
+        let narrowing = filter::link(&self.filters, &self.drafts, &self.correlations, &mut self.files);
+        let correlations = self.change_correlations();
+        let mut rules = Vec::with_capacity(self.drafts.len());
+        for (draft, filters) in self.drafts.into_iter().zip(narrowing) {
+            let Some(reader) = self.files.get_mut(draft.file) else { continue };
+            let filters = filters.into_iter().map(|index| &self.filters[index].1);
+            match draft.finish(reader, filters, self.pipelines) {
+                Ok(rule) => rules.extend(rule),
+                Err(skipped) => self.skipped.push(skipped),
+            }
+        }
+        let mut diagnostics = self.diagnostics;
+        let mut elsewhere = Vec::new();
+        for reader in self.files {
+            let (mut own, mut other) = reader.finish();
+            diagnostics.0.append(&mut own.0);
+            elsewhere.append(&mut other);
+        }
+        elsewhere.sort_by(|a, b| (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message)));
+        elsewhere.dedup();
+        diagnostics.0.append(&mut elsewhere);
+        Loaded { rules, correlations, skipped: self.skipped, diagnostics }
     }
-    loaded.diagnostics = reader.finish();
-    loaded
+
+    /// Takes the correlations through the pipelines.
+    fn change_correlations(&mut self) -> Vec<Correlation> {
+        let mut changed = Vec::with_capacity(self.correlations.len());
+        for (file, mut correlation) in std::mem::take(&mut self.correlations) {
+            let Some(reader) = self.files.get_mut(file) else { continue };
+            let names = |rule: &SigmaRule, name: &str| rule.id == name || rule.name.as_deref() == Some(name);
+            let is_base = |rule: &SigmaRule| correlation.rules.iter().any(|name| names(rule, &name.text));
+            let sources = if self.pipelines.is_empty() {
+                Vec::new()
+            } else {
+                self.drafts.iter().map(|draft| &draft.rule).filter(|rule| is_base(rule)).map(|rule| rule.logsource.clone()).collect()
+            };
+            match self.pipelines.apply_to_correlation(reader, &mut correlation, &sources) {
+                Ok(is_changed) => {
+                    if is_changed {
+                        correlation.hash = hash(&format!("{}\n{}", correlation.hash, self.pipelines.hash()));
+                    }
+                    changed.push(correlation);
+                }
+                Err(Refused::ByPipeline(message)) => {
+                    let (file, line, title) = (correlation.file, correlation.line, Some(correlation.title));
+                    self.skipped.push(Skipped { file, line, title, reason: SkipReason::Pipeline(message) });
+                }
+                Err(Refused::Mistake) => {}
+            }
+        }
+        changed
+    }
+}
+
+impl Draft {
+    /// Changes and lowers the rule with its filters; `None` once its mistakes are reported.
+    fn finish<'f>(
+        mut self,
+        reader: &mut Reader<'_>,
+        filters: impl Iterator<Item = &'f Filter>,
+        pipelines: &Pipelines,
+    ) -> Result<Option<SigmaRule>, Skipped> {
+        let Some(mut detection) = self.detection else { return Ok(None) };
+        let mut parts = vec![self.rule.hash.clone()];
+        for filter in filters {
+            let file = Some(filter.file.clone());
+            detection.also.push(Also { detection: filter.detection.clone(), effect: Effect::Filter, file });
+            self.rule.filters.push(filter.title.clone());
+            parts.push(filter.hash.clone());
+        }
+        let errors = reader.error_count();
+        match pipelines.apply(reader, &mut self.rule, &mut detection) {
+            Ok(is_changed) => parts.extend(is_changed.then(|| pipelines.hash().to_owned())),
+            Err(Refused::Mistake) => return Ok(None),
+            Err(Refused::ByPipeline(message)) => {
+                let (file, line, title) = (self.rule.file, self.rule.line, Some(self.rule.title));
+                return Err(Skipped { file, line, title, reason: SkipReason::Pipeline(message) });
+            }
+        }
+        if parts.len() > 1 {
+            self.rule.hash = hash(&parts.join("\n"));
+        }
+        let Some(condition) = detection::lower(reader, &detection) else { return Ok(None) };
+        self.rule.condition = condition;
+        Ok((!self.is_refused && reader.error_count() == errors).then_some(self.rule))
+    }
 }
 
 /// The text of each document and the line where it starts. YAML allows `---` and `...` at the start of a
@@ -335,16 +446,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn skip_reason(document: &Node) -> Option<SkipReason> {
-    if document.entry("status").and_then(Node::text) == Some("unsupported") {
-        Some(SkipReason::Unsupported)
-    } else {
-        document.entry("filter").is_some().then_some(SkipReason::Filter)
-    }
-}
-
-/// One document; `None` once its mistakes are reported.
-fn rule(reader: &mut Reader<'_>, document: Node, hash: String) -> Option<SigmaRule> {
+/// One document, of the file with this index; `None` once it is reported that it is no rule.
+fn draft(reader: &mut Reader<'_>, document: Node, (file, hash): (usize, String)) -> Option<Draft> {
     let errors = reader.error_count();
     let root = Place::new(&document, "");
     if document.entries().is_empty() {
@@ -357,8 +460,8 @@ fn rule(reader: &mut Reader<'_>, document: Node, hash: String) -> Option<SigmaRu
     }
     check_keys(reader, &document);
     let title = title(reader, &document);
-    let condition = match document.entry("detection") {
-        Some(node) => detection::read(reader, node),
+    let detection = match document.entry("detection") {
+        Some(node) => detection::read(reader, node, "detection"),
         None => missing(reader, &document, "detection"),
     };
     let logsource = logsource(reader, &document);
@@ -378,13 +481,14 @@ fn rule(reader: &mut Reader<'_>, document: Node, hash: String) -> Option<SigmaRu
         falsepositives: texts(reader, &document, "falsepositives"),
         logsource,
         fields: texts(reader, &document, "fields"),
-        condition: condition?,
+        condition: Expr::All(Vec::new()),
         file: reader.file().to_owned(),
         line: document.line,
         hash,
+        filters: Vec::new(),
         custom: custom(document),
     };
-    (reader.error_count() == errors).then_some(rule)
+    Some(Draft { file, rule, detection, is_refused: reader.error_count() > errors })
 }
 
 /// What is left of a document without the keys that a rule has a field for.

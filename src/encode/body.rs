@@ -4,6 +4,8 @@
 //!   parsed), else a JSON string, beside it `raw_base64` where the bytes are not UTF-8.
 //! * `json`: an object with ECS names, `@timestamp` and, if asked for, `event.original`.
 //!
+//! An alert is an OCSF Detection Finding ([`crate::encode::ocsf`]) unless it is to be `flat`, which is the form of events.
+//!
 //! Where each row must be an object ([`Wrapping`]), a frame that is none becomes `message` of one.
 //!
 //! What Hydrant adds (rule ids, alerts, flaws) stands under one reserved key, `hydrant`; the fields that
@@ -16,6 +18,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::clock;
+use crate::encode::alert::AlertForm;
+use crate::encode::ocsf::Finding;
 use crate::encode::template::{Template, write_value};
 use crate::event::{Event, Fields, Position, SlotId, Value};
 use crate::json;
@@ -57,6 +61,8 @@ pub struct Context {
     pub added: Vec<String>,
     /// One JSON object per rule, by rule index: id, title, level, tags.
     pub rules: std::sync::Arc<[Box<str>]>,
+    /// By the same index what else is known of a rule ([`crate::encode::alert::Notes`]).
+    pub notes: std::sync::Arc<[Box<str>]>,
     /// Name of the source.
     pub source: String,
     /// Name of the decoder.
@@ -86,6 +92,8 @@ pub struct Body {
     peer: Option<SlotId>,
     /// Key and slot of what an alert that Hydrant makes itself says.
     own_alert: Vec<(String, SlotId)>,
+    /// Writes alerts that are not flat.
+    finding: Option<Box<Finding>>,
     rules: std::sync::Arc<[Box<str>]>,
     source: Box<[u8]>,
     /// `,"decoder":".."`
@@ -117,6 +125,7 @@ impl Body {
             rule_ids: context.fields.find("%hydrant.rule_ids"),
             peer: context.fields.find("%hydrant.peer"),
             own_alert: own_alert_slots(context),
+            finding: None,
             rules: context.rules.clone(),
             source: source.into_boxed_slice(),
             decoder: format!(",\"decoder\":\"{}\"", context.decoder).into_bytes().into_boxed_slice(),
@@ -129,9 +138,18 @@ impl Body {
         Self { wrapping, ..self }
     }
 
+    /// The same with alerts of a form; `context` is that of [`Self::new`].
+    #[must_use]
+    pub fn with_alerts(self, form: AlertForm, context: &Context) -> Self {
+        let finding = (form == AlertForm::Ocsf).then(|| Box::new(Finding::new(context, self.canonical.clone())));
+        Self { finding, ..self }
+    }
+
     /// Appends the event as one JSON value.
     pub fn write_json(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
-        if event.alert.is_some() || self.form == Form::Json {
+        if let Some(finding) = self.finding.as_ref().filter(|_| event.alert.is_some()) {
+            finding.write(event, position, |out| self.write_own(event, position, out), out);
+        } else if event.alert.is_some() || self.form == Form::Json {
             self.write_object(event, position, out);
         } else {
             self.write_raw_json(event, position, out);
@@ -143,6 +161,16 @@ impl Body {
     pub fn write_members(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
         self.canonical.write(event, true, out);
         out.push(b',');
+        self.write_own(event, position, out);
+    }
+
+    /// Appends the fields that a `json` body has, without the outer braces.
+    pub fn write_fields(&self, event: Event<'_>, out: &mut Vec<u8>) {
+        self.canonical.write(event, false, out);
+    }
+
+    /// Appends `"hydrant":{..}`.
+    pub fn write_own(&self, event: Event<'_>, position: Position, out: &mut Vec<u8>) {
         self.write_reserved(event, Some(position), false, out);
     }
 
@@ -231,6 +259,10 @@ impl Body {
                 write_value(event.value(slot), out);
             }
         }
+        if self.finding.is_some() && event.alert.is_some() && self.own_alert.is_empty() {
+            out.extend_from_slice(&self.decoder);
+            drop(write!(out, ",\"position\":\"{}\"", position.unwrap_or_default()));
+        }
         if let Some(slot) = self.rule_ids.filter(|slot| event.value(*slot) != Value::Missing) {
             out.extend_from_slice(b",\"rule_ids\":");
             write_value(event.value(slot), out);
@@ -252,11 +284,13 @@ impl Body {
             out.extend_from_slice(b",\"flaw\":\"");
             out.extend_from_slice(flaw.name().as_bytes());
             out.push(b'"');
-            if simdutf8::basic::from_utf8(event.raw()).is_err() {
-                out.extend_from_slice(b",\"raw_base64\":\"");
-                out.extend_from_slice(STANDARD.encode(event.raw()).as_bytes());
-                out.push(b'"');
-            }
+        }
+        // An alert is the evidence: none of its bytes are lost.
+        let is_evidence = event.alert.is_some() && self.own_alert.is_empty();
+        if (event.flaw.is_some() || is_evidence) && simdutf8::basic::from_utf8(event.raw()).is_err() {
+            out.extend_from_slice(b",\"raw_base64\":\"");
+            out.extend_from_slice(STANDARD.encode(event.raw()).as_bytes());
+            out.push(b'"');
         }
         if added && self.added.has_any(event) {
             // In an object of their own: names such as `source.owner` would meet our own keys.

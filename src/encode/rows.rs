@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::encode::alert::AlertForm;
 use crate::encode::body::{Body, Context, Form, Wrapping};
 use crate::encode::key_template::{KeyTemplate, Reference};
 use crate::event::{Event, Flaw, Position, SlotId, Value};
@@ -86,8 +87,9 @@ impl Rows {
 }
 
 /// The body that stands alone in a row: an object, described if it is to be replayed.
-pub fn body(form: Form, keep_raw: bool, is_described: bool, context: &Context) -> Body {
-    Body::new(form, keep_raw, context).wrapped(if is_described { Wrapping::Described } else { Wrapping::Object })
+pub fn body((form, alert_form): (Form, AlertForm), keep_raw: bool, is_described: bool, context: &Context) -> Body {
+    let wrapping = if is_described { Wrapping::Described } else { Wrapping::Object };
+    Body::new(form, keep_raw, context).with_alerts(alert_form, context).wrapped(wrapping)
 }
 
 /// The partition of what failed begins with it, what failed follows as Firehose calls it. No other has it in its name.
@@ -129,7 +131,8 @@ impl Partitioner {
     }
 }
 
-fn text(value: Value<'_>) -> Option<Cow<'_, [u8]>> {
+/// A value as text; a missing one and `null` are none.
+pub fn text(value: Value<'_>) -> Option<Cow<'_, [u8]>> {
     match value {
         Value::Missing | Value::Null => None,
         Value::Boolean(true) => Some(b"true".into()),

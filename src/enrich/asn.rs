@@ -4,13 +4,11 @@
 //! `autonomous_system_number`, `autonomous_system_organization` (MaxMind, "GeoLite2 ASN database"). Out, in ECS 8
 //! names: `x.as.number`, `x.as.organization.name` for `x.ip`.
 
-use std::path::Path;
-
 use maxminddb::LookupResult;
 use serde::Deserialize;
 
 use super::mmdb::{self, Record};
-use super::{Cells, Damaged, Enricher, EnricherKind};
+use super::{Cells, Damaged, Enricher, EnricherKind, Folders};
 use crate::config::Section;
 use crate::error::Diagnostics;
 use crate::event::Kind;
@@ -36,8 +34,8 @@ impl EnricherKind for Asn {
         mmdb::schema()
     }
 
-    fn read(&self, section: &Section, base: &Path) -> Result<Box<dyn Enricher>, Diagnostics> {
-        mmdb::read::<System<'static>>(section, base)
+    fn read(&self, section: &Section, folders: Folders<'_>) -> Result<Box<dyn Enricher>, Diagnostics> {
+        mmdb::read::<System<'static>>(section, folders)
     }
 }
 

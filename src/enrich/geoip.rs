@@ -16,14 +16,13 @@
 //! Not supported: other languages than English, registered and represented countries, flat layouts (IPinfo).
 
 use std::fmt;
-use std::path::Path;
 
 use maxminddb::LookupResult;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 use super::mmdb::{self, Record};
-use super::{Cells, Damaged, Enricher, EnricherKind};
+use super::{Cells, Damaged, Enricher, EnricherKind, Folders};
 use crate::config::Section;
 use crate::error::Diagnostics;
 use crate::event::Kind;
@@ -49,8 +48,8 @@ impl EnricherKind for Geoip {
         mmdb::schema()
     }
 
-    fn read(&self, section: &Section, base: &Path) -> Result<Box<dyn Enricher>, Diagnostics> {
-        mmdb::read::<Place<'static>>(section, base)
+    fn read(&self, section: &Section, folders: Folders<'_>) -> Result<Box<dyn Enricher>, Diagnostics> {
+        mmdb::read::<Place<'static>>(section, folders)
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use maxminddb::{LookupResult, Reader};
 use serde::Deserialize;
 
-use super::{Bound, Cells, Damaged, Enricher, Entries, Filler, Lookup, Refresh, Watched, address, check_name};
+use super::{Bound, Cells, Damaged, Enricher, Entries, Filler, Folders, Lookup, Refresh, Watched, address, check_name};
 use crate::config::{Section, schema_of};
 use crate::error::{Diagnostic, Diagnostics};
 use crate::event::Fields;
@@ -48,7 +48,7 @@ pub(super) fn schema() -> schemars::Schema {
 }
 
 /// Reads the section of an enricher.
-pub(super) fn read<R: Record>(section: &Section, base: &Path) -> Result<Box<dyn Enricher>, Diagnostics> {
+pub(super) fn read<R: Record>(section: &Section, folders: Folders<'_>) -> Result<Box<dyn Enricher>, Diagnostics> {
     let config: Config = section.read()?;
     let place = section.child("fields").unwrap_or_else(|| section.clone());
     let mut diagnostics = Diagnostics::new();
@@ -67,9 +67,9 @@ pub(super) fn read<R: Record>(section: &Section, base: &Path) -> Result<Box<dyn 
         if lookups.iter().any(|lookup| lookup.key == *field) {
             diagnostics.push(item.error(format!("`{field}` stands twice")));
         }
-        lookups.push(Lookup { key: field.clone(), adds });
+        lookups.push(Lookup { key: field.clone(), adds, is_usual: false });
     }
-    let file = Watched::new(base.join(config.path), FILE_BYTES_MAX, Database::<R>::parse);
+    let file = Watched::new(folders.base.join(config.path), FILE_BYTES_MAX, Database::<R>::parse);
     diagnostics.into_result(Box::new(Configured { file, lookups }))
 }
 
@@ -112,7 +112,7 @@ impl<R: Record> Database<R> {
 
 impl<R: Record> Entries for Database<R> {
     /// Addresses are their own numbers: so the memo spares the walk through the tree too.
-    fn find(&self, key: &[u8]) -> Option<u128> {
+    fn find(&self, key: &[u8], _: &mut Vec<u8>) -> Option<u128> {
         match address(key)? {
             IpAddr::V4(address) => Some(address.to_ipv6_mapped().to_bits()),
             IpAddr::V6(_) if self.reader.metadata().ip_version == 4 => None,

@@ -1,50 +1,52 @@
-//! `table`: fields from a CSV file, by exact key or by network.
+//! `table`: fields from a CSV or JSON file, by exact key, network, name or hash.
 //!
-//! In: a CSV file (RFC 4180) whose first line names the columns. Out: for each row the wanted columns, as text;
-//! an empty cell adds nothing.
+//! In: a CSV file (RFC 4180) whose first line names the columns, or JSON: a list of objects, or one object after the other
+//! (NDJSON), whose keys are the columns. Out: for each row the wanted columns, as text; an empty cell adds nothing.
 //!
 //! * The file is UTF-8, with or without a byte order mark, with either line end. Blanks around cells without
 //!   quotes do not count, nor do empty lines. Columns that the configuration does not name are not read.
-//! * `match: exact` compares bytes: `Web01` is not `web01`, `2001:DB8::1` is not `2001:db8::1`.
+//! * In JSON a cell is text, a number, `true` or `false`; `null` and a missing key are empty.
+//! * `match: exact` compares bytes: `Web01` is not `web01`, `2001:DB8::1` is not `2001:db8::1`; with `ignore_case: true`
+//!   the case of ASCII letters does not count.
 //! * `match: cidr` takes networks and single addresses; the longest prefix wins. `10.1.2.3/8` is read as its
 //!   network. An IPv4 address written as IPv6 (`::ffff:10.1.2.3`) is IPv4, in the file and in events.
+//! * `match: domain_suffix` takes names; each stands for those below it too, the longest wins: `b.example` is found for
+//!   `A.b.example.`, not for `ab.example`. Case and a last dot do not count; `*.b.example` is `b.example`. Unicode and
+//!   `xn--` forms are compared as they are written.
+//! * `match: hash` takes MD5, SHA-1 and SHA-2 in hexadecimal digits of either case.
 //! * A key that stands twice is refused unless both rows say the same: who wins would be a guess.
 //!
 //! Memory: every distinct text once, and 4 bytes for each cell; a million networks with two columns take
 //! about 30 MB, while a new file is read both the old and the new one are there, with the file's text.
 //!
-//! Errors name file, line and column, up to [`MISTAKES_MAX`] at once.
+//! Errors name file, line and (in CSV) column, up to [`MISTAKES_MAX`] at once.
 //!
-//! Not supported: other separators than the comma, keys of several columns, folding of case.
+//! Not supported: other separators than the comma, keys of several columns.
 
-mod csv;
-mod networks;
-mod pool;
+mod rows;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{Bound, Cells, Damaged, Enricher, EnricherKind, Entries, Filler, Lookup, Refresh, Watched, address, check_name};
+use super::csv::Cell;
+use super::indicators::network;
+use super::networks::{Network, Networks};
+use super::pool::Pool;
+use super::{Bound, Cells, Damaged, Enricher, EnricherKind, Entries, Filler, Folders, Lookup, Refresh, Watched, address, check_name, keys};
 use crate::config::{Section, schema_of};
-use crate::error::{Diagnostic, Diagnostics, nearest};
+use crate::error::Diagnostics;
 use crate::event::{Fields, Kind};
-
-use csv::{Cell, Csv};
-use networks::{Network, Networks};
-use pool::Pool;
 
 pub(super) struct Table;
 
 const SAMPLE: &str = r#"
 type: table
-path: assets.csv                           # ip,owner,zone ... read again when it changes
+path: assets.csv                           # ip,owner,zone ... read again when it changes; or .json, .ndjson
 key: { field: source.ip, column: ip }      # which field of the event, which column of the file
-match: exact                               # or cidr: the column holds networks, the longest prefix wins
+match: exact                               # or cidr, domain_suffix (the longest wins), hash
 columns: { owner: source.owner, zone: source.zone }   # column: the field that it becomes
 "#;
 
@@ -57,13 +59,18 @@ const MISTAKES_MAX: usize = 20;
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// The CSV file; its first line names the columns.
+    /// The file. CSV: its first line names the columns; JSON: a list of objects, or one after the other.
     path: PathBuf,
+    /// How it is written, if its name does not tell: JSON ends in `.json`, `.ndjson` or `.jsonl`.
+    format: Option<Format>,
     /// What is looked up.
     key: KeyConfig,
     /// How keys are compared.
     #[serde(default)]
     r#match: Match,
+    /// Whether `match: exact` takes no notice of the case of ASCII letters.
+    #[serde(default)]
+    ignore_case: bool,
     /// Column to the field that it becomes.
     columns: BTreeMap<String, String>,
 }
@@ -82,9 +89,29 @@ struct KeyConfig {
 enum Match {
     /// Networks; the longest prefix wins.
     Cidr,
+    /// Names with those below them; the longest wins.
+    DomainSuffix,
     /// Byte for byte.
     #[default]
     Exact,
+    /// MD5, SHA-1, SHA-2.
+    Hash,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// RFC 4180.
+    Csv,
+    /// Objects, in a list or one after the other.
+    Json,
+}
+
+impl Format {
+    fn of(path: &Path) -> Self {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if ["json", "ndjson", "jsonl"].contains(&extension.to_ascii_lowercase().as_str()) { Self::Json } else { Self::Csv }
+    }
 }
 
 impl EnricherKind for Table {
@@ -100,11 +127,14 @@ impl EnricherKind for Table {
         schema_of::<Config>()
     }
 
-    fn read(&self, section: &Section, base: &Path) -> Result<Box<dyn Enricher>, Diagnostics> {
+    fn read(&self, section: &Section, folders: Folders<'_>) -> Result<Box<dyn Enricher>, Diagnostics> {
         let config: Config = section.read()?;
         let mut diagnostics = Diagnostics::new();
         let place = |keys: &[&str]| keys.iter().fold(section.clone(), |at, key| at.child(key).unwrap_or(at));
         diagnostics.absorb(check_name(&place(&["key", "field"]), &config.key.field).map_err(Diagnostics::from));
+        if config.ignore_case && config.r#match != Match::Exact {
+            diagnostics.push(place(&["ignore_case"]).error("goes with `match: exact`; no other takes notice of the case"));
+        }
         if config.columns.is_empty() {
             diagnostics.push(place(&["columns"]).error("no column becomes a field").help("columns: { owner: source.owner }"));
         }
@@ -119,9 +149,16 @@ impl EnricherKind for Table {
             }
             adds.push(field.clone());
         }
-        let layout = Layout { key: config.key.column, columns: config.columns.into_keys().collect(), r#match: config.r#match };
-        let file = Watched::new(base.join(config.path), FILE_BYTES_MAX, move |path, bytes| Content::parse(path, &bytes, &layout));
-        diagnostics.into_result(Box::new(Configured { file, lookups: vec![Lookup { key: config.key.field, adds }] }))
+        let layout = Layout {
+            format: config.format.unwrap_or_else(|| Format::of(&config.path)),
+            key: config.key.column,
+            columns: config.columns.into_keys().collect(),
+            r#match: config.r#match,
+            ignore_case: config.ignore_case,
+        };
+        let path = folders.base.join(config.path);
+        let file = Watched::new(path, FILE_BYTES_MAX, move |path, bytes| rows::parse(path, &bytes, &layout));
+        diagnostics.into_result(Box::new(Configured { file, lookups: vec![Lookup { key: config.key.field, adds, is_usual: false }] }))
     }
 }
 
@@ -146,9 +183,11 @@ impl Enricher for Configured {
 
 /// What is asked of the file.
 struct Layout {
+    format: Format,
     key: String,
     columns: Vec<String>,
     r#match: Match,
+    ignore_case: bool,
 }
 
 /// A file's rows.
@@ -165,15 +204,44 @@ const EMPTY: u32 = 0;
 
 enum Index {
     /// The number of a key is that of its row.
-    Exact(Pool),
+    Keys(Pool, Form),
     Networks(Networks),
 }
 
+/// In which form keys are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Exact,
+    IgnoreCase,
+    Domain,
+    Hash,
+}
+
+impl Form {
+    /// Writes a key in this form; false if it is none.
+    fn write(self, key: &[u8], out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Domain => return keys::domain(key, out),
+            Self::Hash => return keys::hash(key, out),
+            Self::Exact => key.clone_into(out),
+            Self::IgnoreCase => {
+                key.clone_into(out);
+                out.make_ascii_lowercase();
+            }
+        }
+        true
+    }
+}
+
 impl Entries for Content {
-    fn find(&self, key: &[u8]) -> Option<u128> {
+    fn find(&self, key: &[u8], scratch: &mut Vec<u8>) -> Option<u128> {
         match &self.index {
-            Index::Exact(keys) => keys.find(key),
             Index::Networks(networks) => networks.find(address(key)?),
+            Index::Keys(keys, Form::Exact) => keys.find(key),
+            Index::Keys(keys, Form::Domain) => {
+                Form::Domain.write(key, scratch).then(|| keys::suffixes(scratch).find_map(|name| keys.find(name))).flatten()
+            }
+            Index::Keys(keys, form) => form.write(key, scratch).then(|| keys.find(scratch)).flatten(),
         }
         .map(u128::from)
     }
@@ -186,175 +254,6 @@ impl Entries for Content {
             }
         }
         Ok(())
-    }
-}
-
-impl Content {
-    fn parse(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Self, Diagnostics> {
-        let mut csv = Csv::new(path, bytes)?;
-        let mut row = Vec::new();
-        if !csv.record(&mut row)? {
-            return Err(Diagnostic::error(path, 0, 0, "", "the file is empty").help("its first line names the columns").into());
-        }
-        let (key, columns) = Self::header(path, &row, layout)?;
-        let width = row.len();
-        let mut rows = Rows { path, key, columns, content: Build::new(layout), diagnostics: Diagnostics::new() };
-        loop {
-            match csv.record(&mut row) {
-                Ok(false) => break,
-                Ok(true) if row.len() != width => rows.diagnostics.push(csv.uneven(&row, width)),
-                Ok(true) => rows.add(&row),
-                Err(diagnostic) => {
-                    rows.diagnostics.push(diagnostic);
-                    break;
-                }
-            }
-            if rows.diagnostics.0.len() >= MISTAKES_MAX {
-                break;
-            }
-        }
-        let Rows { content, diagnostics, .. } = rows;
-        content.finish(path, diagnostics)
-    }
-
-    /// Where the key and the wanted columns are.
-    fn header(path: &Path, row: &[Cell<'_>], layout: &Layout) -> Result<(usize, Vec<usize>), Diagnostics> {
-        let mut diagnostics = Diagnostics::new();
-        let names: Vec<&str> = row.iter().filter_map(|cell| std::str::from_utf8(&cell.text).ok()).collect();
-        let mut find = |wanted: &str| {
-            let mut found = row.iter().enumerate().filter(|(_, cell)| *cell.text == *wanted.as_bytes());
-            match (found.next(), found.next()) {
-                (Some((index, _)), None) => return index,
-                (Some(_), Some((_, second))) => {
-                    diagnostics.push(second.error(path, format!("the column `{wanted}` stands twice")));
-                }
-                (None, _) => {
-                    let near = nearest(wanted, names.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
-                    let diagnostic =
-                        Diagnostic::error(path, row.first().map_or(1, |cell| cell.line), 1, "", format!("there is no column `{wanted}`"));
-                    diagnostics.push(diagnostic.help(format!("{near}columns here: {}", names.join(", "))));
-                }
-            }
-            0
-        };
-        let key = find(&layout.key);
-        let columns = layout.columns.iter().map(|name| find(name)).collect();
-        diagnostics.into_result((key, columns))
-    }
-}
-
-/// Rows on their way into a [`Content`].
-struct Rows<'a> {
-    path: &'a Path,
-    key: usize,
-    columns: Vec<usize>,
-    content: Build,
-    diagnostics: Diagnostics,
-}
-
-/// A [`Content`] being built.
-struct Build {
-    keys: Keys,
-    values: Pool,
-    cells: Vec<u32>,
-    width: usize,
-    /// By row, for messages.
-    lines: Vec<u32>,
-}
-
-enum Keys {
-    Exact(Pool),
-    Networks(Vec<Network>),
-}
-
-impl Rows<'_> {
-    fn add(&mut self, row: &[Cell<'_>]) {
-        let Some(key) = row.get(self.key) else { return };
-        if key.text.is_empty() {
-            self.diagnostics.push(key.error(self.path, "the key is empty"));
-            return;
-        }
-        let build = &mut self.content;
-        let number = build.lines.len() as u32;
-        let mut double = None;
-        match &mut build.keys {
-            Keys::Exact(keys) => double = Some(keys.insert(&key.text)).filter(|found| *found != number),
-            Keys::Networks(networks) => match network(&key.text) {
-                Some(network) => networks.push(Network { network, row: number }),
-                None => {
-                    let message = format!("`{}` is not a network", String::from_utf8_lossy(&key.text));
-                    self.diagnostics.push(key.error(self.path, message).help("such as 10.0.0.0/8, 2001:db8::/32 or a single address"));
-                    return;
-                }
-            },
-        }
-        let start = build.cells.len();
-        for column in &self.columns {
-            let text = row.get(*column).map_or(&b""[..], |cell| &cell.text);
-            build.cells.push(build.values.insert(text));
-        }
-        let Some(first) = double else {
-            build.lines.push(key.line as u32);
-            return;
-        };
-        let width = build.width;
-        let same = build.cells[first as usize * width..][..width] == build.cells[start..];
-        build.cells.truncate(start);
-        if !same {
-            self.diagnostics.push(key.error(self.path, doubled(&String::from_utf8_lossy(&key.text), build.lines[first as usize])));
-        }
-    }
-}
-
-fn doubled(key: &str, line: u32) -> String {
-    format!("`{key}` says something else in line {line}")
-}
-
-impl Build {
-    fn new(layout: &Layout) -> Self {
-        let mut values = Pool::new();
-        values.insert(b"");
-        let keys = match layout.r#match {
-            Match::Exact => Keys::Exact(Pool::new()),
-            Match::Cidr => Keys::Networks(Vec::new()),
-        };
-        Self { keys, values, cells: Vec::new(), width: layout.columns.len(), lines: Vec::new() }
-    }
-
-    fn finish(self, path: &Path, mut diagnostics: Diagnostics) -> Result<Content, Diagnostics> {
-        let Self { keys, values, mut cells, width, lines } = self;
-        let index = match keys {
-            Keys::Exact(keys) => Index::Exact(keys),
-            Keys::Networks(mut networks) => {
-                networks.sort_unstable();
-                for pair in networks.windows(2) {
-                    let [first, second] = pair else { continue };
-                    let row = |network: &Network| &cells[network.row as usize * width..][..width];
-                    if first.network == second.network && row(first) != row(second) && diagnostics.0.len() < MISTAKES_MAX {
-                        let line = lines[second.row as usize] as usize;
-                        let message = doubled(&first.network.to_string(), lines[first.row as usize]);
-                        diagnostics.push(Diagnostic::error(path, line, 0, "", message));
-                    }
-                }
-                Index::Networks(Networks::new(&networks))
-            }
-        };
-        cells.shrink_to_fit();
-        diagnostics.0.sort_by_key(|diagnostic| diagnostic.line);
-        diagnostics.into_result(Content { index, values, cells, width })
-    }
-}
-
-/// A network or a single address, IPv4 wherever it can be.
-fn network(text: &[u8]) -> Option<IpNet> {
-    const MAPPED_BITS: u8 = 96;
-    let text = std::str::from_utf8(text).ok()?;
-    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?.trunc();
-    match (network, network.addr().to_canonical()) {
-        (IpNet::V6(network), canonical @ IpAddr::V4(_)) if network.prefix_len() >= MAPPED_BITS => {
-            IpNet::new(canonical, network.prefix_len() - MAPPED_BITS).ok()
-        }
-        _ => Some(network),
     }
 }
 
@@ -456,6 +355,55 @@ mod tests {
         assert!(mistakes(&config(""), "").contains("the file is empty"));
         let many = mistakes(&config(""), &format!("ip,owner,zone\n{}", "x\n".repeat(1000)));
         assert_eq!(many.lines().count(), MISTAKES_MAX);
+    }
+
+    #[test]
+    fn names_stand_for_those_below_them_and_the_longest_wins() {
+        let csv = "ip,owner,zone\nCorp.example,corp,inside\n*.dmz.corp.example.,web,dmz\nlocal,own,x\n";
+        let keys = ["corp.example", "A.CORP.example.", "x.y.dmz.corp.example", "notcorp.example", "example", "printer.local", "a b", ""];
+        let owners: Vec<String> = find(&config("match: domain_suffix"), csv, &keys).into_iter().map(|(owner, _)| owner).collect();
+        assert_eq!(owners, ["corp", "corp", "web", "-", "-", "own", "-", "-"]);
+        assert_eq!(
+            mistakes(&config("match: domain_suffix"), "ip,owner,zone\na..b,x,y\na.b,x,y\nA.B.,other,y\n"),
+            "t.csv:2:1: error: `a..b` is not a domain name\nt.csv:4:1: error: `A.B.` says something else in line 3"
+        );
+    }
+
+    #[test]
+    fn case_and_hashes_are_compared_as_asked_for() {
+        let csv = "ip,owner,zone\nWeb01,alice,dmz\n";
+        assert_eq!(find(&config(""), csv, &["web01"]), pairs(&[("-", "-")]));
+        assert_eq!(
+            find(&config("ignore_case: true"), csv, &["web01", "WEB01", "web02"])[..2],
+            pairs(&[("alice", "dmz"), ("alice", "dmz")])
+        );
+        let csv = "ip,owner,zone\nD41D8CD98F00B204E9800998ECF8427E,empty,x\n";
+        assert_eq!(find(&config("match: hash"), csv, &["d41d8cd98f00b204e9800998ecf8427e", "d4"]), pairs(&[("empty", "x"), ("-", "-")]));
+        assert!(mistakes(&config("match: hash"), "ip,owner,zone\nabc,x,y\n").contains("`abc` is not an MD5, SHA-1 or SHA-2 hash"));
+        assert!(mistakes(&config("match: cidr\nignore_case: true"), "").contains("ignore_case: goes with `match: exact`"));
+    }
+
+    #[test]
+    fn json_rows_are_rows() {
+        let json = |text: &str, key: &str| find(&config("format: json"), text, &[key]);
+        let list = "[{\"ip\":\"10.1.2.3\",\"owner\":\"al\\u0069ce\",\"zone\":7,\"more\":[1]},\n {\"ip\":443,\"owner\":null,\"zone\":true}]";
+        assert_eq!(json(list, "10.1.2.3"), pairs(&[("alice", "7")]));
+        assert_eq!(json(list, "443"), pairs(&[("-", "true")]));
+        assert_eq!(json("{\"ip\":\"a\",\"owner\":\"x\",\"zone\":\"\"}\n{\"ip\":\"b\",\"owner\":\"y\"}\n", "b"), pairs(&[("y", "-")]));
+        let wrong = |text: &str| mistakes(&config("format: json"), text);
+        assert_eq!(
+            wrong("[{\"ip\":\"a\",\"owner\":\"x\",\"zone\":[1]},\n{\"owner\":\"x\"},\n{\"ip\":\"a\",\"ownr\":1,},\n{\"ip\":\"c\"}]"),
+            "t.csv:1: error: `zone` is a list or an object; a cell is text, a number, true or false\n\
+             t.csv:2: error: the key is empty\n\
+             t.csv:3: error: not a JSON object: trailing comma"
+        );
+        assert_eq!(
+            wrong("[{\"ip\":\"a\",\"ownr\":\"x\",\"zone\":\"y\"}]"),
+            "t.csv: error: no row has `owner`\n  help: did you mean `ownr`? columns here: ownr, ip, zone"
+        );
+        assert!(wrong("[{\"ip\":\"a\",\"owner\":\"x\",\"zone\":\"y\"},").contains("t.csv:1: error: the document ends in the middle"));
+        assert!(wrong("ip,owner\n").contains("t.csv:1: error: this is not JSON"));
+        assert!(wrong("[]").contains("the file has no row"));
     }
 
     #[test]

@@ -5,14 +5,14 @@ pub(super) mod mmdb;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Enricher, EnricherKind};
+use super::{Enricher, EnricherKind, Folders};
 use crate::config::Section;
 use crate::error::Diagnostics;
 use crate::event::{Chunk, Events, Fields, Kind, Sender, Span, Value};
 
 /// Reads a section that stands in `c.yaml`.
 pub(super) fn read(kind: &dyn EnricherKind, text: &str, base: &Path) -> Result<Box<dyn Enricher>, Diagnostics> {
-    kind.read(&Section::parse(Path::new("c.yaml"), text)?.without(&["type"]), base)
+    kind.read(&Section::parse(Path::new("c.yaml"), text)?.without(&["type"]), Folders { base, data: base })
 }
 
 /// The fields `wanted` of one row per key, `-` for a missing one; keys are text.

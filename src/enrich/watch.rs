@@ -5,7 +5,7 @@
 //! cannot be read or parsed is reported once per change, and the old content stays.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Take};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,11 +20,14 @@ pub enum Refresh {
     Unchanged,
     /// The new content is in place.
     Loaded,
+    /// The same, but for parts that cannot be used; the warnings name them.
+    Partly(Diagnostics),
     /// The file has mistakes; the old content, if any, stays.
     Failed(Diagnostics),
 }
 
-type Parse<T> = Box<dyn Fn(&Path, Vec<u8>) -> Result<T, Diagnostics> + Send + Sync>;
+/// Makes the content of a file; the path is for messages.
+pub(super) type Parse<T> = Box<dyn Fn(&Path, Take<File>) -> Result<T, Diagnostics> + Send + Sync>;
 
 /// A file and its content.
 pub struct Watched<T> {
@@ -32,9 +35,7 @@ pub struct Watched<T> {
     bytes_max: u64,
     parse: Parse<T>,
     seen: Mutex<Seen>,
-    current: Mutex<Option<Arc<T>>>,
-    /// Grows after `current` was exchanged.
-    version: AtomicU64,
+    published: Arc<Published<T>>,
 }
 
 /// What tells one state of a file from another.
@@ -55,14 +56,18 @@ struct Seen {
 }
 
 impl<T> Watched<T> {
-    /// A file that is not read yet.
+    /// A file that is not read yet, and is parsed from memory.
     pub fn new(
         path: PathBuf,
         bytes_max: u64,
         parse: impl Fn(&Path, Vec<u8>) -> Result<T, Diagnostics> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let (seen, current, version) = (Mutex::default(), Mutex::new(None), AtomicU64::new(0));
-        Arc::new(Self { path, bytes_max, parse: Box::new(parse), seen, current, version })
+        Self::streamed(path, bytes_max, Box::new(move |path, file| parse(path, whole(path, file)?)))
+    }
+
+    /// A file that is not read yet, and is parsed while it is read.
+    pub(super) fn streamed(path: PathBuf, bytes_max: u64, parse: Parse<T>) -> Arc<Self> {
+        Arc::new(Self { path, bytes_max, parse, seen: Mutex::default(), published: Arc::default() })
     }
 
     /// Reads the file at the first call, later if it has changed.
@@ -78,38 +83,49 @@ impl<T> Watched<T> {
             return Refresh::Unchanged;
         }
         *seen = Seen { is_started: true, taken: now, pending: None };
-        match self.load() {
+        match open(&self.path, self.bytes_max).and_then(|file| (self.parse)(&self.path, file)) {
             Ok(content) => {
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(content));
-                self.version.fetch_add(1, Ordering::Release);
+                self.published.put(content);
                 Refresh::Loaded
             }
             Err(diagnostics) => Refresh::Failed(diagnostics),
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "bounded by `take`")]
-    fn load(&self) -> Result<T, Diagnostics> {
-        let fail = |message: String| Diagnostics::from(Diagnostic::error(&self.path, 0, 0, "", message));
-        let unreadable = |error: std::io::Error| fail(format!("cannot be read: {error}"));
-        // Opening a pipe would wait for its writer.
-        let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(fail("is not a file".to_owned()));
-        }
-        let file = File::open(&self.path).map_err(unreadable)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(self.bytes_max)).unwrap_or(0));
-        file.take(self.bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > self.bytes_max {
-            return Err(fail(format!("the file has more than {} bytes", self.bytes_max)));
-        }
-        (self.parse)(&self.path, bytes)
+    /// What shards read.
+    pub(super) fn published(&self) -> &Arc<Published<T>> {
+        &self.published
     }
 
     /// A reader for one shard.
-    pub(super) fn handle(self: &Arc<Self>) -> Handle<T> {
-        Handle { watched: self.clone(), version: 0, current: None }
+    pub(super) fn handle(&self) -> Handle<T> {
+        self.published.handle()
     }
+}
+
+/// Opens a file that is at most so long.
+pub(super) fn open(path: &Path, bytes_max: u64) -> Result<Take<File>, Diagnostics> {
+    let fail = |message: String| Diagnostics::from(Diagnostic::error(path, 0, 0, "", message));
+    let unreadable = |error: std::io::Error| fail(format!("cannot be read: {error}"));
+    // Opening a pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(fail("is not a file".to_owned()));
+    }
+    if metadata.len() > bytes_max {
+        return Err(fail(format!("the file has more than {bytes_max} bytes")));
+    }
+    // It may still grow.
+    Ok(File::open(path).map_err(unreadable)?.take(bytes_max))
+}
+
+#[expect(clippy::disallowed_methods, reason = "bounded by `open`")]
+fn whole(path: &Path, mut file: Take<File>) -> Result<Vec<u8>, Diagnostics> {
+    let len = file.get_ref().metadata().map_or(0, |metadata| metadata.len()).min(file.limit());
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    let read = file.read_to_end(&mut bytes);
+    read.map_err(|error| Diagnostic::error(path, 0, 0, "", format!("cannot be read: {error}")))?;
+    Ok(bytes)
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -122,9 +138,40 @@ fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
+/// Content that is exchanged as a whole while shards read it.
+pub(super) struct Published<T> {
+    current: Mutex<Option<Arc<T>>>,
+    /// Grows after `current` was exchanged.
+    version: AtomicU64,
+}
+
+impl<T> Default for Published<T> {
+    fn default() -> Self {
+        Self { current: Mutex::new(None), version: AtomicU64::new(0) }
+    }
+}
+
+impl<T> Published<T> {
+    /// Puts new content in the place of the old.
+    pub(super) fn put(&self, content: T) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(content));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// What is there now.
+    pub(super) fn newest(&self) -> Option<Arc<T>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A reader for one shard.
+    pub(super) fn handle(self: &Arc<Self>) -> Handle<T> {
+        Handle { published: self.clone(), version: 0, current: None }
+    }
+}
+
 /// Sees the newest content whenever it asks; one per shard.
 pub(super) struct Handle<T> {
-    watched: Arc<Watched<T>>,
+    published: Arc<Published<T>>,
     version: u64,
     current: Option<Arc<T>>,
 }
@@ -132,10 +179,10 @@ pub(super) struct Handle<T> {
 impl<T> Handle<T> {
     /// The newest content. Takes a lock only when it has changed.
     pub(super) fn current(&mut self) -> Option<&T> {
-        let version = self.watched.version.load(Ordering::Acquire);
+        let version = self.published.version.load(Ordering::Acquire);
         if version != self.version {
             self.version = version;
-            self.current = self.watched.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.current = self.published.newest();
         }
         self.current.as_deref()
     }

@@ -43,6 +43,11 @@ impl Fields {
         self.slots.get(name).copied()
     }
 
+    /// The name that a slot was made for.
+    pub fn name(&self, slot: SlotId) -> &str {
+        self.names.get(slot.index()).map_or("", String::as_str)
+    }
+
     /// Lets `name` read the same slot as another name. The first meaning of a name stays.
     pub fn alias(&mut self, name: &str, slot: SlotId) {
         self.slots.entry(name.to_owned()).or_insert(slot);

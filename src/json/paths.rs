@@ -37,7 +37,7 @@ pub(super) struct Node {
     pub(super) selectors: Vec<Selector>,
     /// Index of the path that ends here, plus 1.
     pub(super) path: usize,
-    /// Whether this is the reserved key of the top level.
+    /// Whether this is a reserved key.
     pub(super) reserved: bool,
 }
 
@@ -149,11 +149,15 @@ impl Tree {
         }
     }
 
-    /// Marks a key of the top level.
-    pub(super) fn reserve(&mut self, key: &str) {
-        let node = self.below(ROOT, key, 1);
+    /// Marks a key below some others.
+    pub(super) fn reserve(&mut self, keys: &[&str]) {
+        let mut node = ROOT;
+        for key in keys {
+            let below = self.below(node, key, 1);
+            self.nodes[node as usize].build_table();
+            node = below;
+        }
         self.nodes[node as usize].reserved = true;
-        self.nodes[ROOT as usize].build_table();
     }
 
     fn insert(&mut self, from: NodeId, steps: &[Step], target: usize) {

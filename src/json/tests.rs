@@ -42,7 +42,10 @@ fn sender() -> Arc<Sender> {
 fn scan(paths: &[&str], document: &[u8]) -> Outcome {
     let mut fields = Fields::default();
     let ids: Vec<SlotId> = paths.iter().map(|path| fields.slot(path)).collect();
-    let compiled = Paths::new(paths.iter().copied().zip(ids.iter().copied())).expect("good paths").reserve("hydrant");
+    let compiled = Paths::new(paths.iter().copied().zip(ids.iter().copied()))
+        .expect("good paths")
+        .reserve(&["hydrant"])
+        .reserve(&["unmapped", "hydrant"]);
     // Neighbours on both sides that would show if a span were left.
     let mut bytes = b"{\"a\":\"before\"}\"".to_vec();
     let start = bytes.len();
@@ -357,10 +360,25 @@ fn the_reserved_key_is_found_in_any_spelling_at_the_top_level_only() {
         (r#"{"a":{"hydrant":1}}"#, false),
         (r#"{"a":"hydrant"}"#, false),
         (r#"{"Hydrant":1,"hydrant.x":2}"#, false),
+        (r#"{"unmapped":{"a":{"hydrant":1}},"unmapped.hydrant":1}"#, false),
     ];
     for (document, reserved) in table {
         assert_eq!(check(document.as_bytes(), "hydrant").reserved, reserved, "{document}");
         assert_eq!(scan(&["a.hydrant"], document.as_bytes()).scanned.map(|scanned| scanned.reserved), Ok(reserved), "{document}");
+    }
+}
+
+#[test]
+fn a_reserved_key_below_another_is_found_as_well() {
+    for document in [
+        r#"{"unmapped":{"hydrant":{"alert":true}}}"#,
+        r#"{"unmapped":{"a":1,"hydr\u0061nt":0}}"#,
+        r#"{"unm\u0061pped":{"hydrant":0}}"#,
+        r#"{"unmapped":{},"unmapped":{"hydrant":0}}"#,
+    ] {
+        for paths in [&["a.b"][..], &["unmapped.hydrant.alert"], &["unmapped"]] {
+            assert_eq!(scan(paths, document.as_bytes()).scanned.map(|scanned| scanned.reserved), Ok(true), "{document} {paths:?}");
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::matcher::gate::{self, Estimates};
 use crate::matcher::lists::Lists;
 use crate::matcher::pass::{Buffers, Facts, LeafAtoms, Pass};
 use crate::matcher::program::{ACCEPT, Node, REJECT, Test, compile};
-use crate::matcher::{Expr, oracle};
+use crate::matcher::{Expr, Matched, matched, oracle};
 
 /// Index of a program, in the order of [`Builder::add`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -248,6 +248,13 @@ impl Matcher {
         hits.extend(holding.map(|(_, id)| ProgramId(id)));
     }
 
+    /// Calls `visit` with what makes a program hold that is known to hold.
+    pub fn matched(&self, program: ProgramId, event: Event<'_>, visit: &mut dyn FnMut(Matched<'_>)) {
+        if let Some(expr) = self.programs.get(program.0 as usize) {
+            matched::walk(expr, event, visit);
+        }
+    }
+
     /// Number of programs.
     pub fn program_count(&self) -> usize {
         self.programs.len()
@@ -275,7 +282,7 @@ impl Matcher {
     fn measure(&self, program: u32, event: Event<'_>, scratch: &mut Scratch) -> bool {
         let since_ns = thread_cpu_ns();
         let holds = self.holds(program, event, scratch);
-        scratch.costs.add(program, thread_cpu_ns() - since_ns);
+        scratch.costs.add(program, thread_cpu_ns().saturating_sub(since_ns));
         holds
     }
 

@@ -36,7 +36,8 @@ pub(super) fn holds(expr: &Expr<SlotId>, event: Event<'_>) -> bool {
     }
 }
 
-fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
+/// Whether `predicate` holds for one scalar of a value.
+pub(super) fn asks(predicate: &Predicate, scalar: Scalar<'_>) -> bool {
     match predicate {
         Predicate::Text { op, text, cased } => scalar.text().is_some_and(|value| asks_text(*op, value, text.as_bytes(), *cased)),
         Predicate::Glob { pieces, cased } => scalar.text().is_some_and(|value| glob_holds(pieces, *cased, &units(value, *cased))),

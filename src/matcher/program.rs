@@ -54,7 +54,8 @@ fn lower(expr: &Expr<SlotId>, negated: bool, atoms: &mut Atoms) -> Node {
         Expr::Keyword(predicate) => lower_predicate(Target::Event, predicate, negated, atoms),
         Expr::Fields { left, op, right, cased } => {
             let atom = atoms.slow_atom(Slow::Fields { left: *left, op: *op, right: *right, cased: *cased });
-            Node::Literal { atom, negated }
+            let slow = Node::Literal { atom, negated };
+            join(!negated, present(*left, negated, atoms).into_iter().chain([slow]).collect())
         }
     }
 }
@@ -87,9 +88,18 @@ fn lower_predicate(target: Target, predicate: &Predicate, negated: bool, atoms: 
     let slow = Node::Literal { atom: atoms.slow_atom(Slow::Ask(target, predicate.clone())), negated };
     let contains = |text| Predicate::Text { op: TextOp::Contains, text, cased: false };
     let leaves: Vec<_> = required.into_iter().flatten().filter_map(|text| atoms.leaf(target, &contains(text))).collect();
-    let Some((pass, _)) = leaves.first() else { return slow };
-    let required = Node::Literal { atom: atoms.atom(*pass, leaves.iter().map(|(_, leaf)| *leaf).collect()), negated };
-    join(!negated, vec![required, slow])
+    let required = match (leaves.first(), target) {
+        (Some((pass, _)), _) => Some(Node::Literal { atom: atoms.atom(*pass, leaves.iter().map(|(_, leaf)| *leaf).collect()), negated }),
+        (None, Target::Slot(slot)) => present(slot, negated, atoms),
+        (None, Target::Event) => None,
+    };
+    join(!negated, required.into_iter().chain([slow]).collect())
+}
+
+/// That a field is there, which all that is asked slowly of it needs: so nobody asks of events that do not have it.
+fn present(slot: SlotId, negated: bool, atoms: &mut Atoms) -> Option<Node> {
+    let (pass, leaf) = atoms.leaf(Target::Slot(slot), &Predicate::Exists)?;
+    Some(Node::Literal { atom: atoms.atom(pass, vec![leaf]), negated })
 }
 
 /// "All" or "any" of `nodes`, simplified.

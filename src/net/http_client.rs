@@ -92,14 +92,23 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Time for everything: name, connection, TLS, request, whole answer.
     pub request_timeout: Duration,
-    /// Refuse to connect to link-local, metadata, multicast and unspecified addresses. For addresses that
-    /// come from outside the configuration, such as downloaded rules and feeds.
-    pub deny_link_local: bool,
+    /// Which addresses may be connected to; any without it. For addresses that others choose: names that they resolve,
+    /// redirects of downloads.
+    pub reach: Option<Reach>,
+}
+
+/// Which addresses may be connected to: never link-local ones, metadata services, multicast and unspecified addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Addresses that networks use for themselves (RFC 1918, RFC 4193, RFC 6598).
+    pub private: bool,
+    /// This machine.
+    pub loopback: bool,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { tls: None, connect_timeout: CONNECT_TIMEOUT, request_timeout: REQUEST_TIMEOUT, deny_link_local: false }
+        Self { tls: None, connect_timeout: CONNECT_TIMEOUT, request_timeout: REQUEST_TIMEOUT, reach: None }
     }
 }
 
@@ -129,7 +138,7 @@ pub enum SendErrorKind {
     Closed,
     /// What came back is not HTTP/1.1.
     Protocol,
-    /// The address is on the deny list.
+    /// The address may not be connected to: see [`Reach`].
     Denied,
     /// The request itself cannot be sent, such as an address without a host.
     Request,
@@ -175,7 +184,7 @@ pub struct HttpClient {
 impl HttpClient {
     /// A client without connections yet. Needs no runtime until [`HttpClient::send`].
     pub fn new(options: ClientOptions) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver { inner: GaiResolver::new(), deny_link_local: options.deny_link_local });
+        let mut tcp = HttpConnector::new_with_resolver(Resolver { inner: GaiResolver::new(), reach: options.reach });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEPALIVE));
@@ -200,11 +209,7 @@ impl HttpClient {
     /// # Errors
     /// [`SendError`] if there is no whole answer. A status such as 500 is an answer.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, SendError> {
-        self.check(request.uri())?;
-        let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| classify(&error))?;
-            read_answer(response).await
-        };
+        let exchange = async { read_answer(self.open(request).await?).await };
         match tokio::time::timeout(self.options.request_timeout, exchange).await {
             Ok(result) => result,
             Err(_) => {
@@ -214,9 +219,20 @@ impl HttpClient {
         }
     }
 
+    /// Sends one request; the body of the answer is the caller's to read, and so is the time that it takes.
+    ///
+    /// # Errors
+    /// [`SendError`] if no answer begins.
+    pub async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, SendError> {
+        self.check(request.uri())?;
+        self.client.request(request).await.map_err(|error| classify(&error))
+    }
+
     /// Addresses written as numbers never reach the resolver, so they are checked here.
     fn check(&self, uri: &Uri) -> Result<(), SendError> {
-        let fail = |kind, what: &str| Err(SendError::new(kind, false, format!("{uri}: {what}")));
+        // The path and query are left out: they may hold a key.
+        let shown = uri.host().map_or_else(|| uri.to_string(), str::to_owned);
+        let fail = |kind, what: &str| Err(SendError::new(kind, false, format!("{shown}: {what}")));
         match uri.scheme_str() {
             Some("https") if self.options.tls.is_none() => return fail(SendErrorKind::Request, "https without TLS settings"),
             Some("http" | "https") => {}
@@ -224,8 +240,8 @@ impl HttpClient {
         }
         let Some(host) = uri.host() else { return fail(SendErrorKind::Request, "the address has no host") };
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        match literal {
-            Ok(ip) if self.options.deny_link_local && is_denied(ip) => fail(SendErrorKind::Denied, "this address is not allowed here"),
+        match (literal, self.options.reach) {
+            (Ok(ip), Some(reach)) => reach.admit(ip).or_else(|why| fail(SendErrorKind::Denied, why)),
             _ => Ok(()),
         }
     }
@@ -294,36 +310,71 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// Whether an address belongs to the machine's own link, to a cloud's metadata service, or to nobody.
-/// Loopback and private networks are allowed: feeds are mirrored there.
-///
-/// Metadata services: 169.254.169.254 (most clouds), fd00:ec2::254 (AWS), 100.100.100.200 (Alibaba),
-/// 168.63.129.16 (Azure wire server), 192.0.0.192 (Oracle).
-fn is_denied(ip: IpAddr) -> bool {
-    const METADATA: [Ipv4Addr; 3] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
-    const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    match ip {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast() || METADATA.contains(&v4),
-        IpAddr::V6(v6) => {
-            // ::ffff:a.b.c.d and 64:ff9b::a.b.c.d (NAT64) lead to the same IPv4 host.
-            let [a, b, c, d, e, f, high, low] = v6.segments();
-            let embedded = Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-            let is_embedded = v6.to_ipv4_mapped().is_some() || [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0];
-            (is_embedded && is_denied(IpAddr::V4(embedded)))
-                || v6.is_unicast_link_local()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6 == METADATA_V6
+impl Reach {
+    /// Lets an address pass, or says why not.
+    fn admit(self, ip: IpAddr) -> Result<(), &'static str> {
+        match Place::of(ip) {
+            Place::Nowhere => Err("this address is link-local, a metadata service or nobody's; it is never connected to"),
+            Place::Private if !self.private => Err("this address is private, which is not allowed here"),
+            Place::Loopback if !self.loopback => Err("this address is this machine's own, which is not allowed here"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The machine's own link, a cloud's metadata service, nobody.
+    Nowhere,
+    Loopback,
+    Private,
+    Public,
+}
+
+impl Place {
+    /// Metadata services: 169.254.169.254 (most clouds), fd00:ec2::254 (AWS), 100.100.100.200 (Alibaba),
+    /// 168.63.129.16 (Azure wire server), 192.0.0.192 (Oracle). The ranges are those of RFC 6890.
+    fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self::of_v4(v4),
+            IpAddr::V6(v6) => Self::of_v6(v6),
+        }
+    }
+
+    fn of_v4(ip: Ipv4Addr) -> Self {
+        const METADATA: [Ipv4Addr; 3] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+        let [a, b, ..] = ip.octets();
+        match (a, b) {
+            _ if METADATA.contains(&ip) => Self::Nowhere,
+            (0 | 224..=255, _) | (169, 254) => Self::Nowhere,
+            (127, _) => Self::Loopback,
+            (10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127) | (198, 18 | 19) => Self::Private,
+            _ => Self::Public,
+        }
+    }
+
+    fn of_v6(ip: Ipv6Addr) -> Self {
+        const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+        let v4 = |high: u16, low: u16| Self::of_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+        match ip.segments() {
+            _ if ip.is_loopback() => Self::Loopback,
+            _ if ip.is_unspecified() || ip == METADATA => Self::Nowhere,
+            // Mapped, compatible, NAT64 (RFC 6052) and 6to4 (RFC 3056): the same IPv4 host.
+            [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => v4(high, low),
+            [0x64, 0xff9b, 1, ..] | [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Self::Private,
+            [0xfe80..=0xfebf | 0xff00..=0xffff, ..] => Self::Nowhere,
+            _ => Self::Public,
         }
     }
 }
 
 #[derive(Debug)]
-struct AddressDenied(Name);
+struct AddressDenied(Name, &'static str);
 
 impl fmt::Display for AddressDenied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} resolves only to addresses that are not allowed here", self.0)
+        write!(f, "{}: {}", self.0, self.1)
     }
 }
 
@@ -334,7 +385,7 @@ impl StdError for AddressDenied {}
 #[derive(Clone, Debug)]
 struct Resolver {
     inner: GaiResolver,
-    deny_link_local: bool,
+    reach: Option<Reach>,
 }
 
 impl Service<Name> for Resolver {
@@ -348,13 +399,21 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let lookup = self.inner.call(name.clone());
-        let deny_link_local = self.deny_link_local;
+        let reach = self.reach;
         Box::pin(async move {
-            let addresses: Vec<_> = lookup.await?.filter(|address| !deny_link_local || !is_denied(address.ip())).collect();
-            if addresses.is_empty() && deny_link_local {
-                return Err(AddressDenied(name).into());
+            let mut denied = None;
+            let mut addresses: Vec<_> = lookup.await?.collect();
+            addresses.retain(|address| match reach.map_or(Ok(()), |reach| reach.admit(address.ip())) {
+                Ok(()) => true,
+                Err(why) => {
+                    denied = Some(why);
+                    false
+                }
+            });
+            match denied {
+                Some(why) if addresses.is_empty() => Err(AddressDenied(name, why).into()),
+                _ => Ok(addresses.into_iter()),
             }
-            Ok(addresses.into_iter())
         })
     }
 }
@@ -365,6 +424,9 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    /// All that can be allowed.
+    const PRIVATE: Reach = Reach { private: true, loopback: true };
 
     fn get(uri: &str) -> Request<Full<Bytes>> {
         Request::get(uri).body(Full::default()).unwrap()
@@ -480,16 +542,55 @@ mod tests {
 
     #[tokio::test]
     async fn metadata_addresses_are_denied_in_every_spelling() {
-        let client = HttpClient::new(ClientOptions { deny_link_local: true, ..ClientOptions::default() });
-        for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "0.0.0.0", "[fd00:ec2::254]"] {
+        let client = HttpClient::new(ClientOptions { reach: Some(PRIVATE), ..ClientOptions::default() });
+        let hosts = [
+            "169.254.169.254",
+            "[fe80::1]",
+            "[::ffff:169.254.169.254]",
+            "[::169.254.169.254]",
+            "[64:ff9b::a9fe:a9fe]",
+            "[2002:a9fe:a9fe::1]",
+            "0.0.0.0",
+            "0.1.2.3",
+            "255.255.255.255",
+            "224.0.0.1",
+            "100.100.100.200",
+            "[::ffff:100.100.100.200]",
+            "168.63.129.16",
+            "[fd00:ec2::254]",
+            "[ff02::1]",
+            "[::]",
+        ];
+        for host in hosts {
             let error = client.send(get(&format!("http://{host}/latest/meta-data"))).await.unwrap_err();
             assert_eq!((error.kind, error.retryable), (SendErrorKind::Denied, false), "{host}: {error}");
         }
     }
 
     #[tokio::test]
+    async fn private_addresses_and_this_machine_have_to_be_allowed() {
+        let admits = |address: &str, private, loopback| Reach { private, loopback }.admit(address.parse().unwrap()).is_ok();
+        for private in
+            ["10.0.0.1", "172.31.0.1", "192.168.1.1", "100.64.0.1", "fd12::1", "::ffff:10.0.0.1", "2002:a00:1::", "64:ff9b::a00:1"]
+        {
+            assert_eq!((admits(private, false, true), admits(private, true, false)), (false, true), "{private}");
+        }
+        for own in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"] {
+            assert_eq!((admits(own, true, false), admits(own, false, true)), (false, true), "{own}");
+        }
+        for public in ["172.32.0.1", "100.128.0.1", "8.8.8.8", "2001:4860::1", "64:ff9b::808:808", "2002:808:808::"] {
+            assert!(admits(public, false, false), "{public}");
+        }
+        let client = HttpClient::new(ClientOptions { reach: Some(Reach { private: true, loopback: false }), ..ClientOptions::default() });
+        for host in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]"] {
+            let error = client.send(get(&format!("http://{host}:9/"))).await.unwrap_err();
+            assert_eq!(error.kind, SendErrorKind::Denied, "{host}: {error}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_number_in_an_odd_base_is_denied_once_it_is_resolved() {
-        let client = HttpClient::new(ClientOptions { deny_link_local: true, ..ClientOptions::default() });
+        let client = HttpClient::new(ClientOptions { reach: Some(PRIVATE), ..ClientOptions::default() });
         // The resolver reads these as 169.254.169.254, as inet_aton does.
         for host in ["2852039166", "0xa9fea9fe"] {
             let error = client.send(get(&format!("http://{host}/"))).await.unwrap_err();
@@ -498,9 +599,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_of_this_host_is_allowed_with_the_deny_list_on() {
+    async fn a_name_of_this_host_is_reached_where_that_is_allowed() {
         let (uri, _) = server(b"HTTP/1.1 204 x\r\n\r\n".to_vec()).await;
-        let client = HttpClient::new(ClientOptions { deny_link_local: true, ..ClientOptions::default() });
+        let client = HttpClient::new(ClientOptions { reach: Some(PRIVATE), ..ClientOptions::default() });
         assert_eq!(client.send(get(&uri.replace("127.0.0.1", "localhost"))).await.unwrap().status.as_u16(), 204);
     }
 }

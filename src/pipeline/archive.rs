@@ -2,7 +2,7 @@
 //!
 //! Rows are those of the sink `aws_s3` (NDJSON): a frame with what is needed to replay it under `hydrant` (source,
 //! decoder, time, position, peer), spliced into the frame's own object or beside `message`; of `form: json` those with
-//! `event.original` (`keep_raw: true`). Rows of alerts are left out: a replay makes them anew. Compression is told by the
+//! `event.original` (`keep_raw: true`). Rows of alerts, findings or flat, are left out: a replay makes them anew. Compression is told by the
 //! first bytes. Files are read in the order of their names, which begin with their time by default. What stood beside a
 //! frame and not in it, as the header line of VPC flow logs does, is not in the archive.
 
@@ -27,6 +27,7 @@ use serde_json::{Map, Value};
 
 use crate::clock;
 use crate::encode::body::RESERVED_KEY;
+use crate::encode::ocsf::is_finding;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Chunk, Position, Sender, Span};
 use crate::limits::{CHUNK_TARGET_BYTES, INFLATED_BYTES_MAX, READ_BYTES, ZSTD_WINDOW_LOG_MAX};
@@ -296,6 +297,9 @@ enum Left {
 
 /// Takes a row apart.
 fn parse(line: &[u8]) -> Result<Row, Left> {
+    if is_finding(line) {
+        return Err(Left::Alert);
+    }
     let key = format!("\"{RESERVED_KEY}\":");
     // Ours is the last one: inside a text its quotes would be escaped.
     let at = memchr::memmem::rfind(line, key.as_bytes()).ok_or(Left::Unreadable)?;
@@ -351,6 +355,8 @@ mod tests {
         b"{\"action\":\"BLOCK\",\"nested\":{\"hydrant\":1}}",
         b"{}",
         b"{\"hydrant\":\"a sender's own\"}",
+        b"{\"category_uid\":2,\"class_uid\":2004,\"unmapped\":{\"a\":1}}",
+        b"{\"category_uid\":2,\"class_uid\":2004,\"unmapped\":{\"hydrant\":{\"alert\":true}}}",
         b"\xff\x00 no text",
     ];
 
@@ -409,7 +415,11 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             fs::create_dir(folder.path().join("b")).unwrap();
             let rows = rows(form);
-            let noise = b"{\"a\":1}\n\n{\"@timestamp\":\"x\",\"hydrant\":{\"source\":\"fw\",\"alert\":true}}\n".to_vec();
+            let flat = r#"{"@timestamp":"x","hydrant":{"source":"fw","alert":true}}"#;
+            let kept = include_str!("../../tests/cases/alerts/correlation.json");
+            // As it leaves: on one line, without spaces between the tokens.
+            let ocsf = kept.lines().map(str::trim).collect::<String>().replace("\": ", "\":");
+            let noise = format!("{{\"a\":1}}\n\n{flat}\n{ocsf}\n").into_bytes();
             for (name, bytes) in [
                 ("a.gz", compressed(Codec::GZIP_FAST, &rows)),
                 ("b/c.ndjson", [noise, rows.clone()].concat()),
@@ -422,7 +432,7 @@ mod tests {
             let found = read(&mut whole).await;
             let frames: Vec<&[u8]> = found.iter().map(|(frame, _)| &frame[..]).collect();
             assert_eq!(frames, [FRAMES, FRAMES, FRAMES].concat(), "{form:?}");
-            assert_eq!((whole.skipped.alerts, whole.skipped.unreadable, whole.failed.len()), (1, 1, 1));
+            assert_eq!((whole.skipped.alerts, whole.skipped.unreadable, whole.failed.len()), (2, 1, 1));
 
             let second = &found[FRAMES.len()].1;
             let rest = read(&mut archive(folder.path(), 0..i64::MAX, Some(second)).await).await;

@@ -11,7 +11,7 @@ mod journal;
 mod quarantine;
 mod source_health;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,17 +23,21 @@ pub use journal::{BackfillFrom, DiskPlan, JournalPlan, WhenFull};
 pub use quarantine::Quarantine;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::json;
 pub use source_health::SourceHealthPlan;
 
 use crate::budget;
-use crate::config::{ByteSize, Content, Interval, Section};
+use crate::config::{ByteSize, Content, Interval, Node, Section};
 use crate::decode::{Compiled, DECODERS, DecoderKind, ENVELOPE_FIELDS, LogSource, Options, Schema};
 use crate::deliver::dead_letter::Limits;
 use crate::detect::correlate::{Correlations, Feeds, Form, Wanted};
+use crate::detect::preparation::{Preparation, Values};
 use crate::detect::sigma::correlation::Linked;
-use crate::detect::sigma::{self, Level, Placeholders, SigmaRule};
+use crate::detect::sigma::{self, Level, SigmaRule};
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
+use crate::encode::alert::MATCHED_FIELD;
 use crate::encode::body::Context;
+use crate::enrich::Folders;
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Fields, OriginField, Sender, SlotId};
 use crate::frame::{self, FRAMERS, FramerKind};
@@ -185,6 +189,8 @@ pub struct OwnSlots {
     pub kind: Option<SlotId>,
     /// `%hydrant.level`: the highest level of the rules that matched
     pub level: Option<SlotId>,
+    /// `%hydrant.matched`
+    pub matched: Option<SlotId>,
     /// `%hydrant.peer`
     pub peer: Option<SlotId>,
     /// `%hydrant.rule_ids`
@@ -209,6 +215,7 @@ pub const OWN_FIELDS: &[&str] = &[
     "%hydrant.level",
     "%hydrant.log_group",
     "%hydrant.log_stream",
+    MATCHED_FIELD,
     "%hydrant.partition",
     "%hydrant.path",
     "%hydrant.peer",
@@ -228,6 +235,7 @@ impl OwnSlots {
             flaw: find("%hydrant.flaw"),
             kind: find("%hydrant.kind"),
             level: find("%hydrant.level"),
+            matched: find(MATCHED_FIELD),
             peer: find("%hydrant.peer"),
             rule_ids: find("%hydrant.rule_ids"),
             source: find("%hydrant.source"),
@@ -245,6 +253,8 @@ pub struct SinkPlan {
     pub kind: &'static str,
     /// The sink.
     pub sink: Arc<dyn Sink>,
+    /// Whether no events go to it, only alerts.
+    pub takes_only_alerts: bool,
     /// What happens when the journal is full and this one has not taken something.
     pub when_full: WhenFull,
     /// Where it begins when it is new to the data folder; with what comes from then on if not said.
@@ -270,6 +280,13 @@ pub(super) struct Top {
     /// Rule files and folders; `builtin` is the pack that comes with the program.
     #[serde(default)]
     rules: Vec<PathBuf>,
+    /// Values of placeholders (`%name%` under `expand`) in rules.
+    #[serde(default, rename = "placeholders")]
+    #[schemars(with = "BTreeMap<String, Values>")]
+    _placeholders: IgnoredAny,
+    /// pySigma processing pipelines that change the rules.
+    #[serde(default)]
+    pipelines: Vec<PathBuf>,
     /// What correlations may hold, and how long they wait.
     correlation: Option<CorrelationConfig>,
     /// Built-in alerts about senders: silent, less than usual, wrong clock, unreadable.
@@ -410,9 +427,11 @@ impl Plan {
             Some(paths) => paths.clone(),
             None => rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, &mut diagnostics),
         };
-        let enrichers = additions::read(&root, base, &mut diagnostics);
+        let data = top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone());
+        let enrichers = additions::read(&root, Folders { base, data: &data }, &mut diagnostics);
         let transforms = additions::read_transforms(&root, &mut diagnostics);
-        let (rules, mut found) = Rules::load(&paths, &Placeholders::new());
+        let preparation = preparation(&root, top.as_ref().map_or(&[], |top| &top.pipelines), base, &mut diagnostics);
+        let (rules, mut found) = Rules::load(&paths, &preparation);
         diagnostics.0.append(&mut found.0);
         let config = top.as_mut().and_then(|top| top.correlation.take());
         let mut compiler = Compiler {
@@ -423,6 +442,7 @@ impl Plan {
             correlations: &rules.compiled,
             collected: Collected::new(config, &rules.correlations, &root, &mut diagnostics),
             rule_info: rule_info(&rules, changes.is_replay),
+            rule_notes: rule_notes(&rules),
             root: &root,
             transforms: &transforms,
             enrichers: &enrichers,
@@ -514,6 +534,17 @@ fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<S
     })
 }
 
+/// What is put into the rules.
+fn preparation(root: &Section, pipelines: &[PathBuf], base: &Path, diagnostics: &mut Diagnostics) -> Preparation {
+    let mut preparation = Preparation::default();
+    if let Some(section) = root.child("placeholders") {
+        preparation.add_placeholders(&section, diagnostics);
+    }
+    let files: Vec<PathBuf> = pipelines.iter().map(|file| base.join(file)).collect();
+    preparation.read_pipelines(&files, diagnostics);
+    preparation
+}
+
 /// Where the rules are; a path that leads nowhere is a mistake of the configuration.
 fn rule_paths(root: &Section, named: &[PathBuf], base: &Path, diagnostics: &mut Diagnostics) -> Vec<PathBuf> {
     let places = root.child("rules").map(|section| section.items()).unwrap_or_default();
@@ -603,7 +634,8 @@ fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
         if let (Some(sink), Some(common)) = (sink, common) {
             let when_full = common.when_journal_full.unwrap_or_default();
             let backfill_from = common.backfill_from;
-            sinks.push(SinkPlan { name: name.into(), kind: kind.name(), sink: sink.into(), when_full, backfill_from });
+            let (name, kind, takes_only_alerts) = (name.into(), kind.name(), sink.takes_only_alerts());
+            sinks.push(SinkPlan { name, kind, sink: sink.into(), takes_only_alerts, when_full, backfill_from });
         }
     }
     if sinks.len() > DESTINATIONS_MAX {
@@ -668,6 +700,7 @@ struct Compiler<'a> {
     correlations: &'a Correlations,
     collected: Collected,
     rule_info: Arc<[Box<str>]>,
+    rule_notes: Arc<[Box<str>]>,
     root: &'a Section,
     transforms: &'a [Transform],
     enrichers: &'a [EnricherPlan],
@@ -682,8 +715,9 @@ struct Compiler<'a> {
 /// rule: its licence may ask for that.
 fn rule_info(rules: &Rules, is_replay: bool) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
-        let object = serde_json::json!({
-            "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author, "hash": rule.hash,
+        let object = json!({
+            "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author,
+            "references": rule.references, "hash": rule.hash,
         });
         object.to_string().into_boxed_str()
     };
@@ -692,6 +726,29 @@ fn rule_info(rules: &Rules, is_replay: bool) -> Arc<[Box<str>]> {
         None => info,
     };
     rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).chain(health::rules()).map(told).collect()
+}
+
+/// What findings say of rules beside that, by the same index. Of rules of source health there is nothing more to say.
+fn rule_notes(rules: &Rules) -> Arc<[Box<str>]> {
+    let of_rule = |rule: &SigmaRule| {
+        let text = |key: &str| rule.custom.entry(key).and_then(Node::text);
+        let sigma::LogSource { category, product, service } = &rule.logsource;
+        let logsource: Vec<&str> = [product, category, service].into_iter().flatten().map(String::as_str).collect();
+        let notes = json!({
+            "description": rule.description, "references": rule.references, "falsepositives": rule.falsepositives,
+            "version": text("modified").or_else(|| text("date")).unwrap_or_default(), "category": logsource.join("/"),
+        });
+        notes.to_string().into_boxed_str()
+    };
+    let of_correlation = |linked: &Linked| {
+        let correlation = &linked.correlation;
+        let notes = json!({
+            "description": correlation.description, "references": correlation.references,
+            "falsepositives": correlation.falsepositives, "category": correlation.kind.as_str(),
+        });
+        notes.to_string().into_boxed_str()
+    };
+    rules.rules.iter().map(of_rule).chain(rules.correlations.iter().map(of_correlation)).collect()
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
@@ -830,6 +887,7 @@ impl<'a> Compiler<'a> {
         let names: Vec<String> = canonical.iter().chain(&added).cloned().collect::<BTreeSet<_>>().into_iter().collect();
         let known: Vec<&str> = names.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
         let router = Router::new(self.routes, &known, &|name| name.to_owned(), &mut fields);
+        self.add_fields_of_alerts(&detectors, &names, &mut fields);
         for sink in self.sinks {
             let written = added.iter().filter(|_| sink.sink.writes_added()).cloned();
             sink.sink.wants(&names).into_iter().chain(written).for_each(|name| {
@@ -852,12 +910,22 @@ impl<'a> Compiler<'a> {
         let own = OwnSlots::find(&fields);
         let decoders = decoders.into_iter().map(|(compiled, (detector, feeds), canonical)| {
             let decoder = compiled.kind().name();
-            let (rules, added) = (self.rule_info.clone(), added.clone());
+            let (rules, notes, added) = (self.rule_info.clone(), self.rule_notes.clone(), added.clone());
             let source = source.to_owned();
-            let context = Context { fields: fields.clone(), canonical, added, rules, source, decoder, details: None };
+            let context = Context { fields: fields.clone(), canonical, added, rules, notes, source, decoder, details: None };
             DecoderLine { compiled, detector, feeds, context }
         });
         Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, fields, transforms, enrichers, router, own })
+    }
+
+    /// Only events that some rule looks at can become alerts.
+    fn add_fields_of_alerts(&self, detectors: &[(Detector, Feeds)], names: &[String], fields: &mut Fields) {
+        let has_rules = detectors.iter().any(|(detector, _)| !detector.is_empty());
+        let wanted = self.sinks.iter().filter(|_| has_rules).flat_map(|sink| sink.sink.wants_of_alerts());
+        let can_be = |name: &&&str| **name == MATCHED_FIELD || names.iter().any(|known| known == **name);
+        wanted.filter(can_be).for_each(|name| {
+            fields.slot(name);
+        });
     }
 
     /// What can be added to the events of one source, and the names that output writes as added: everything

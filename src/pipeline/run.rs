@@ -431,11 +431,15 @@ async fn refresh_files(common: Common) {
             let outcome = match outcome {
                 Refresh::Unchanged => continue,
                 Refresh::Loaded => {
-                    tracing::info!(enrichment = %plan.name, "the file has changed and is in use");
+                    tracing::info!(enrichment = %plan.name, "the new content is in use");
+                    "loaded"
+                }
+                Refresh::Partly(diagnostics) => {
+                    tracing::warn!(enrichment = %plan.name, %diagnostics, "the new content is in use, but for a part of it");
                     "loaded"
                 }
                 Refresh::Failed(diagnostics) => {
-                    tracing::error!(enrichment = %plan.name, %diagnostics, "the file has mistakes; the old content stays");
+                    tracing::error!(enrichment = %plan.name, %diagnostics, "the new content cannot be used; the old stays");
                     "failed"
                 }
             };

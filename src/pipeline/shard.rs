@@ -22,13 +22,14 @@ use crate::cursor::{Journal, Verdict};
 use crate::decode::{Auto, Instance};
 use crate::deliver::dead_letter::DeadLetters;
 use crate::deliver::{Destination, Options};
+use crate::detect::matched::Found;
 use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
 use crate::enrich::Bound;
 use crate::error::Error;
 use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members, OriginField, Slot};
 use crate::ledger::{DestinationCounts, Ledger, Page, Waiting};
-use crate::limits::RULE_HITS_PER_EVENT_MAX;
+use crate::limits::{CHUNK_BYTES_MAX, RULE_HITS_PER_EVENT_MAX};
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::correlation::{Exchange, Share};
 use crate::pipeline::health::Health;
@@ -68,6 +69,8 @@ pub struct Shard {
     journal: Rc<dyn Journal>,
     lines: Vec<LineState>,
     sinks: Vec<SinkState>,
+    /// One bit per sink that gets alerts only.
+    only_alerts: u64,
     /// Bytes that may wait for one destination before the journal keeps the rest.
     queue_bytes_max: usize,
     hits: Vec<Hit>,
@@ -285,6 +288,7 @@ impl Shard {
             alerts: registry.cell(&metrics::ALERTS, &[]),
             stages: Stages::new(registry, plan.settings.profile),
             rows: vec![Vec::new(); sinks.len()],
+            only_alerts: plan.sinks.iter().rev().fold(0, |bits, sink| bits << 1 | u64::from(sink.takes_only_alerts)),
             queue_bytes_max: common.budget.limit_bytes() / QUEUES_SHARE / (plan.settings.shards * sinks.len()).max(1),
             hits: Vec::new(),
             exchange,
@@ -596,7 +600,6 @@ impl Shard {
     /// Tags the event and adds the alerts of its rules. Rules of level `informational` only tag, and so do those that a
     /// correlation has for itself. What is both is there to be counted, and leaves no mark.
     fn tag(&mut self, line: &Line, index: usize, chunk: &Chunk, hits: &[Hit]) {
-        let events = &mut self.lines[index].events;
         let (rules, alone) = (&self.plan.rules.rules, &self.plan.rules.alone);
         let is_low = |hit: &Hit| rules[hit.rule as usize].level == Level::Informational;
         let alerts = |hit: &Hit| !is_low(hit) && alone[hit.rule as usize];
@@ -604,6 +607,9 @@ impl Shard {
         hits.iter().for_each(|hit| self.rule_hits[hit.rule as usize].add(1));
         let Some(row) = tagging().next().map(|hit| hit.row as usize) else { return };
         let level = self.plan.level(tagging().map(|hit| hit.rule)).unwrap_or(Level::Informational);
+        // Before the tags are there: a rule of keywords would find them.
+        let matched: Vec<Vec<u8>> = hits.iter().filter(|hit| alerts(hit)).map(|hit| self.matched(line, index, chunk, *hit)).collect();
+        let events = &mut self.lines[index].events;
         let mut event = events.row_mut(chunk, row);
         if let Some(slot) = line.own.rule_ids {
             event.set_written(slot, Kind::Array, |out| {
@@ -620,13 +626,31 @@ impl Shard {
         if let Some(slot) = line.own.alert.filter(|_| hits.iter().any(alerts)) {
             event.set(slot, Slot::new(Kind::True, 0, 0));
         }
-        for hit in hits.iter().filter(|hit| alerts(hit)) {
+        for (hit, matched) in hits.iter().filter(|hit| alerts(hit)).zip(matched) {
             self.alerts.add(1);
             let alert = events.push_alert(row, hit.rule, self.rule_keys[hit.rule as usize]);
             if let Some(slot) = line.own.kind {
                 events.row_mut(chunk, alert).set_written(slot, Kind::Text, |out| out.extend_from_slice(b"alert"));
             }
+            let mut row = events.row_mut(chunk, alert);
+            // Half of the room is for what has to be written.
+            if let Some(slot) = line.own.matched.filter(|_| !matched.is_empty() && row.has_room(CHUNK_BYTES_MAX / 2 + matched.len())) {
+                row.set_written(slot, Kind::Array, |out| out.extend_from_slice(&matched));
+            }
         }
+    }
+
+    /// What made a rule match, as a JSON array; empty if nobody wants to know.
+    fn matched(&self, line: &Line, index: usize, chunk: &Chunk, hit: Hit) -> Vec<u8> {
+        let state = &self.lines[index];
+        let run = state.runs.partition_point(|(frames, _)| frames.end <= hit.row as usize);
+        let decoder = state.runs.get(run).and_then(|(_, decoder)| line.decoders.get(*decoder));
+        let mut found = Found::default();
+        if let (Some(decoder), Some(_)) = (decoder, line.own.matched) {
+            let event = state.events.event(chunk, hit.row as usize);
+            decoder.detector.matched(hit.rule, event, &mut |matched| found.add(matched, &line.fields));
+        }
+        found.into_array()
     }
 
     /// Finds out who gets what, and tells the journal. Of a chunk of an earlier run all but `had`.
@@ -641,7 +665,8 @@ impl Shard {
                 self.masks.push(0);
                 continue;
             }
-            let to = line.router.route(state.events.event(chunk, row), &mut state.router);
+            let allowed = if row < frames { !self.only_alerts } else { u64::MAX };
+            let to = line.router.route(state.events.event(chunk, row), &mut state.router) & allowed;
             self.masks.push(to);
             let mut bits = to;
             while bits != 0 {

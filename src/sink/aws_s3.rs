@@ -42,6 +42,7 @@ use tokio::sync::OnceCell;
 use super::{Client, Encoder, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
 use crate::config::{ByteSize, Section, schema_of};
+use crate::encode::alert::AlertForm;
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::{Codec, Compression};
 use crate::encode::key_template::{KeyContext, KeyTemplate, ObjectSuffix, Role, check_file_extension, time_zone};
@@ -60,6 +61,7 @@ region: eu-central-1
 prefix: "fw/!{timestamp:yyyy/MM/dd/HH}/"                    # Firehose's syntax, and !{field:source.ip}
 error_prefix: "errors/!{firehose:error-output-type}/"       # for frames that could not be read; default: with the others
 form: raw                                                   # raw: the frame and its metadata; json: ECS names
+alert_form: ocsf                                            # ocsf: a Detection Finding; flat: an object with ECS names
 compression: gzip                                           # gzip, zstd or none
 buffer: { size_mb: 64, interval: 300s }
 storage_class: STANDARD_IA
@@ -156,6 +158,9 @@ struct Config {
     /// What the event is.
     #[serde(default)]
     form: Form,
+    /// What an alert is: an OCSF Detection Finding, or an object with ECS names.
+    #[serde(default)]
+    alert_form: AlertForm,
     /// Whether `json` keeps the frame in `event.original`.
     #[serde(default)]
     keep_raw: bool,
@@ -331,9 +336,13 @@ impl Sink for Configured {
         names
     }
 
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        self.shared.config.alert_form.wants()
+    }
+
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
         let Shared { config, names } = &*self.shared;
-        let body = rows::body(config.form, config.keep_raw, true, context);
+        let body = rows::body((config.form, config.alert_form), config.keep_raw, true, context);
         let partitioner = Partitioner::new(&names.prefix, names.error_prefix.is_some(), context);
         RowEncoder::boxed(Rows::new(config.format(), body), partitioner)
     }
@@ -568,8 +577,7 @@ mod tests {
         "\n",
         r#"{"message":"�\u0000 junk\n","hydrant":{"source":"fw","decoder":"palo_alto","time":"2026-11-21T06:00:01.000Z","position":"1:42","flaw":"malformed","raw_base64":"/wAganVuawo="}}"#,
         "\n",
-        r#"{"@timestamp":"2026-11-21T06:00:00.123Z","event.original":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","hydrant":{"source":"fw","rule_ids":["r1"],"alert":true,"rule":{"id":"r1","level":"high"},"alert_id":"1:40:0"}}"#,
-        "\n",
+        golden::FINDING,
     ];
 
     #[test]

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{Client, Encoder, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
 use crate::config::{Section, schema_of};
+use crate::encode::alert::AlertForm;
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::Compression;
 use crate::encode::rows::{self, Format, Rows};
@@ -66,6 +67,9 @@ struct Config {
     /// What the event is.
     #[serde(default)]
     form: Form,
+    /// What an alert is: an OCSF Detection Finding, or an object with ECS names.
+    #[serde(default)]
+    alert_form: AlertForm,
     /// Whether `json` keeps the frame in `event.original`.
     #[serde(default)]
     keep_raw: bool,
@@ -107,8 +111,12 @@ impl Sink for Configured {
         if self.config.form == Form::Json { canonical.to_vec() } else { Vec::new() }
     }
 
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        self.config.alert_form.wants()
+    }
+
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
-        let body = rows::body(self.config.form, self.config.keep_raw, false, context);
+        let body = rows::body((self.config.form, self.config.alert_form), self.config.keep_raw, false, context);
         RowEncoder::boxed(Rows::new(self.config.format, body), None)
     }
 

@@ -11,6 +11,8 @@
 //!   fields if they fit. Route to an archive as well to keep all of it.
 //! * Names that are Datadog's own (`service`, `host`, `status`, ..) would collide with ECS: those fields stand
 //!   under `ecs`, such as `ecs.service.name`.
+//! * Alerts have the source `hydrant`, the status of their rule's level and the tags `rule_id:`, `tactic:` and `technique:`
+//!   (Getting Started, "Defining tags"): a monitor or a detection rule of Datadog's makes signals of them.
 //! * Datadog takes times of the last 18 hours; an older event gets the time of arrival there and keeps its own
 //!   as `@timestamp`. Times more than the usual clock skew ahead are treated in the same way.
 //! * 202 means accepted, not indexed. 401 and 403 hold (key, network policy), 400 and 413 split the batch until
@@ -31,6 +33,7 @@ use super::{Encoder, Exchange, Http, Selection, Sink, SinkKind, Step, Transport}
 use crate::batch::{Batching, Buffer, BufferRange, Items, Limits, Sealed};
 use crate::clock;
 use crate::config::{Secret, Section, schema_of};
+use crate::encode::alert::{Alert, Attack, Reader, Rule, WANTED};
 use crate::encode::body::{Body, Context, Form};
 use crate::encode::compress::Compression;
 use crate::error::{Diagnostics, Error, nearest};
@@ -208,6 +211,10 @@ impl Sink for Configured {
         names
     }
 
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        WANTED
+    }
+
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
         Box::new(LogEncoder::new(&self.config, context))
     }
@@ -234,15 +241,23 @@ fn ddsource(decoder: &str) -> &str {
 const STATUS: [&str; 8] = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 
 /// The status of an alert by the level of its rule.
-fn alert_status(rule: &str) -> &'static str {
-    let rule: serde_json::Value = serde_json::from_str(rule).unwrap_or_default();
-    match rule.get("level").and_then(serde_json::Value::as_str) {
-        Some("critical") => "critical",
-        Some("high") => "error",
-        Some("medium") => "warning",
-        Some("low") => "notice",
+fn alert_status(level: &str) -> &'static str {
+    match level {
+        "critical" => "critical",
+        "high" => "error",
+        "medium" => "warning",
+        "low" => "notice",
         _ => "info",
     }
+}
+
+/// `rule_id:..,tactic:..`. A comma would end a tag.
+fn alert_tags(rule: &Rule<'_>) -> String {
+    let attack = Attack::new(&rule.tags);
+    let mut tags = format!("rule_id:{}", rule.id.replace(',', "_"));
+    attack.tactics.iter().for_each(|tactic| tags.extend([",tactic:", tactic.tag]));
+    attack.techniques.iter().for_each(|technique| tags.extend([",technique:", technique]));
+    tags
 }
 
 struct LogEncoder {
@@ -253,32 +268,28 @@ struct LogEncoder {
     message: Option<SlotId>,
     /// `{"ddsource":..,"service":..,"ddtags":"a,b` up to the tags' closing quote.
     head: Box<[u8]>,
-    alert_status: Vec<&'static str>,
+    /// The same for alerts.
+    alert_head: Box<[u8]>,
+    reader: Reader,
 }
 
 impl LogEncoder {
     fn new(config: &Config, context: &Context) -> Self {
-        let mut head = b"{\"ddsource\":".to_vec();
-        json::write_string(config.source.as_deref().unwrap_or_else(|| ddsource(context.decoder)).as_bytes(), &mut head);
-        head.extend_from_slice(b",\"service\":");
-        json::write_string(config.service.as_deref().unwrap_or(&context.source).as_bytes(), &mut head);
-        head.extend_from_slice(b",\"ddtags\":");
-        let tags: Vec<&str> = config.tags.iter().map(String::as_str).collect();
-        json::write_string(tags.join(",").as_bytes(), &mut head);
-        head.pop();
+        let source = config.source.as_deref();
         Self {
             body: Body::new(Form::Json, false, &without_reserved(context)),
             host: context.fields.find("host.hostname"),
             severity: context.fields.find("log.syslog.severity.code"),
             message: context.fields.find("message").filter(|_| context.details.is_some()),
-            head: head.into_boxed_slice(),
-            alert_status: context.rules.iter().map(|rule| alert_status(rule)).collect(),
+            head: head(source.unwrap_or_else(|| ddsource(context.decoder)), config, context),
+            alert_head: head(source.unwrap_or("hydrant"), config, context),
+            reader: Reader::new(context),
         }
     }
 
-    fn status(&self, event: Event<'_>) -> &'static str {
-        if let Some(rule) = event.alert {
-            return self.alert_status.get(rule as usize).copied().unwrap_or("info");
+    fn status(&self, event: Event<'_>, alert: Option<&Alert<'_>>) -> &'static str {
+        if let Some(alert) = alert {
+            return alert_status(&alert.rule.level);
         }
         match self.severity.map(|slot| event.value(slot)) {
             Some(Value::Number([digit @ b'0'..=b'7'])) => STATUS[usize::from(digit - b'0')],
@@ -287,7 +298,7 @@ impl LogEncoder {
     }
 
     /// Appends a log; `now_ms` decides whether Datadog takes the event's time.
-    fn write(&self, event: Event<'_>, log: &Log, out: &mut Vec<u8>) {
+    fn write(&self, event: Event<'_>, log: &Log<'_>, out: &mut Vec<u8>) {
         let start = out.len();
         let whole = match self.message.map(|slot| event.value(slot)) {
             Some(Value::Text(message)) => message,
@@ -304,15 +315,18 @@ impl LogEncoder {
         }
     }
 
-    fn write_whole(&self, event: Event<'_>, log: &Log, (message, keeps_fields): (&[u8], bool), out: &mut Vec<u8>) {
+    fn write_whole(&self, event: Event<'_>, log: &Log<'_>, (message, keeps_fields): (&[u8], bool), out: &mut Vec<u8>) {
         let is_cut = (message.len() < event.raw().len() && self.message.is_none()) || !keeps_fields;
-        out.extend_from_slice(&self.head);
-        if is_cut {
-            let is_first = out.ends_with(b"\"");
-            out.extend_from_slice(if is_first { b"truncated:true" } else { b",truncated:true" });
+        let alert = log.alert.as_ref();
+        out.extend_from_slice(if alert.is_some() { &self.alert_head } else { &self.head });
+        for tags in [alert.map(|alert| alert_tags(&alert.rule)), is_cut.then(|| "truncated:true".to_owned())].into_iter().flatten() {
+            if !out.ends_with(b":\"") {
+                out.push(b',');
+            }
+            json::write_inside(tags.as_bytes(), out);
         }
         out.extend_from_slice(b"\",\"status\":\"");
-        out.extend_from_slice(self.status(event).as_bytes());
+        out.extend_from_slice(self.status(event, alert).as_bytes());
         out.push(b'"');
         match (self.host.map(|slot| event.value(slot)), log.peer) {
             (Some(Value::Text(host)), _) => {
@@ -338,14 +352,32 @@ impl LogEncoder {
         }
         if keeps_fields {
             self.body.write_members(event, log.position, out);
+            if let Some(matched) = alert.and_then(|alert| alert.matched) {
+                out.extend_from_slice(b",\"matched\":");
+                out.extend_from_slice(matched);
+            }
         }
         out.push(b'}');
     }
 }
 
+/// `{"ddsource":..,"service":..,"ddtags":"a,b` up to the tags' closing quote.
+fn head(source: &str, config: &Config, context: &Context) -> Box<[u8]> {
+    let mut head = b"{\"ddsource\":".to_vec();
+    json::write_string(source.as_bytes(), &mut head);
+    head.extend_from_slice(b",\"service\":");
+    json::write_string(config.service.as_deref().unwrap_or(&context.source).as_bytes(), &mut head);
+    head.extend_from_slice(b",\"ddtags\":");
+    let tags: Vec<&str> = config.tags.iter().map(String::as_str).collect();
+    json::write_string(tags.join(",").as_bytes(), &mut head);
+    head.pop();
+    head.into_boxed_slice()
+}
+
 /// What a log needs to know beside its event.
-struct Log {
+struct Log<'a> {
     position: Position,
+    alert: Option<Alert<'a>>,
     peer: Option<std::net::IpAddr>,
     now_ms: i64,
 }
@@ -373,7 +405,9 @@ impl Encoder for LogEncoder {
         for row in selection.rows {
             let event = selection.events.event(selection.chunk, *row as usize);
             let frame = event.frame as usize;
-            let log = Log { position: selection.chunk.position.plus(frame), peer: selection.chunk.peer(frame), now_ms };
+            let position = selection.chunk.position.plus(frame);
+            let alert = event.alert.map(|_| self.reader.read(event, position));
+            let log = Log { position, alert, peer: selection.chunk.peer(frame), now_ms };
             items.push(|out| self.write(event, &log, out));
         }
     }
@@ -444,7 +478,7 @@ mod tests {
         r#"[{"ddsource":"pan.firewall","service":"fw","ddtags":"env:prod,a:\"b","status":"info","hostname":"fw-1","timestamp":1795240800123,"message":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","event":{"action":"deny"},"log":{"syslog":{"severity":{"code":6}}},"source":{"ip":"10.1.2.3"},"hydrant":{"source":"fw","rule_ids":["r1"]}},"#,
         r#"{"ddsource":"pan.firewall","service":"fw","ddtags":"env:prod,a:\"b","status":"info","hostname":"192.0.2.7","timestamp":1795240801000,"message":"{\"srcip\":\"10.0.0.9\"}","ecs":{"service":{"name":"w\u0065b"}},"source":{"ip":"10.0.0.9"},"hydrant":{"source":"fw"}},"#,
         r#"{"ddsource":"pan.firewall","service":"fw","ddtags":"env:prod,a:\"b","status":"info","hostname":"192.0.2.7","timestamp":1795240801000,"message":"�\u0000 junk\n","hydrant":{"source":"fw","flaw":"malformed","raw_base64":"/wAganVuawo="}},"#,
-        r#"{"ddsource":"pan.firewall","service":"fw","ddtags":"env:prod,a:\"b","status":"error","hostname":"fw-1","timestamp":1795240800123,"message":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","event":{"action":"deny"},"log":{"syslog":{"severity":{"code":6}}},"source":{"ip":"10.1.2.3"},"hydrant":{"source":"fw","rule_ids":["r1"],"alert":true,"rule":{"id":"r1","level":"high"},"alert_id":"1:40:0"}}]"#,
+        r#"{"ddsource":"hydrant","service":"fw","ddtags":"env:prod,a:\"b,rule_id:r1,technique:T1190","status":"error","hostname":"fw-1","timestamp":1795240800123,"message":"<134>Nov 21 06:00:00 fw-1 deny \"a\"\tb","event":{"action":"deny"},"log":{"syslog":{"severity":{"code":6}}},"source":{"ip":"10.1.2.3"},"hydrant":{"source":"fw","rule_ids":["r1"],"alert":true,"rule":{"id":"r1","title":"Denied","level":"high","tags":["attack.t1190"]},"alert_id":"1:40:0"},"matched":[{"field":"source.ip","value":"10.1.2.3"}]}]"#,
     ];
 
     #[test]

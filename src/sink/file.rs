@@ -31,6 +31,7 @@ use serde::Deserialize;
 use super::{Client, Encoder, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
 use crate::config::{Section, schema_of};
+use crate::encode::alert::AlertForm;
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::{Codec, Compression};
 use crate::encode::key_template::{KeyContext, KeyTemplate, Role, time_zone};
@@ -45,6 +46,7 @@ type: file
 path: "./out/!{timestamp:yyyy-MM-dd}/fw.ndjson"   # !{field:source.ip} parts by a field, behind a literal folder
 format: ndjson                                    # ndjson or text
 form: raw                                         # raw: the event as it came; json: ECS names
+alert_form: ocsf                                  # ocsf: a Detection Finding; flat: an object with ECS names
 compression: none                                 # none, gzip or zstd; the path says `.gz` itself
 buffer: { size: 1MB, interval: 1s, events: 10000 }
 time_zone: UTC
@@ -113,6 +115,9 @@ struct Config {
     /// What the event is.
     #[serde(default)]
     form: Form,
+    /// What an alert is: an OCSF Detection Finding, or an object with ECS names.
+    #[serde(default)]
+    alert_form: AlertForm,
     /// Whether `json` keeps the frame in `event.original`.
     #[serde(default)]
     keep_raw: bool,
@@ -185,8 +190,12 @@ impl Sink for Configured {
         names
     }
 
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        self.config.alert_form.wants()
+    }
+
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
-        let body = rows::body(self.config.form, self.config.keep_raw, false, context);
+        let body = rows::body((self.config.form, self.config.alert_form), self.config.keep_raw, false, context);
         RowEncoder::boxed(Rows::new(self.format(), body), Partitioner::new(&self.template, false, context))
     }
 
@@ -401,7 +410,7 @@ mod tests {
         let lines: Vec<&str> = golden::NDJSON_RAW.split_inclusive('\n').collect();
         // The event and its alert; the object; the frame that has no address.
         let first = read("10.1.2.3.ndjson");
-        assert!(first.starts_with(lines[0]) && first.ends_with("\"alert_id\":\"1:40:0\"}}\n"), "{first}");
+        assert!(first.starts_with(lines[0]) && first.ends_with(golden::FINDING), "{first}");
         assert_eq!(first.lines().count(), 2);
         assert_eq!(read("10.0.0.9.ndjson"), lines[1]);
         assert_eq!(read("_.ndjson"), lines[2]);

@@ -29,6 +29,7 @@ use serde::Deserialize;
 use super::{Encoder, Exchange, Http, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
 use crate::config::{Secret, Section, schema_of};
+use crate::encode::alert::AlertForm;
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::Compression;
 use crate::encode::rows::{self, Format, Rows};
@@ -45,6 +46,7 @@ auth: { bearer: "secret://env/COLLECTOR_TOKEN" }   # or { username: u, password:
 headers: { X-Team: security }
 format: ndjson                                      # ndjson, json_array or text
 form: raw                                           # raw: the event as it came; json: ECS names
+alert_form: ocsf                                    # ocsf: a Detection Finding; flat: an object with ECS names
 compression: gzip                                   # gzip, zstd or none
 buffer: { size: 1MB, interval: 1s, events: 10000 }
 "#;
@@ -106,6 +108,9 @@ struct Config {
     /// What the event is.
     #[serde(default)]
     form: Form,
+    /// What an alert is: an OCSF Detection Finding, or an object with ECS names.
+    #[serde(default)]
+    alert_form: AlertForm,
     /// Whether `json` keeps the frame in `event.original`.
     #[serde(default)]
     keep_raw: bool,
@@ -213,8 +218,12 @@ impl Sink for Configured {
         if self.config.form == Form::Json { canonical.to_vec() } else { Vec::new() }
     }
 
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        self.config.alert_form.wants()
+    }
+
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
-        let body = rows::body(self.config.form, self.config.keep_raw, false, context);
+        let body = rows::body((self.config.form, self.config.alert_form), self.config.keep_raw, false, context);
         RowEncoder::boxed(Rows::new(self.config.format, body), None)
     }
 
@@ -308,6 +317,8 @@ mod tests {
             let (_, sealed) = golden::seal(&HttpPost, &yaml, FRAMES);
             assert_eq!(golden::text(&sealed[0]), expected, "{options}");
         }
+        let (_, sealed) = golden::seal(&HttpPost, "endpoint: 'http://127.0.0.1:1'\nalert_form: flat\n", FRAMES);
+        assert_eq!(golden::text(&sealed[0]), golden::NDJSON_RAW.replace(golden::FINDING, golden::FLAT));
         let (_, sealed) = golden::seal(&HttpPost, "endpoint: 'http://127.0.0.1:1'\nformat: json_array\n", FRAMES);
         let expected = format!("[{}]", golden::NDJSON_RAW.trim_end().replace('\n', ","));
         assert_eq!(golden::text(&sealed[0]), expected);

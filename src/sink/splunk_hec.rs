@@ -6,11 +6,14 @@
 //! Collector" (code table), "About HTTP Event Collector Indexer Acknowledgment".
 //!
 //! * `time` is a plain decimal: Splunk refuses scientific notation with code 15.
+//! * Alerts have the fields of notable events ([`notable`]), a source type and, if asked for, an index of their own.
 //! * With `ack: true` a batch counts as stored only when the indexer says so; a `true` is given only once, so
 //!   the answer is kept. No ack within the timeout: the batch is sent again and may be seen twice.
 //! * Codes 6, 12, 13, 15 and 7 mean that an event is bad: the batch is split until the bad one is alone. Codes
 //!   1 to 4, 10, 11, 14 and 16 mean that the set-up is wrong: the destination is held. 8, 9, 429 and 5xx: later.
 //! * Not supported: the raw endpoint, metrics.
+
+mod notable;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,9 +24,11 @@ use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::{Request, StatusCode, Uri};
 use serde::Deserialize;
 
+use self::notable::Notable;
 use super::{Encoder, Exchange, Http, Selection, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Items, Sealed};
 use crate::config::{ByteSize, Interval, Secret, Section, schema_of};
+use crate::encode::alert::WANTED;
 use crate::encode::body::{Body, Context, Form};
 use crate::encode::compress::Codec;
 use crate::error::{Diagnostics, Error};
@@ -41,6 +46,8 @@ token: "secret://env/SPLUNK_TOKEN"
 ack: true                                      # wait for the indexer; the token must have it enabled
 index: firewall                                # default: the token's
 sourcetype: "pan:traffic"                      # default: by decoder, as Splunk's own add-ons expect
+alert_index: notable                           # default: that of the events
+alert_sourcetype: "hydrant:alert"
 form: raw                                      # raw: the line as it came; json: ECS names
 fields: [source.ip, event.action]              # json: only these; default: all that the decoder knows
 buffer: { size: 1MB, interval: 1s, events: 10000 }
@@ -97,6 +104,11 @@ struct Config {
     index: Option<String>,
     /// Source type; by decoder if not set.
     sourcetype: Option<String>,
+    /// Index of alerts; that of the events if not set.
+    alert_index: Option<String>,
+    /// Source type of alerts.
+    #[serde(default = "Config::alert_sourcetype")]
+    alert_sourcetype: String,
     /// What the event is.
     #[serde(default)]
     form: Form,
@@ -119,6 +131,10 @@ struct Config {
 impl Config {
     fn ack_timeout() -> Interval {
         Interval(Duration::from_secs(180))
+    }
+
+    fn alert_sourcetype() -> String {
+        "hydrant:alert".into()
     }
 }
 
@@ -182,27 +198,27 @@ impl Sink for Configured {
         names
     }
 
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        WANTED
+    }
+
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
         let config = &self.config;
-        let mut metadata = Vec::new();
-        let mut text = |key: &str, value: &str| {
-            metadata.extend_from_slice(format!(",\"{key}\":").as_bytes());
-            json::write_string(value.as_bytes(), &mut metadata);
-        };
-        text("source", &context.source);
-        text("sourcetype", config.sourcetype.as_deref().unwrap_or_else(|| sourcetype(context.decoder)));
-        if let Some(index) = &config.index {
-            text("index", index);
-        }
-        metadata.extend_from_slice(b",\"event\":");
+        let index = config.index.as_deref();
+        let sourcetype = config.sourcetype.as_deref().unwrap_or_else(|| sourcetype(context.decoder));
         let mut context = context.clone();
+        let notable = Notable::new(&context, index, sourcetype);
+        let of_alerts = metadata(&context.source, &config.alert_sourcetype, config.alert_index.as_deref().or(index));
+        let of_events = metadata(&context.source, sourcetype, index);
         if let Some(fields) = &config.fields {
             context.canonical.clone_from(fields);
         }
         Box::new(EventEncoder {
             body: Body::new(config.form, config.keep_raw, &context),
             host: context.fields.find("host.hostname"),
-            metadata: metadata.into_boxed_slice(),
+            of_events,
+            of_alerts,
+            notable,
         })
     }
 
@@ -213,6 +229,20 @@ impl Sink for Configured {
             Rc::new(Collector { config: self.config.clone(), event: self.event.clone(), ack: self.ack.clone(), channel: guid(random()) });
         Ok(Transport::Http(shared, options))
     }
+}
+
+/// `,"source":..,..,"event":`
+fn metadata(source: &str, sourcetype: &str, index: Option<&str>) -> Box<[u8]> {
+    let mut metadata = Vec::new();
+    let mut text = |key: &str, value: &str| {
+        metadata.extend_from_slice(format!(",\"{key}\":").as_bytes());
+        json::write_string(value.as_bytes(), &mut metadata);
+    };
+    text("source", source);
+    text("sourcetype", sourcetype);
+    index.into_iter().for_each(|index| text("index", index));
+    metadata.extend_from_slice(b",\"event\":");
+    metadata.into_boxed_slice()
 }
 
 /// The source type that Splunk's own add-on for the format expects.
@@ -232,7 +262,9 @@ fn sourcetype(decoder: &str) -> &str {
 struct EventEncoder {
     body: Body,
     host: Option<SlotId>,
-    metadata: Box<[u8]>,
+    of_events: Box<[u8]>,
+    of_alerts: Box<[u8]>,
+    notable: Notable,
 }
 
 impl Encoder for EventEncoder {
@@ -246,8 +278,14 @@ impl Encoder for EventEncoder {
                     out.extend_from_slice(b",\"host\":");
                     json::write_string(host, out);
                 }
-                out.extend_from_slice(&self.metadata);
-                self.body.write_json(event, selection.chunk.position.plus(event.frame as usize), out);
+                let position = selection.chunk.position.plus(event.frame as usize);
+                if event.alert.is_some() {
+                    out.extend_from_slice(&self.of_alerts);
+                    self.notable.write(event, position, &self.body, out);
+                } else {
+                    out.extend_from_slice(&self.of_events);
+                    self.body.write_json(event, position, out);
+                }
                 out.push(b'}');
             });
         }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::{Client, Encoder, RowEncoder, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Limits, Sealed};
 use crate::config::{Section, schema_of};
+use crate::encode::alert::AlertForm;
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::Codec;
 use crate::encode::rows::{self, Format, Rows};
@@ -28,6 +29,7 @@ const SAMPLE: &str = r"
 type: stdout
 format: ndjson                         # ndjson or text
 form: json                             # json: ECS names; raw: the event as it came
+alert_form: ocsf                       # ocsf: a Detection Finding; flat: an object with ECS names
 buffer: { size: 64KiB, interval: 200ms, events: 1000 }
 ";
 
@@ -70,6 +72,9 @@ struct Config {
     /// What the event is.
     #[serde(default)]
     form: Form,
+    /// What an alert is: an OCSF Detection Finding, or an object with ECS names.
+    #[serde(default)]
+    alert_form: AlertForm,
     /// Whether `json` keeps the frame in `event.original`.
     #[serde(default)]
     keep_raw: bool,
@@ -118,8 +123,12 @@ impl Sink for Configured {
         if self.config.form == Form::Json { canonical.to_vec() } else { Vec::new() }
     }
 
+    fn wants_of_alerts(&self) -> &'static [&'static str] {
+        self.config.alert_form.wants()
+    }
+
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
-        let body = rows::body(self.config.form, self.config.keep_raw, false, context);
+        let body = rows::body((self.config.form, self.config.alert_form), self.config.keep_raw, false, context);
         RowEncoder::boxed(Rows::new(self.format(), body), None)
     }
 

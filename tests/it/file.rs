@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::hec::{Hec, TOKEN};
+use crate::hec::{Hec, TOKEN, is_alert};
 use crate::http::raw;
+use crate::ocsf::mistakes;
 use crate::process::{Hydrant, eventually};
 
 fn config(hec: &Hec, logs: &Path, source: &str) -> String {
@@ -51,10 +52,31 @@ fn nothing_is_lost_at_the_end_when_another_shard_still_works_on_chunks() {
     let hydrant = Hydrant::run(&format!("rules: [builtin]\n{}", config(&hec, logs.path(), ", read: once")), &[]);
     assert!(hydrant.wait());
     let state = hec.state.lock().unwrap();
-    let (alerts, events): (Vec<_>, Vec<_>) = state.events.iter().partition(|event| event["event"]["hydrant"]["alert"] == true);
+    let (alerts, events): (Vec<_>, Vec<_>) = state.events.iter().partition(|event| is_alert(event));
     let of_rules = alerts.iter().filter(|alert| alert["event"]["hydrant"]["correlation"].is_null()).count();
     // A blocked injection, and a request with an injection, a script and a path in it.
     assert_eq!((events.len(), of_rules), (4 * 60, 4 * 60));
+}
+
+#[test]
+fn every_alert_of_the_pack_about_a_real_attack_is_right_by_the_schema() {
+    let (hec, logs) = (Hec::start(), tempfile::tempdir().unwrap());
+    fs::copy("tests/cases/samples/modsec-crs-wapiti-sqlmap.audit.json.log", logs.path().join("a.log")).unwrap();
+    let out = logs.path().join("out/alerts.ndjson");
+    let sink = format!("  alerts: {{ type: file, path: \"{}\", buffer: {{ interval: 50ms }} }}\n", out.display());
+    let routes = "routes: [ { when: '%hydrant.alert == true', to: [alerts, splunk] } ]\n";
+    let config = config(&hec, logs.path(), ", read: once");
+    let hydrant = Hydrant::run(&format!("rules: [builtin]\n{}{sink}{routes}", config.trim_end_matches(' ')), &[]);
+    assert!(hydrant.wait());
+    let text = fs::read_to_string(&out).unwrap();
+    let alerts: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).filter(|row: &serde_json::Value| row["class_uid"] == 2004).collect();
+    assert!(alerts.len() >= 4, "{text}");
+    for alert in &alerts {
+        assert_eq!(mistakes(alert), [""; 0], "{alert:#}");
+        let is_of_rule = alert["unmapped"]["hydrant"]["correlation"].is_null();
+        assert!(!is_of_rule || alert["evidences"][0]["data"]["matched"].is_array(), "{alert:#}");
+    }
 }
 
 #[test]

@@ -43,6 +43,12 @@ pub(crate) struct Hec {
 /// The only token.
 pub(crate) const TOKEN: &str = "0b6f3c1e-5f0e-4a55-9d2c-000000000001";
 
+/// Whether something that arrived is an alert, in whatever form.
+pub(crate) fn is_alert(event: &Value) -> bool {
+    let event = &event["event"];
+    [&event["hydrant"], &event["unmapped"]["hydrant"]].iter().any(|ours| ours["alert"] == true)
+}
+
 impl Hec {
     /// Starts one on a free port.
     pub(crate) fn start() -> Self {

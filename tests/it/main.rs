@@ -14,8 +14,10 @@
 
 mod admin;
 mod bad_input;
+mod bad_rules;
 mod client;
 mod commands;
+mod conformance;
 mod correlation;
 mod dlq;
 mod enrich;
@@ -27,11 +29,15 @@ mod journal;
 mod kill;
 mod ledger;
 mod mistakes;
+mod ocsf;
 mod peers;
+mod pipelines;
+mod preparation;
 mod process;
 mod registry;
 mod replay;
 mod rules;
+mod sigma_peer;
 mod sigmahq;
 mod slice;
 mod source_health;

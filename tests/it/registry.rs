@@ -8,7 +8,27 @@ use hydrant::config::Section;
 use hydrant::{decode, enrich, frame, sink, source};
 
 /// Files of a stage that are no components: parts that components share.
-const PARTS: &[&str] = &["auto", "document", "eve", "golden", "mmdb", "pairs", "rows", "schema", "testing", "trial", "watch"];
+const PARTS: &[&str] = &[
+    "auto",
+    "csv",
+    "document",
+    "elements",
+    "eve",
+    "feed",
+    "golden",
+    "indicators",
+    "keys",
+    "mmdb",
+    "networks",
+    "notify",
+    "pairs",
+    "pool",
+    "rows",
+    "schema",
+    "testing",
+    "trial",
+    "watch",
+];
 
 fn files(stage: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(stage);
@@ -51,9 +71,10 @@ fn every_sample_reads_without_a_mistake() {
             panic!("{}: {diagnostics}", kind.name());
         }
     }
+    let folders = enrich::Folders { base: Path::new("."), data: Path::new("data") };
     for kind in enrich::ENRICHERS {
         assert!(kind.sample().contains(&format!("type: {}", kind.name())), "{}", kind.name());
-        if let Err(diagnostics) = kind.read(&section(kind.sample()), Path::new(".")) {
+        if let Err(diagnostics) = kind.read(&section(kind.sample()), folders) {
             panic!("{}: {diagnostics}", kind.name());
         }
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::hec::{Hec, TOKEN};
+use crate::hec::{Hec, TOKEN, is_alert};
 use crate::journal::{Setup, code};
 use crate::process::{eventually, free_port};
 
@@ -64,7 +64,7 @@ fn arrived(hec: &Hec) -> (HashMap<String, usize>, usize, usize) {
     let (mut numbers, mut of_replay, mut others) = (HashMap::new(), 0, 0);
     for event in &hec.state.lock().unwrap().events {
         let reserved = &event["event"]["hydrant"];
-        if reserved["alert"] == true {
+        if is_alert(event) {
             *(if reserved["rule"]["replay"] == true { &mut of_replay } else { &mut others }) += 1;
             continue;
         }

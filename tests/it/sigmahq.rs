@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use hydrant::config::Node;
 use hydrant::decode::{Compiled, DECODERS, Instance, Schema};
+use hydrant::detect::preparation::Preparation;
 use hydrant::detect::sigma::{LogSource, SigmaRule};
 use hydrant::detect::{Detector, Hit, Rules, Scratch, Vocabulary};
 use hydrant::event::{Chunk, Events, Fields, Sender, Span};
@@ -81,7 +82,7 @@ fn load() -> Option<Hq> {
             placeholders.insert(name.to_owned(), vec![format!("value-of-{name}")]);
         }
     }
-    let (rules, diagnostics) = Rules::load(&kinds, &placeholders);
+    let (rules, diagnostics) = Rules::load(&kinds, &Preparation { placeholders, ..Preparation::default() });
     assert!(!diagnostics.has_errors(), "{diagnostics}");
     let mut fields = Fields::default();
     let (detector, diagnostics) = Detector::new(&rules.rules, &AnyJson, &mut fields);

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use hydrant::traffic::{Kind, Traffic};
 
-use crate::hec::{Hec, TOKEN};
+use crate::hec::{Hec, TOKEN, is_alert};
 use crate::process::{Hydrant, eventually, free_port};
 
 const RULE: &str = "
@@ -83,7 +83,7 @@ fn every_line_arrives_once_and_rules_alert() {
     assert!(hydrant.stop(), "a stop with nothing left to deliver ends well");
 
     let state = hec.state.lock().unwrap();
-    let (alerts, events): (Vec<_>, Vec<_>) = state.events.iter().partition(|event| event["event"]["hydrant"]["alert"] == true);
+    let (alerts, events): (Vec<_>, Vec<_>) = state.events.iter().partition(|event| is_alert(event));
     assert_eq!((events.len(), alerts.len()), (sent.len(), denied));
     let mut raw: Vec<String> =
         events.iter().map(|event| event["event"].as_str().or(event["event"]["message"].as_str()).unwrap().to_owned()).collect();
@@ -95,8 +95,11 @@ fn every_line_arrives_once_and_rules_alert() {
     assert_eq!(tagged, denied, "the matching events are tagged too");
     let alert = alerts[0];
     assert_eq!(alert["event"]["hydrant"]["rule"]["title"], "Denied by policy");
-    assert_eq!(alert["event"]["destination"]["port"], 22);
-    assert_eq!(alert["sourcetype"], "pan:log");
+    let notable = &alert["event"];
+    assert_eq!((&notable["dest_port"], &notable["fields"]["destination"]["port"]), (&22.into(), &22.into()));
+    let matched = serde_json::json!([{ "field": "action", "value": "deny" }, { "field": "destination.port", "value": "22" }]);
+    assert_eq!((&notable["matched"], &alert["sourcetype"]), (&matched, &"hydrant:alert".into()));
+    assert_eq!(events[0]["sourcetype"], "pan:log");
 }
 
 #[test]
@@ -116,7 +119,7 @@ fn nothing_is_lost_or_doubled_while_the_destination_is_down() {
     eventually("all events", || (hec.count() >= sent.len()).then_some(()));
     assert!(hydrant.stop());
     let state = hec.state.lock().unwrap();
-    let events = state.events.iter().filter(|event| event["event"]["hydrant"]["alert"] != true).count();
+    let events = state.events.iter().filter(|event| !is_alert(event)).count();
     assert_eq!(events, sent.len());
 }
 
@@ -137,7 +140,7 @@ fn a_bad_event_goes_to_the_dead_letters_and_the_rest_is_delivered() {
     drop(stream);
     let path = hydrant.folder().join("data/dead_letters/splunk.ndjson");
     let letters = eventually("the dead letter", || std::fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n')));
-    let is_event = |event: &&serde_json::Value| event["event"]["hydrant"]["alert"] != true;
+    let is_event = |event: &&serde_json::Value| !is_alert(event);
     eventually("the good events", || (hec.state.lock().unwrap().events.iter().filter(is_event).count() == good.len()).then_some(()));
     assert!(hydrant.stop());
     let letter: serde_json::Value = serde_json::from_str(letters.trim_end()).expect("exactly one record");

@@ -78,7 +78,7 @@ fn a_sender_that_falls_silent_is_an_alert_at_a_sink_once_also_across_a_restart()
     assert_eq!((&hydrant["rule"]["title"], &hydrant["rule"]["level"]), (&json!("Log Source Silent"), &json!("high")));
     let found = &hydrant["source_health"];
     assert_eq!((&found["condition"], &found["source"], &found["sender"]), (&json!("silent"), &json!("fw"), &json!("127.0.0.1")));
-    assert_eq!((&alert["observer"]["ip"], hydrant["alert_id"].as_str().unwrap().len()), (&json!("127.0.0.1"), 32), "{alert}");
+    assert_eq!((&alert["fields"]["observer"]["ip"], hydrant["alert_id"].as_str().unwrap().len()), (&json!("127.0.0.1"), 32), "{alert}");
     assert_eq!((setup.gauge(), setup.sender()["conditions"]["silent"].is_string()), (Some(1), true));
     drop(stream);
     assert!(running.stop());

@@ -186,8 +186,8 @@ def main(stage):
     eventually("the large records", lambda: hydrant.sent() >= count + len(large))
     hydrant.stop()
     rows = harness.rows(hydrant.folder / "out.ndjson")
-    alerts = [row for row in rows if row["hydrant"].get("alert")]
-    events = [row for row in rows if not row["hydrant"].get("alert") and not row["event.original"].startswith("xxx")]
+    alerts = [row for row in rows if harness.is_alert(row)]
+    events = [row for row in rows if not harness.is_alert(row) and not row["event.original"].startswith("xxx")]
     names = lambda rows: [name_of(row) for row in rows]
     each_once("events", names(events), [f"waf-{n:07}" for n in range(WAF)] + [f"fw-{n:07}" for n in range(FIREWALL)] + [f"cwl-{n:07}" for n in range(WRAPPED)])
     each_once("alerts", names(alerts),
@@ -201,7 +201,7 @@ def main(stage):
 
 
 def name_of(row):
-    text = row["event.original"]
+    text = harness.raw_of(row)
     for mark in ("waf-", "fw-", "cwl-"):
         if mark in text and text[text.index(mark) + len(mark):][:7].isdigit():
             at = text.index(mark)

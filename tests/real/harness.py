@@ -129,6 +129,21 @@ def rows(path):
     return list(each_row(path)) if pathlib.Path(path).exists() else []
 
 
+def ours(row):
+    """What Hydrant says of a row: beside an event, in a finding (OCSF) below what has no home there."""
+    return row.get("hydrant") or row.get("unmapped", {}).get("hydrant", {})
+
+
+def is_alert(row):
+    """Whether a row is an alert, whatever its form."""
+    return ours(row).get("alert") is True
+
+
+def raw_of(row):
+    """The frame of an event or of the event that an alert is about."""
+    return next(row[key] for key in ("raw_data", "event.original", "message") if key in row)
+
+
 def flat(value, name="", out=None):
     """Objects within objects as one, with paths for names."""
     out = {} if out is None else out

@@ -38,7 +38,7 @@ def line(number):
 
 
 def number_of(row):
-    return int((row.get("message") or row["event.original"]).split(",rule-")[1].split(",")[0])
+    return int(harness.raw_of(row).split(",rule-")[1].split(",")[0])
 
 
 def read(s3, prefix):
@@ -49,7 +49,7 @@ def read(s3, prefix):
             objects += 1
             for text in s3.get_object(Bucket=BUCKET, Key=found["Key"])["Body"].read().decode().splitlines():
                 row = json.loads(text)
-                alerts.append(row) if row["hydrant"].get("alert") else events.append(number_of(row))
+                alerts.append(row) if harness.is_alert(row) else events.append(number_of(row))
     return events, alerts, objects
 
 
@@ -111,13 +111,13 @@ sinks:
     events, alerts, _ = read(s3, "again/")
     # Batches are named by what is in them: the store took none a second time.
     each_once("replayed events", events, range(EVENTS))
-    check(all(alert["hydrant"]["rule"].get("replay") is True for alert in alerts), "an alert does not say that it is of a replay")
+    check(all(harness.ours(alert)["rule"].get("replay") is True for alert in alerts), "an alert does not say that it is of a replay")
     same("events with an alert", sorted({number_of(alert) for alert in alerts}), list(range(0, EVENTS, 10)))
     check(kills > 0, "no replay was killed")
 
     counts = done(hydrant, "--sink", "part", "--from", "2026-11-01T01:00:00Z", "--to", "2026-11-01T03:00:00Z")
     same("events of two hours", counts["events"], 2000)
-    found = [number_of(row) for row in rows(hydrant.folder / "part.ndjson") if not row.get("hydrant", {}).get("alert")]
+    found = [number_of(row) for row in rows(hydrant.folder / "part.ndjson") if not harness.is_alert(row)]
     each_once("events of two hours", found, range(1000, 3000))
     return f"{EVENTS} events of {objects} objects replayed, {kills} kills, each event once"
 

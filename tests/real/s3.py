@@ -82,11 +82,12 @@ def check_names(objects, sink, extension, encoding):
 
 def query(objects, text):
     files = [str(path) for _, _, path in objects]
-    return duckdb.sql(f"select {text.replace('ROWS', 'read_json($files, format=$$newline_delimited$$, columns={message: $$VARCHAR$$, hydrant: $$JSON$$}, filename=true)')}",
+    return duckdb.sql(f"select {text.replace('ROWS', 'read_json($files, format=$$newline_delimited$$, columns={message: $$VARCHAR$$, hydrant: $$JSON$$, unmapped: $$JSON$$}, filename=true)')}",
                       params={"files": files}).fetchall()
 
 
-EVENTS = "from ROWS where hydrant->>'alert' is null"
+# An alert is a finding (OCSF), which says what Hydrant adds below `unmapped`.
+EVENTS = "from ROWS where unmapped is null"
 NUMBER = r"try_cast(regexp_extract(message, 'sessionid=(\d+)', 1) as bigint)"
 
 
@@ -97,7 +98,7 @@ def count_by_duckdb(what, objects, unreadable):
          [(COUNT, COUNT, COUNT * (COUNT - 1) // 2)])
     same(f"{what}: unreadable lines", query(objects, f"count(*) {EVENTS} and {NUMBER} is null"), [(unreadable,)])
     alerts = sum(number % 4 == 1 and number % 50 == 1 for number in range(COUNT))
-    same(f"{what}: alerts", query(objects, "count(*) from ROWS where hydrant->>'alert' = 'true'"), [(alerts,)])
+    same(f"{what}: alerts", query(objects, "count(*) from ROWS where unmapped->>'$.hydrant.alert' = 'true'"), [(alerts,)])
     return alerts
 
 
@@ -114,7 +115,7 @@ def check_bytes(objects):
         with open(path) as file:
             for number, text in enumerate(file):
                 row = json.loads(text)
-                if number % 97 == 0 and not row["hydrant"].get("alert"):
+                if number % 97 == 0 and not harness.is_alert(row):
                     name = row["message"].split("sessionid=")
                     if len(name) == 2:
                         same("message", row["message"], line(int(name[1].split()[0])))

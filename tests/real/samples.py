@@ -170,7 +170,7 @@ sinks:
 """)
     stage.run([harness.binary(), "run", "-c", config])
     out = harness.rows(rows)
-    events = [row for row in out if not row["hydrant"].get("alert")]
+    events = [row for row in out if not harness.is_alert(row)]
     same(f"{name}: number of events of the run", len(events), len(lines))
     same(f"{name}: events of the run", sorted(row["event.original"] for row in events), sorted(lines))
     read = READERS[name][1]
@@ -178,14 +178,14 @@ sinks:
         for key, value in read(row["event.original"]).items():
             check(value is None or key == "message" or row.get(key) == value, f"{name}: {key} of the run is {row.get(key)!r}, expected {value!r}")
     # What correlations find on top is about more than one line.
-    return [row for row in out if row["hydrant"].get("alert") and "correlation" not in row["hydrant"]]
+    return [row for row in out if harness.is_alert(row) and "correlation" not in harness.ours(row)]
 
 
 def attacks(stage, name, lines, alerts):
     """Rules of ours find the attack, where ModSecurity found it too, and `hydrant detect` says the same."""
     found = {}
     for alert in alerts:
-        found.setdefault(alert["hydrant"]["rule"]["title"], []).append(alert["event.original"])
+        found.setdefault(alert["finding_info"]["title"], []).append(alert["raw_data"])
     check(ALERTS <= found.keys(), f"rules that did not alert: {ALERTS - found.keys()}")
     for line in found["SQL Injection in the URL"]:
         check(any(rule.startswith("942") for rule in modsecurity(line)["rule.id"]), f"no SQL injection for ModSecurity: {line[:300]}")

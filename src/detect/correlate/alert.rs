@@ -71,7 +71,7 @@ impl Form {
         let correlation = &linked.correlation;
         let rule = serde_json::json!({
             "id": correlation.id, "title": correlation.title, "level": linked.level.as_str(), "tags": correlation.tags,
-            "author": correlation.author, "hash": correlation.hash,
+            "author": correlation.author, "references": correlation.references, "hash": correlation.hash,
         });
         rule.to_string().into()
     }

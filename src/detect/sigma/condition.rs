@@ -27,8 +27,7 @@ const CONDITION_BYTES_MAX: usize = 16 * 1024;
 const CONDITIONS_MAX: usize = 64;
 
 /// The expression of a condition, or of a list of them, of which one has to hold.
-pub(super) fn read(reader: &mut Reader<'_>, node: &Node, identifiers: &mut Identifiers<'_>) -> Option<Expr<String>> {
-    let path = "detection.condition";
+pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: &str, identifiers: &mut Identifiers<'_>) -> Option<Expr<String>> {
     let items: Vec<Place<'_>> = match &node.content {
         Content::Sequence(items) => items.iter().enumerate().map(|(index, node)| Place { node, path, index: Some(index) }).collect(),
         _ => vec![Place::new(node, path)],

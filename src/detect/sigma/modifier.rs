@@ -1,7 +1,7 @@
 //! The part of a field key behind the name: `Image|endswith|all`.
 //!
 //! Source: Sigma modifiers appendix 2.1.0. What may stand together is narrower here than in the text,
-//! which says only "applied in the given order": see the table in the parent module.
+//! which says only "applied in the given order": see `docs/reference/sigma.md`.
 
 use super::pattern::Utf16;
 use super::reader::{Place, Reader};

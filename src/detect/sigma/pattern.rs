@@ -6,7 +6,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Placeholders;
 use crate::matcher::Glob;
 
 /// The characters that `windash` exchanges: hyphen, slash, en dash, em dash, horizontal bar.
@@ -95,17 +94,22 @@ fn placeholder(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The pieces as the matcher wants them: neighbouring texts joined. Placeholders are gone by now.
-pub(super) fn globs(pieces: Vec<Piece>) -> Vec<Glob> {
+pub(super) fn globs(pieces: &[Piece]) -> Vec<Glob> {
     let mut globs: Vec<Glob> = Vec::with_capacity(pieces.len());
     for piece in pieces {
         match (piece, globs.last_mut()) {
-            (Piece::Text(text) | Piece::Placeholder(text), Some(Glob::Text(before))) => before.push_str(&text),
-            (Piece::Text(text) | Piece::Placeholder(text), _) => globs.push(Glob::Text(text)),
+            (Piece::Text(text) | Piece::Placeholder(text), Some(Glob::Text(before))) => before.push_str(text),
+            (Piece::Text(text) | Piece::Placeholder(text), _) => globs.push(Glob::Text(text.clone())),
             (Piece::Any, _) => globs.push(Glob::Any),
             (Piece::One, _) => globs.push(Glob::One),
         }
     }
     globs
+}
+
+/// The name of a placeholder that is still there.
+pub(super) fn placeholder_name(pieces: &[Piece]) -> Option<&str> {
+    pieces.iter().find_map(|piece| if let Piece::Placeholder(name) = piece { Some(name.as_str()) } else { None })
 }
 
 /// The string, if it has neither wildcards nor placeholders.
@@ -149,30 +153,57 @@ fn with_dashes(pieces: &[Piece], mut variant: usize) -> Vec<Piece> {
     pieces.iter().map(exchanged).collect()
 }
 
-/// How many strings the placeholders of `pieces` become, or the name of one that has no values.
-pub(super) fn expansion_count<'p>(pieces: &'p [Piece], table: &Placeholders) -> Result<usize, &'p str> {
-    let mut count = 1usize;
-    for piece in pieces {
-        let Piece::Placeholder(name) = piece else { continue };
-        let values = table.get(name).filter(|values| !values.is_empty()).ok_or(name.as_str())?;
-        count = count.saturating_mul(values.len());
-    }
-    Ok(count)
+/// How many strings the placeholders of `pieces` become. Those without values stay as they are.
+pub(super) fn expansion_count<'t>(pieces: &[Piece], known: &impl Fn(&str) -> Option<&'t Vec<String>>) -> usize {
+    pieces.iter().filter_map(|piece| values(piece, known)).fold(1, |count, values| count.saturating_mul(values.len()))
 }
 
 /// Every combination of the placeholders' values. These are Sigma strings themselves: `srv*` has a wildcard.
-pub(super) fn expand(pieces: &[Piece], table: &Placeholders) -> Vec<Vec<Piece>> {
+pub(super) fn expand<'t>(pieces: &[Piece], known: &impl Fn(&str) -> Option<&'t Vec<String>>) -> Vec<Vec<Piece>> {
     let mut done: Vec<Vec<Piece>> = vec![Vec::new()];
     for piece in pieces {
-        match piece {
-            Piece::Placeholder(name) => {
-                let values: Vec<_> = table.get(name).into_iter().flatten().map(|value| parse(value, false)).collect();
+        match values(piece, known) {
+            Some(values) => {
+                let values: Vec<_> = values.iter().map(|value| parse(value, false)).collect();
                 done = done.iter().flat_map(|start| values.iter().map(|value| [start.as_slice(), value].concat())).collect();
             }
-            other => done.iter_mut().for_each(|start| start.push(other.clone())),
+            None => done.iter_mut().for_each(|start| start.push(piece.clone())),
         }
     }
     done
+}
+
+/// The values of a piece that is a placeholder and has some.
+fn values<'t>(piece: &Piece, known: &impl Fn(&str) -> Option<&'t Vec<String>>) -> Option<&'t Vec<String>> {
+    let Piece::Placeholder(name) = piece else { return None };
+    known(name).filter(|values| !values.is_empty())
+}
+
+/// The pieces as a person may write them; a backslash stands before plain `*` and `?` only.
+pub(super) fn written(pieces: &[Piece]) -> String {
+    let mut out = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Any => out.push('*'),
+            Piece::One => out.push('?'),
+            Piece::Text(text) => out.push_str(&text.replace('*', "\\*").replace('?', "\\?")),
+            Piece::Placeholder(name) => out.push_str(&format!("%{name}%")),
+        }
+    }
+    out
+}
+
+/// The pieces with neighbouring texts as one, and no empty ones.
+pub(super) fn joined(pieces: impl IntoIterator<Item = Piece>) -> Vec<Piece> {
+    let mut joined: Vec<Piece> = Vec::new();
+    for piece in pieces {
+        match (piece, joined.last_mut()) {
+            (Piece::Text(text), _) if text.is_empty() => {}
+            (Piece::Text(text), Some(Piece::Text(before))) => before.push_str(&text),
+            (piece, _) => joined.push(piece),
+        }
+    }
+    joined
 }
 
 /// `text` as UTF-16 code units, in bytes.

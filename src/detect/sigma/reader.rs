@@ -1,6 +1,6 @@
 //! What reading a rule file carries along: where mistakes go, and how much may still be built.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Placeholders;
 use crate::config::Node;
@@ -45,9 +45,13 @@ impl<'a> Place<'a> {
 
 /// The state of reading one file.
 pub(super) struct Reader<'a> {
-    file: &'a Path,
+    file: PathBuf,
     placeholders: &'a Placeholders,
     diagnostics: Diagnostics,
+    /// The file of a filter, while a rule is lowered with it.
+    other_file: Option<PathBuf>,
+    /// What is wrong in other files: each rule that a filter narrows finds it anew.
+    elsewhere: Vec<Diagnostic>,
     error_count: usize,
     unlisted_count: usize,
     /// `None` once it did not suffice.
@@ -56,11 +60,13 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(file: &'a Path, placeholders: &'a Placeholders) -> Self {
+    pub(super) fn new(file: &Path, placeholders: &'a Placeholders) -> Self {
         Self {
-            file,
+            file: file.to_owned(),
             placeholders,
             diagnostics: Diagnostics::new(),
+            other_file: None,
+            elsewhere: Vec::new(),
             error_count: 0,
             unlisted_count: 0,
             nodes_left: Some(EXPRESSION_NODES_MAX),
@@ -68,8 +74,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn file(&self) -> &'a Path {
-        self.file
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     pub(super) fn placeholders(&self) -> &'a Placeholders {
@@ -87,16 +93,26 @@ impl<'a> Reader<'a> {
             Some(index) => format!("{}[{index}]", place.path),
             None => place.path.to_owned(),
         };
-        Diagnostic::error(self.file, place.node.line, place.node.column, path, message)
+        Diagnostic::error(self.other_file.as_ref().unwrap_or(&self.file), place.node.line, place.node.column, path, message)
     }
 
     pub(super) fn report(&mut self, diagnostic: Diagnostic) {
         self.error_count += usize::from(diagnostic.severity == Severity::Error);
-        if self.diagnostics.0.len() < MISTAKES_MAX {
+        if self.other_file.is_some() {
+            self.elsewhere.extend((self.elsewhere.len() < MISTAKES_MAX).then_some(diagnostic));
+        } else if self.diagnostics.0.len() < MISTAKES_MAX {
             self.diagnostics.push(diagnostic);
         } else {
             self.unlisted_count += 1;
         }
+    }
+
+    /// Does something whose places are in another file, if one is given.
+    pub(super) fn inside<T>(&mut self, file: Option<&Path>, work: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.other_file, file.map(Path::to_owned));
+        let done = work(self);
+        self.other_file = outer;
+        done
     }
 
     pub(super) fn error(&mut self, place: Place<'_>, message: impl Into<String>) {
@@ -160,13 +176,13 @@ impl<'a> Reader<'a> {
         format!("{near}one of: {}{cut}", names.take(NAMES_SHOWN_MAX).collect::<Vec<_>>().join(", "))
     }
 
-    /// Everything reported, in the order of the file.
-    pub(super) fn finish(mut self) -> Diagnostics {
+    /// Everything reported, in the order of the file, and what is wrong in other files.
+    pub(super) fn finish(mut self) -> (Diagnostics, Vec<Diagnostic>) {
         self.diagnostics.0.sort_by_key(|d| (d.line, d.column));
         if self.unlisted_count > 0 {
             let message = format!("{} further mistakes are not listed", self.unlisted_count);
-            self.diagnostics.push(Diagnostic::error(self.file, 0, 0, "", message));
+            self.diagnostics.push(Diagnostic::error(&self.file, 0, 0, "", message));
         }
-        self.diagnostics
+        (self.diagnostics, self.elsewhere)
     }
 }

@@ -6,7 +6,7 @@ mod corpus;
 
 use std::path::Path;
 
-use super::{Level, Loaded, Placeholders, SkipReason, Status, load};
+use super::{Level, Loaded, Loader, Placeholders, SkipReason, Status, load};
 use crate::config::Node;
 use crate::matcher::{Expr, Glob, Number, Predicate};
 
@@ -682,14 +682,13 @@ mod documents {
     }
 
     #[test]
-    fn filters_and_unsupported_rules_are_skipped_in_the_open_and_correlations_are_not() {
+    fn unsupported_rules_are_skipped_in_the_open_and_correlations_are_not() {
         let text = "title: C\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\ncorrelation: {type: event_count, rules: [a], \
-                    group-by: [b], timespan: 1m, condition: {gt: 1}}\n---\ntitle: F\nfilter: {rules: [x]}\n---\nstatus: unsupported\n";
+                    group-by: [b], timespan: 1m, condition: {gt: 1}}\n---\ntitle: F\nstatus: unsupported\n";
         let loaded = read(text);
-        let skipped: Vec<_> = loaded.skipped.iter().map(|s| (s.line, s.title.as_deref(), s.reason)).collect();
-        let expected = [(5, Some("F"), SkipReason::Filter), (8, None, SkipReason::Unsupported)];
-        assert_eq!(skipped, expected);
-        assert_eq!(loaded.skipped[0].to_string(), "r.yml:5: not loaded: filter: F");
+        let skipped: Vec<_> = loaded.skipped.iter().map(|s| (s.line, s.title.as_deref(), s.reason.clone())).collect();
+        assert_eq!(skipped, [(5, Some("F"), SkipReason::Unsupported)]);
+        assert_eq!(loaded.skipped[0].to_string(), "r.yml:5: not loaded: status unsupported: F");
         assert_eq!(loaded.correlations[0].title, "C");
         assert!(loaded.rules.is_empty() && loaded.diagnostics.0.is_empty());
     }
@@ -711,7 +710,7 @@ mod documents {
     fn the_hash_is_of_one_document_and_ignores_line_ends() {
         let one = format!("{HEAD}{BODY}");
         let alone = read(&one).rules[0].hash.clone();
-        let several = read(&format!("---\r\n{}---\ntitle: C\nfilter: {{}}\n...\n---\n{one}\n\n", one.replace('\n', "\r\n")));
+        let several = read(&format!("---\r\n{}---\ntitle: C\nstatus: unsupported\n...\n---\n{one}\n\n", one.replace('\n', "\r\n")));
         assert_eq!(several.diagnostics.to_string(), "");
         assert_eq!(several.rules.iter().map(|rule| rule.hash.clone()).collect::<Vec<_>>(), [alone.clone(), alone.clone()]);
         assert_eq!(alone.len(), 64);
@@ -740,6 +739,138 @@ mod documents {
         let loaded = read(&format!("{HEAD}detection:\n  s: {{f: [{}]}}\n  condition: s\n", vec!["null"; 5000].join(",")));
         assert_eq!(loaded.diagnostics.0.len(), 1001);
         assert!(loaded.diagnostics.to_string().ends_with("4000 further mistakes are not listed"));
+    }
+}
+
+mod filters {
+    use super::*;
+
+    const RULES: &str = "title: One\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64\nname: one\nlogsource: {category: proxy, product: x}\n\
+        detection: {selection: {a: 1}, condition: selection}\n---\n\
+        title: Two\nid: 0e95725d-7320-415d-80f7-004da920fc12\nlogsource: {category: dns}\n\
+        detection: {selection: {b: 2}, other: {b: 3}, condition: 1 of them}\n";
+
+    /// The conditions of both rules with a filter in a file of its own, or what is wrong.
+    fn narrowed(filter: &str) -> String {
+        let (placeholders, pipelines) = Default::default();
+        let mut loader = Loader::new(&placeholders, &pipelines);
+        loader.add(Path::new("f.yml"), filter);
+        loader.add(Path::new("r.yml"), RULES);
+        let loaded = loader.finish();
+        if loaded.diagnostics.has_errors() {
+            return loaded.diagnostics.to_string();
+        }
+        loaded.rules.iter().map(|rule| format!("{}\n", show(&rule.condition))).collect()
+    }
+
+    fn filter(rules: &str, more: &str) -> String {
+        format!("title: F\nlogsource: {{category: proxy}}\nfilter:\n  rules: {rules}\n{more}")
+    }
+
+    const SELECTION: &str = "  selection: {User|startswith: adm_}\n  condition: selection\n";
+    const ONE: &str = "a Equal int 1";
+    const TWO: &str = "any(b Equal int 2, b Equal int 3)";
+
+    #[test]
+    fn a_filter_takes_away_what_its_condition_finds_by_id_by_name_and_for_any_rule_of_its_log_source() {
+        let expected = format!("all({ONE}, not(User StartsWith 'adm_'))\n{TWO}\n");
+        for rules in ["one", "[one]", "[5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64]", "any", "Any"] {
+            assert_eq!(narrowed(&filter(rules, SELECTION)), expected, "{rules}");
+        }
+    }
+
+    #[test]
+    fn a_condition_that_holds_where_nothing_is_found_says_what_stays() {
+        let of = |condition: &str| {
+            let more = format!("  s1: {{u: x}}\n  s2: {{v: y}}\n  condition: {condition}\n");
+            narrowed(&filter("[one]", &more)).lines().next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(of("not 1 of s*"), format!("all({ONE}, not(any(u Equals 'x', v Equals 'y')))"));
+        assert_eq!(of("1 of s*"), of("not 1 of s*"));
+        assert_eq!(of("not s1 and not s2"), format!("all({ONE}, all(not(u Equals 'x'), not(v Equals 'y')))"));
+        assert_eq!(of("s1 and not s2"), format!("all({ONE}, not(all(u Equals 'x', not(v Equals 'y'))))"));
+    }
+
+    #[test]
+    fn names_of_the_filter_and_of_the_rule_do_not_meet() {
+        // Both have a `selection`, and `them` means only those of its own section.
+        let more = "  selection: {u: x}\n  other: {v: y}\n  condition: all of them\n";
+        let of = narrowed(&filter("any", more).replace("category: proxy", "category: dns"));
+        assert_eq!(of, format!("{ONE}\nall({TWO}, not(all(u Equals 'x', v Equals 'y')))\n"));
+    }
+
+    #[test]
+    fn what_a_filter_cannot_name_is_told_with_the_nearest_name() {
+        let error = |rules: &str| narrowed(&filter(rules, SELECTION));
+        assert_eq!(error("[oen]"), "f.yml:4:11: error: filter.rules[0]: no rule has the id or name `oen`\n  help: did you mean `one`?");
+        let outside = error("[0e95725d-7320-415d-80f7-004da920fc12]");
+        assert!(outside.contains("is for dns, which is outside this filter's log source\n  help: this filter is for proxy"), "{outside}");
+        assert!(error("[one, one]").contains("`one` stands here twice"));
+        assert!(error("[one, 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64]").contains("stands here already"));
+        assert!(error("[]").contains("1 to 4096 rules are expected"));
+        assert!(error("{a: b}").contains("1 to 4096 rules are expected, found a map"));
+        let other = format!(
+            "{}---\nid: 11111111-2222-3333-4444-555555555555\n{}",
+            filter("[one]", SELECTION),
+            filter("[11111111-2222-3333-4444-555555555555]", SELECTION)
+        );
+        assert!(narrowed(&other).contains("is a filter"), "a filter cannot name itself or another one");
+        let correlation = "title: C\nid: 5d8fd9da-6916-45ef-8d4d-3fa9d19d1a65\nname: c\ncorrelation: {type: event_count, rules: [one], \
+            group-by: [b], timespan: 1m, condition: {gt: 1}}\n---\n";
+        assert!(narrowed(&format!("{correlation}{}", filter("[c]", SELECTION))).contains("`c` is a correlation"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_filter_is_told_once_at_its_own_place() {
+        let two = RULES.replace("category: dns", "category: proxy");
+        let (placeholders, pipelines) = Default::default();
+        let mut loader = Loader::new(&placeholders, &pipelines);
+        loader.add(Path::new("f.yml"), &filter("any", "  selection: {u|re: '('}\n  condition: selection\n"));
+        loader.add(Path::new("r.yml"), &two);
+        let loaded = loader.finish();
+        assert_eq!(loaded.diagnostics.to_string(), "f.yml:5:21: error: filter.selection.u|re: not a regular expression: unclosed group");
+        assert!(loaded.rules.is_empty(), "a rule without its filter would alert on what it was to leave out");
+        for (more, expected) in [
+            ("  selection: {u: x}\n", "`condition` is missing"),
+            ("  condition: selection\n", "no search identifier `selection`"),
+            ("  selection: {u: x}\n  condition: [selection]\n", "one condition is expected, found a list"),
+            ("  selection: {u: x}\n  condition: selektion\n", "did you mean `selection`?"),
+        ] {
+            let shown = narrowed(&filter("any", more));
+            assert!(shown.starts_with("f.yml:") && shown.contains(expected), "{shown}");
+        }
+        assert!(
+            narrowed("title: F\nlogsource: {category: proxy}\nfilter: {selection: {a: 1}, condition: selection}\n")
+                .contains("`rules` is missing")
+        );
+    }
+
+    #[test]
+    fn a_filter_counts_in_the_hash_of_its_rules_only() {
+        let hashes = |filter: &str| {
+            let (placeholders, pipelines) = Default::default();
+            let mut loader = Loader::new(&placeholders, &pipelines);
+            loader.add(Path::new("r.yml"), RULES);
+            loader.add(Path::new("f.yml"), filter);
+            loader.finish().rules.into_iter().map(|rule| (rule.hash, rule.filters)).collect::<Vec<_>>()
+        };
+        let (none, some, other) =
+            (hashes("{}\n"), hashes(&filter("any", SELECTION)), hashes(&filter("any", &SELECTION.replace("adm_", "svc_"))));
+        assert_eq!((some[0].1.as_slice(), &some[1]), (&["F".to_owned()][..], &none[1]));
+        assert!(none[0].0 != some[0].0 && some[0].0 != other[0].0);
+    }
+
+    #[test]
+    fn values_of_filters_cannot_multiply_without_bound() {
+        let values: String = (0..2_000).map(|number| format!("v{number},")).collect();
+        let more = format!("  selection: {{u: [{values}]}}\n  condition: selection\n");
+        let rules: String = (0..600)
+            .map(|number| {
+                format!("title: R{number}\nlogsource: {{category: proxy}}\ndetection: {{s: {{a: {number}}}, condition: s}}\n---\n")
+            })
+            .collect();
+        let shown = read(&format!("{rules}{}", filter("any", &more))).diagnostics.to_string();
+        assert!(shown.contains("filters add more than 1000000 values to rules: this one 1200000, to 600 rules"), "{shown}");
     }
 }
 

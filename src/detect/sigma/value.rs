@@ -1,4 +1,4 @@
-//! One value of a field or keyword, and its modifiers, to an expression.
+//! One value of a field or keyword: read with its modifiers applied, then lowered to an expression.
 //!
 //! Plain YAML scalars keep their type (YAML 1.2 core schema): `4688` is a number, `true` a boolean. Numbers
 //! beyond 64 bits, `.inf` and `.nan` stay text, because no lossless number could hold them.
@@ -44,15 +44,71 @@ enum Scalar {
     Text,
 }
 
+/// A value with its modifiers applied.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    /// A string.
+    Text(Vec<Piece>),
+    /// The strings that it became, of which one has to hold (`windash`, `base64offset`, `expand`).
+    Variants(Vec<Vec<Piece>>),
+    Number(Number),
+    Boolean(bool),
+    Null,
+    /// The name of another field.
+    Field(String),
+    /// What the question makes of the text: a regular expression, a network, a limit, a part of a time.
+    AsWritten,
+    /// A mistake, which is reported by now.
+    Mistake,
+}
+
+impl Value {
+    /// A value that is one of these strings.
+    pub(super) fn of(mut variants: Vec<Vec<Piece>>) -> Self {
+        if variants.len() == 1 { Self::Text(variants.swap_remove(0)) } else { Self::Variants(variants) }
+    }
+
+    /// The strings that it is.
+    pub(super) fn strings(&self) -> &[Vec<Piece>] {
+        match self {
+            Self::Text(pieces) => std::slice::from_ref(pieces),
+            Self::Variants(variants) => variants,
+            _ => &[],
+        }
+    }
+
+    /// How many predicates it becomes.
+    pub(super) fn count(&self) -> usize {
+        self.strings().len().max(1)
+    }
+
+    /// Puts wildcards around its strings, where there are none.
+    pub(super) fn surround(&mut self) {
+        let strings = match self {
+            Self::Text(pieces) => std::slice::from_mut(pieces),
+            Self::Variants(variants) => variants.as_mut_slice(),
+            _ => &mut [],
+        };
+        for pieces in strings {
+            if pieces.first() != Some(&Piece::Any) {
+                pieces.insert(0, Piece::Any);
+            }
+            if pieces.last() != Some(&Piece::Any) || pieces.len() == 1 {
+                pieces.push(Piece::Any);
+            }
+        }
+    }
+}
+
 /// A value on its way through the steps of a chain.
-enum Value {
+enum Stage {
     Pattern(Vec<Piece>),
     /// After `utf16*` and `wide`, until base64 makes it text again.
     Bytes(Vec<u8>),
 }
 
-/// The expression for one value; `None` once its mistake is reported.
-pub(super) fn compile(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>) -> Option<Expr<String>> {
+/// One value with the modifiers applied; `None` once its mistake is reported.
+pub(super) fn read(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>) -> Option<Value> {
     let Some(text) = place.node.text() else {
         reader.error(place, format!("a value is expected, found {}", place.node.describe()));
         return None;
@@ -60,14 +116,41 @@ pub(super) fn compile(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>
     if place.node.is_null() {
         return null(reader, chain, target, place);
     }
+    match chain.question {
+        Question::Value => strings(reader, chain, target, place, text),
+        Question::Cidr if chain.steps.is_empty() => Some(Value::AsWritten),
+        Question::Cidr => strings(reader, chain, target, place, text),
+        Question::FieldRef(_) if text.is_empty() => {
+            reader.error(place, "`fieldref` takes the name of a field");
+            None
+        }
+        Question::FieldRef(_) => Some(Value::Field(text.to_owned())),
+        Question::Regex { .. } | Question::Compare(_) | Question::Time(..) | Question::Exists => Some(Value::AsWritten),
+    }
+}
+
+/// The expression for a value; `None` once its mistake is reported.
+pub(super) fn lower(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>, value: &Value) -> Option<Expr<String>> {
+    let predicate = match value {
+        Value::Text(pieces) => return texts(reader, chain, target, place, std::slice::from_ref(pieces)),
+        Value::Variants(variants) => return texts(reader, chain, target, place, variants),
+        Value::Field(name) => return field_ref(reader, chain, target, place, name),
+        Value::Number(number) => Predicate::Number { op: Order::Equal, number: *number },
+        Value::Boolean(value) => Predicate::Boolean(*value),
+        Value::Null => Predicate::Null,
+        Value::AsWritten => return as_written(reader, chain, target, place),
+        Value::Mistake => return None,
+    };
+    leaf(reader, target, place, predicate)
+}
+
+fn as_written(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>) -> Option<Expr<String>> {
     let predicate = match chain.question {
-        Question::Value => return value(reader, chain, target, place, text),
-        Question::Cidr => return cidr(reader, chain, target, place, text),
-        Question::FieldRef(op) => return field_ref(reader, target, place, op, chain.cased),
-        Question::Regex { .. } => regex(reader, chain, place, text)?,
+        Question::Regex { .. } => regex(reader, chain, place, place.node.text().unwrap_or_default())?,
         Question::Compare(order) => compare(reader, place, order)?,
         Question::Time(part, order) => time(reader, place, part, order)?,
-        Question::Exists => match scalar(place.node) {
+        Question::Cidr => Predicate::Cidr(network(reader, place, place.node.text().unwrap_or_default())?),
+        Question::Value | Question::FieldRef(_) | Question::Exists => match scalar(place.node) {
             Scalar::Boolean(true) => Predicate::Exists,
             Scalar::Boolean(false) => return Some(Expr::Not(Box::new(leaf(reader, target, place, Predicate::Exists)?))),
             _ => {
@@ -77,6 +160,42 @@ pub(super) fn compile(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>
         },
     };
     leaf(reader, target, place, predicate)
+}
+
+fn texts(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>, variants: &[Vec<Piece>]) -> Option<Expr<String>> {
+    let mut alternatives = Vec::with_capacity(variants.len());
+    for pieces in variants {
+        if let Some(name) = pattern::placeholder_name(pieces) {
+            let message = unresolved(reader, name);
+            reader.error_with(place, message, "under `placeholders` of the configuration, in a file of `--placeholders`, or by a pipeline");
+            return None;
+        }
+        let predicate = match chain.question {
+            Question::Cidr => Predicate::Cidr(network(reader, place, &pattern::plain_text(pieces).unwrap_or_default())?),
+            _ => glob(reader, chain, target, place, pieces)?,
+        };
+        alternatives.push(leaf(reader, target, place, predicate)?);
+    }
+    Some(any(alternatives))
+}
+
+fn unresolved(reader: &Reader<'_>, name: &str) -> String {
+    let near = reader.near(name, reader.placeholders().keys().map(String::as_str));
+    let near = near.map_or(String::new(), |near| format!("; did you mean `%{near}%`?"));
+    format!("the placeholder `%{name}%` has no values{near}")
+}
+
+fn glob(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>, pieces: &[Piece]) -> Option<Predicate> {
+    let mut globs = pattern::globs(pieces);
+    if matches!(target, Target::Event) {
+        if globs.iter().all(|glob| *glob == Glob::Any) {
+            reader.error(place, "this keyword would be found in every event");
+            return None;
+        }
+        globs.insert(0, Glob::Any);
+        globs.push(Glob::Any);
+    }
+    Some(Predicate::glob(globs, chain.cased))
 }
 
 fn leaf(reader: &mut Reader<'_>, target: Target<'_>, place: Place<'_>, predicate: Predicate) -> Option<Expr<String>> {
@@ -123,7 +242,7 @@ pub(super) fn all(mut parts: Vec<Expr<String>>) -> Expr<String> {
     if parts.len() == 1 { parts.swap_remove(0) } else { Expr::All(parts) }
 }
 
-fn null(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>) -> Option<Expr<String>> {
+fn null(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>) -> Option<Value> {
     if place.index.is_some() {
         reader.error_with(place, "null may not stand in a list", "write a second selection for it and `or`; an empty text is ''");
         return None;
@@ -133,40 +252,24 @@ fn null(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place
         reader.error(place, "there is no value here, and these modifiers need one");
         return None;
     }
-    leaf(reader, target, place, Predicate::Null)
+    Some(Value::Null)
 }
 
-fn value(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>, text: &str) -> Option<Expr<String>> {
+fn strings(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>, text: &str) -> Option<Value> {
     if chain.steps.is_empty() && matches!(target, Target::Field(_)) {
-        let typed = match scalar(place.node) {
-            Scalar::Boolean(value) => Some(Predicate::Boolean(value)),
-            Scalar::Number(number) => Some(Predicate::Number { op: Order::Equal, number }),
-            Scalar::Text => None,
-        };
-        if let Some(predicate) = typed {
-            return leaf(reader, target, place, predicate);
+        match scalar(place.node) {
+            Scalar::Boolean(value) => return Some(Value::Boolean(value)),
+            Scalar::Number(number) => return Some(Value::Number(number)),
+            Scalar::Text => {}
         }
     }
-    let mut alternatives = Vec::new();
-    for pieces in patterns(reader, chain, place, text)? {
-        let mut globs = pattern::globs(pieces);
-        if matches!(target, Target::Event) {
-            if globs.iter().all(|glob| *glob == Glob::Any) {
-                reader.error(place, "this keyword would be found in every event");
-                return None;
-            }
-            globs.insert(0, Glob::Any);
-            globs.push(Glob::Any);
-        }
-        alternatives.push(leaf(reader, target, place, Predicate::glob(globs, chain.cased))?);
-    }
-    Some(any(alternatives))
+    patterns(reader, chain, place, text).map(Value::of)
 }
 
 /// The strings that a text becomes, after all steps.
 fn patterns(reader: &mut Reader<'_>, chain: &Chain, place: Place<'_>, text: &str) -> Option<Vec<Vec<Piece>>> {
     let expands = chain.steps.contains(&Step::Expand);
-    let mut values = vec![Value::Pattern(pattern::parse(text, expands))];
+    let mut values = vec![Stage::Pattern(pattern::parse(text, expands))];
     for step in &chain.steps {
         let mut next = Vec::with_capacity(values.len());
         for value in values {
@@ -178,8 +281,8 @@ fn patterns(reader: &mut Reader<'_>, chain: &Chain, place: Place<'_>, text: &str
         values = next;
     }
     let text = |value| match value {
-        Value::Pattern(pieces) => Some(pieces),
-        Value::Bytes(_) => None,
+        Stage::Pattern(pieces) => Some(pieces),
+        Stage::Bytes(_) => None,
     };
     let patterns: Option<Vec<_>> = values.into_iter().map(text).collect();
     if patterns.is_none() {
@@ -189,7 +292,7 @@ fn patterns(reader: &mut Reader<'_>, chain: &Chain, place: Place<'_>, text: &str
 }
 
 /// Applies one step; what it makes is added to `next`.
-fn apply(reader: &mut Reader<'_>, step: Step, value: Value, place: Place<'_>, next: &mut Vec<Value>) -> Result<(), String> {
+fn apply(reader: &mut Reader<'_>, step: Step, value: Stage, place: Place<'_>, next: &mut Vec<Stage>) -> Result<(), String> {
     let mut pieces = match (step, value) {
         (Step::Base64, value) => {
             next.push(text(pattern::base64(&bytes(value)?)));
@@ -200,8 +303,8 @@ fn apply(reader: &mut Reader<'_>, step: Step, value: Value, place: Place<'_>, ne
             next.extend(variants.into_iter().map(text));
             return Ok(());
         }
-        (_, Value::Bytes(_)) => return Err("UTF-16 is bytes; only `base64` and `base64offset` can follow".to_owned()),
-        (_, Value::Pattern(pieces)) => pieces,
+        (_, Stage::Bytes(_)) => return Err("UTF-16 is bytes; only `base64` and `base64offset` can follow".to_owned()),
+        (_, Stage::Pattern(pieces)) => pieces,
     };
     match step {
         Step::Position(op) => {
@@ -211,84 +314,69 @@ fn apply(reader: &mut Reader<'_>, step: Step, value: Value, place: Place<'_>, ne
             if op != TextOp::EndsWith {
                 pieces.push(Piece::Any);
             }
-            next.push(Value::Pattern(pieces));
+            next.push(Stage::Pattern(pieces));
         }
-        Step::Utf16(layout) => next.push(Value::Bytes(pattern::utf16(&plain(&pieces)?, layout))),
+        Step::Utf16(layout) => next.push(Stage::Bytes(pattern::utf16(&plain(&pieces)?, layout))),
         Step::Windash => {
             let too_many = |count| format!("{count} dashes under `windash` are too many; write it as a regular expression");
             let count = pattern::windash_count(&pieces).map_err(too_many)?;
             if !reader.spend(place, count * pieces_weight(&pieces)) {
                 return Err(format!("its dashes become {count} values"));
             }
-            next.extend(pattern::windash(&pieces, count).into_iter().map(Value::Pattern));
+            next.extend(pattern::windash(&pieces, count).into_iter().map(Stage::Pattern));
         }
         Step::Expand => {
             let table = reader.placeholders();
-            let count = pattern::expansion_count(&pieces, table).map_err(|name| {
-                let near =
-                    reader.near(name, table.keys().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean `%{near}%`?"));
-                format!("the placeholder `%{name}%` has no values{near}")
-            })?;
+            let known = |name: &str| table.get(name);
+            let count = pattern::expansion_count(&pieces, &known);
             if !reader.spend(place, count.saturating_mul(pieces_weight(&pieces))) {
                 return Err(format!("its placeholders become {count} values"));
             }
-            next.extend(pattern::expand(&pieces, reader.placeholders()).into_iter().map(Value::Pattern));
+            next.extend(pattern::expand(&pieces, &known).into_iter().map(Stage::Pattern));
         }
         Step::Base64 | Step::Base64Offset => {}
     }
     Ok(())
 }
 
-fn text(text: String) -> Value {
-    Value::Pattern(if text.is_empty() { Vec::new() } else { vec![Piece::Text(text)] })
+fn text(text: String) -> Stage {
+    Stage::Pattern(if text.is_empty() { Vec::new() } else { vec![Piece::Text(text)] })
 }
 
 fn plain(pieces: &[Piece]) -> Result<String, String> {
-    if pieces.iter().any(|piece| matches!(piece, Piece::Placeholder(_))) {
-        return Err("`expand` has to stand before the encoding".to_owned());
+    if let Some(name) = pattern::placeholder_name(pieces) {
+        return Err(format!("`expand` has to stand before the encoding, and `%{name}%` needs values under `placeholders`"));
     }
     let message = "wildcards cannot be encoded; escape them with `\\`, and put `contains` behind the encoding";
     pattern::plain_text(pieces).ok_or_else(|| message.to_owned())
 }
 
-fn bytes(value: Value) -> Result<Vec<u8>, String> {
+fn bytes(value: Stage) -> Result<Vec<u8>, String> {
     match value {
-        Value::Bytes(bytes) => Ok(bytes),
-        Value::Pattern(pieces) => plain(&pieces).map(String::into_bytes),
+        Stage::Bytes(bytes) => Ok(bytes),
+        Stage::Pattern(pieces) => plain(&pieces).map(String::into_bytes),
     }
 }
 
-fn cidr(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>, text: &str) -> Option<Expr<String>> {
-    let networks = if chain.steps.is_empty() {
-        vec![text.to_owned()]
-    } else {
-        patterns(reader, chain, place, text)?.iter().map(|pieces| pattern::plain_text(pieces).unwrap_or_default()).collect()
-    };
-    let mut alternatives = Vec::new();
-    for text in networks {
-        let address = || text.parse::<IpAddr>().map(ipnet::IpNet::from).ok();
-        let Some(network) = text.parse::<ipnet::IpNet>().ok().or_else(address) else {
-            reader.error_with(
-                place,
-                format!("{} is not a network", place.node.describe()),
-                "such as 10.0.0.0/8, fe80::/10 or a single address",
-            );
-            return None;
-        };
-        if network.addr() != network.network() {
-            reader.warn(place, format!("{} has bits behind its prefix", place.node.describe()), format!("read as {}", network.trunc()));
-        }
-        alternatives.push(leaf(reader, target, place, Predicate::Cidr(network.trunc()))?);
-    }
-    Some(any(alternatives))
-}
-
-fn field_ref(reader: &mut Reader<'_>, target: Target<'_>, place: Place<'_>, op: TextOp, cased: bool) -> Option<Expr<String>> {
-    let (Target::Field(left), Some(right)) = (target, place.node.text().filter(|text| !text.is_empty())) else {
-        reader.error(place, "`fieldref` takes the name of a field");
+fn network(reader: &mut Reader<'_>, place: Place<'_>, text: &str) -> Option<ipnet::IpNet> {
+    let address = || text.parse::<IpAddr>().map(ipnet::IpNet::from).ok();
+    let Some(network) = text.parse::<ipnet::IpNet>().ok().or_else(address) else {
+        let message = format!("{} is not a network", place.node.describe());
+        reader.error_with(place, message, "such as 10.0.0.0/8, fe80::/10 or a single address");
         return None;
     };
-    let expr = Expr::Fields { left: left.to_owned(), op, right: right.to_owned(), cased };
+    if network.addr() != network.network() {
+        reader.warn(place, format!("{} has bits behind its prefix", place.node.describe()), format!("read as {}", network.trunc()));
+    }
+    Some(network.trunc())
+}
+
+fn field_ref(reader: &mut Reader<'_>, chain: &Chain, target: Target<'_>, place: Place<'_>, right: &str) -> Option<Expr<String>> {
+    let (Target::Field(left), Question::FieldRef(op)) = (target, chain.question) else {
+        reader.error(place, "`fieldref` compares two fields");
+        return None;
+    };
+    let expr = Expr::Fields { left: left.to_owned(), op, right: right.to_owned(), cased: chain.cased };
     reader.spend(place, weight(&expr)).then_some(expr)
 }
 

@@ -1,14 +1,13 @@
 //! What transforms and enrichment add to the events of a source: which fields programs write, which look-ups
 //! events can have a key for, and which of those anybody wants.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::{Words, in_file};
 use crate::config::Section;
-use crate::enrich::{ENRICHERS, Enricher, Lookup, Refresh};
+use crate::enrich::{ENRICHERS, Enricher, Folders, Lookup, Refresh};
 use crate::error::{Diagnostics, nearest};
 use crate::event::Fields;
 use crate::transform::{OnAbort, Transform};
@@ -23,12 +22,12 @@ pub struct EnricherPlan {
 }
 
 /// Reads the enrichments and loads their files.
-pub(super) fn read(root: &Section, base: &Path, diagnostics: &mut Diagnostics) -> Vec<EnricherPlan> {
+pub(super) fn read(root: &Section, folders: Folders<'_>, diagnostics: &mut Diagnostics) -> Vec<EnricherPlan> {
     let mut enrichers = Vec::new();
     for (name, section) in root.child("enrichments").map(|section| section.children()).unwrap_or_default() {
         let Some(kind) = diagnostics.absorb(section.component(ENRICHERS, |kind| kind.name())) else { continue };
-        let Some(enricher) = diagnostics.absorb(kind.read(&section.without(&["type"]), base)) else { continue };
-        if let Refresh::Failed(mut found) = enricher.refresh() {
+        let Some(enricher) = diagnostics.absorb(kind.read(&section.without(&["type"]), folders)) else { continue };
+        if let Refresh::Failed(mut found) | Refresh::Partly(mut found) = enricher.refresh() {
             diagnostics.0.append(&mut found.0);
         }
         enrichers.push(EnricherPlan { name: name.into(), enricher: enricher.into() });
@@ -180,11 +179,22 @@ pub(super) fn warn_of(
 ) {
     for (index, key) in unknown {
         let Some(plan) = enrichers.get(*index) else { continue };
+        if !is_worth_a_word(unknown, *index, key, plan.enricher.lookups()) {
+            continue;
+        }
         let place = root.child("enrichments").and_then(|section| section.child(&plan.name)).unwrap_or_else(|| root.clone());
         let mut diagnostic = place.error(format!("no source's events have the field `{key}`; nothing is looked up by it")).warning();
         diagnostic.help = nearest(key, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
         diagnostics.push(diagnostic);
     }
+}
+
+/// Whether a key that no source has is to be told: somebody asked for it, or it is the last of those that enrichers of
+/// this kind look at of themselves and all the others are missing too.
+fn is_worth_a_word(unknown: &[(usize, String)], enricher: usize, key: &str, lookups: &[Lookup]) -> bool {
+    let is_unknown = |lookup: &Lookup| unknown.iter().any(|(index, key)| *index == enricher && *key == lookup.key);
+    let is_asked_for = lookups.iter().any(|lookup| lookup.key == key && !lookup.is_usual);
+    is_asked_for || (lookups.iter().all(is_unknown) && lookups.last().is_some_and(|last| last.key == key))
 }
 
 #[cfg(test)]
@@ -211,7 +221,7 @@ mod tests {
 
     fn plans(lookups: &[(&str, &str)]) -> Vec<EnricherPlan> {
         let plan = |(key, adds): &(&str, &str)| {
-            let lookup = Lookup { key: (*key).to_owned(), adds: vec![(*adds).to_owned()] };
+            let lookup = Lookup { key: (*key).to_owned(), adds: vec![(*adds).to_owned()], is_usual: false };
             EnricherPlan { name: "x".into(), enricher: Arc::new(Fake(vec![lookup])) }
         };
         lookups.iter().map(plan).collect()

@@ -62,7 +62,8 @@ fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, details: &
     }
     // Whatever sinks ask for: an alert has no frame of its own that would say the same.
     let found = details_field(details);
-    let always = names.iter().map(String::as_str).chain(OWN_ALERT_FIELDS).chain([found.as_str(), "%hydrant.rule_ids"]);
+    let more = [found.as_str(), "%hydrant.rule_ids", "%native.hydrant.evidence"];
+    let always = names.iter().map(String::as_str).chain(OWN_ALERT_FIELDS).chain(more);
     always.for_each(|name| {
         fields.slot(name);
     });
@@ -75,6 +76,7 @@ fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, details: &
         canonical: names,
         added: Vec::new(),
         rules: compiler.rule_info.clone(),
+        notes: compiler.rule_notes.clone(),
         source: details.to_owned(),
         decoder: kind.name(),
         details: Some(details),

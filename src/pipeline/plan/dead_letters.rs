@@ -14,7 +14,7 @@ use crate::sink::{SINKS, Sink, SinkKind};
 const FILE_BYTES: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 30;
 
 /// Keys of the sink that are about rows of events: letters are shipped as they are on the disk.
-pub(in crate::pipeline) const NOT_OF_LETTERS: [&str; 4] = ["prefix", "format", "form", "keep_raw"];
+pub(in crate::pipeline) const NOT_OF_LETTERS: [&str; 5] = ["prefix", "format", "form", "alert_form", "keep_raw"];
 
 /// The sink that ships dead letters, if this build has it.
 pub(in crate::pipeline) fn bucket() -> Option<&'static dyn SinkKind> {

@@ -1,5 +1,7 @@
 //! From the text of a configuration to the rows of a chunk, without sockets.
 
+mod alerts;
+
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
@@ -115,7 +117,9 @@ impl Bench {
     fn bodies(&self) -> Vec<serde_json::Value> {
         let items = &self.shard.sinks[0].items;
         let starts = std::iter::once(0).chain(items.ends.iter().copied());
-        starts.zip(&items.ends).map(|(start, end)| serde_json::from_slice(&items.bytes[start as usize..*end as usize]).unwrap()).collect()
+        let separator = self.shard.sinks[0].batcher.batching().separator.len();
+        let body = |(start, end): (u32, &u32)| serde_json::from_slice(&items.bytes[start as usize + separator..*end as usize]).unwrap();
+        starts.zip(&items.ends).map(body).collect()
     }
 }
 
@@ -151,6 +155,22 @@ fn an_event_that_a_stage_loses_unbalances_the_ledger() {
     assert_eq!(bench.imbalances(), [lost_on_the_way.replace("8 came, 7", "12 came, 11").as_str(), lost_alert]);
     drop(bench.shard.page().received(&bench.chunk));
     assert_eq!(bench.imbalances()[0], "source `fw`: 16 came, 12 are accounted for: 4 missing");
+}
+
+#[test]
+fn a_sink_that_tells_people_gets_alerts_only_and_the_rest_counts_as_filtered() {
+    let rule = "title: All\nid: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f\nlevel: high\nlogsource: { product: paloalto }\n\
+                detection: { s: { source.ip: 10.1.2.4 }, condition: s }\n";
+    let sink = "sinks: { out: { type: slack, webhook_url: \"http://127.0.0.1:9\", fields: [source.ip] } }\n";
+    // The condition is also true of the event that the alert is about.
+    for routes in ["", "routes: [ { when: '%hydrant.alert', to: [out] } ]\n"] {
+        let bench = Bench::new(&format!("{sink}{SOURCE}{routes}rules: [rule.yml]\n"), &[("rule.yml", rule)], &lines());
+        assert_eq!(bench.imbalances(), Vec::<String>::new());
+        let bodies = bench.bodies();
+        assert_eq!(bodies.len(), 1, "{routes}");
+        assert_eq!((&bodies[0]["rule"]["title"], &bodies[0]["fields"]["source.ip"]), (&"All".into(), &"10.1.2.4".into()));
+        assert_eq!(bench.count(&metrics::EVENTS_FILTERED, "component_id", "out"), lines().len() as u64);
+    }
 }
 
 #[test]

@@ -52,6 +52,12 @@ impl Pool {
         Some(self.places[at].number).filter(|number| *number != FREE.number)
     }
 
+    /// Gives back what was allocated for strings to come.
+    pub(super) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
     /// A string by its number.
     pub(super) fn bytes(&self, number: u32) -> &[u8] {
         let number = number as usize;

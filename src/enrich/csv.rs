@@ -13,11 +13,16 @@ pub(super) struct Cell<'a> {
     pub(super) text: Cow<'a, [u8]>,
     /// 1-based.
     pub(super) line: usize,
-    /// 1-based, in characters.
+    /// 1-based, in characters; 0 if unknown.
     column: usize,
 }
 
-impl Cell<'_> {
+impl<'a> Cell<'a> {
+    /// A cell of another format.
+    pub(super) fn new(line: usize, text: impl Into<Cow<'a, [u8]>>) -> Self {
+        Self { text: text.into(), line, column: 0 }
+    }
+
     /// An error at the cell.
     pub(super) fn error(&self, path: &Path, message: impl Into<String>) -> Diagnostic {
         Diagnostic::error(path, self.line, self.column, "", message)
