@@ -97,17 +97,16 @@ def send(board_path, port, sender):
 
 def answer_of(connection):
     """The status of an answer, which is read whole."""
-    got = b""
-    while b"\r\n\r\n" not in got:
+    got, end = b"", None
+    while end is None or len(got) < end:
         piece = connection.recv(4096)
         if not piece:
             raise ConnectionError("closed")
         got += piece
-    head, _, body = got.partition(b"\r\n\r\n")
-    length = content_length(head)
-    while len(body) < length:
-        body += connection.recv(4096) or (_ for _ in ()).throw(ConnectionError("closed"))
-    return int(head.split(b" ", 2)[1])
+        head, mark, _ = got.partition(b"\r\n\r\n")
+        if mark:
+            end = len(head + mark) + content_length(head)
+    return int(got.split(b" ", 2)[1])
 
 
 def content_length(head):
