@@ -8,6 +8,7 @@
 //! | `/api/v1/config` | JSON: settings, sources, sinks, routes, rules; no secret is in it |
 //! | `/api/v1/ledger?since=&sender=` | JSON: what became of every event ([`crate::ledger::Book`]), `balanced`, `imbalances` |
 //! | `/api/v1/health` | JSON: how every sender is ([`crate::source_health`]) |
+//! | `/api/v1/silences` | JSON: silences that are not over, each with how many alerts it has `silenced` since the start |
 //! | `/api/v1/tap?source=&sink=&limit=` | NDJSON, a sample of live events ([`crate::pipeline::tap`]), until the limit or until the client goes |
 //!
 //! Ready means: every listener of every shard is open, no source has failed, no stop is under way. A destination
@@ -39,11 +40,12 @@ use tokio::task::LocalSet;
 
 use crate::error::{Error, ErrorKind, nearest};
 use crate::ledger;
-use crate::metrics::{BUDGET_LIMIT, BUDGET_USED, EVENTS_RESENT, EVENTS_WAITING, HELD, LEDGER_IMBALANCES};
+use crate::metrics::{ALERTS_NOT_MADE, BUDGET_LIMIT, BUDGET_USED, EVENTS_RESENT, EVENTS_WAITING, HELD, LEDGER_IMBALANCES};
 use crate::net::http_server::{ServerOptions, serve};
 use crate::pipeline::health::Readiness;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::shard::Common;
+use crate::pipeline::silence::Silence;
 use crate::pipeline::tap::{Filter, WATCHERS_MAX};
 use crate::task::{self, Stopper};
 
@@ -129,10 +131,12 @@ fn answer(request: &Request<Incoming>, common: &Common) -> Response<Answer> {
         "/api/v1/config" => json_answer(StatusCode::OK, &summary(&common.plan.borrow())),
         "/api/v1/ledger" => book(request.uri().query().unwrap_or_default(), common),
         "/api/v1/health" => senders(common),
+        "/api/v1/silences" => silences(common),
         "/api/v1/tap" => tap(request.uri().query().unwrap_or_default(), common),
         _ => problem(
             StatusCode::NOT_FOUND,
-            "there are /healthz, /readyz, /metrics, /api/v1/config, /api/v1/ledger, /api/v1/health and /api/v1/tap".to_owned(),
+            "there are /healthz, /readyz, /metrics, /api/v1/config, /api/v1/ledger, /api/v1/health, /api/v1/silences and /api/v1/tap"
+                .to_owned(),
         ),
     }
 }
@@ -208,6 +212,16 @@ fn book(query: &str, common: &Common) -> Response<Answer> {
 fn senders(common: &Common) -> Response<Answer> {
     let plan = common.plan.borrow().clone();
     json_answer(StatusCode::OK, &common.source_health.report(&plan.source_health.settings))
+}
+
+fn silences(common: &Common) -> Response<Answer> {
+    let plan = common.plan.borrow().clone();
+    let silence = |silence: &Silence| {
+        let mut value = json!(silence);
+        value["silenced"] = json!(common.registry.sum(&ALERTS_NOT_MADE, "silence", &silence.id));
+        value
+    };
+    json_answer(StatusCode::OK, &json!({ "silences": plan.silences.list.iter().map(silence).collect::<Vec<_>>() }))
 }
 
 /// Names and values of a query; those without a value are left out.

@@ -9,6 +9,7 @@
 //!
 //! A reader that closes stdout (`| head`) ends a command quietly, with 0. One file a command.
 
+mod backtest;
 mod bench;
 mod completion;
 mod decode;
@@ -20,11 +21,14 @@ mod input;
 mod instance;
 mod journal;
 mod ledger;
+mod past;
 mod preparing;
 mod replay;
+mod retro_hunt;
 mod rules;
 mod run;
 mod schema;
+mod silence;
 mod table;
 mod tap;
 mod test;
@@ -79,6 +83,10 @@ enum Command {
     Rules(rules::Arguments),
     /// Run the tests that stand in rule files.
     Test(test::Arguments),
+    /// Count what rules, or two versions of them, find in events of the past.
+    Backtest(backtest::Arguments),
+    /// Find events of the past that hold indicators: addresses, domains, links, hashes.
+    RetroHunt(retro_hunt::Arguments),
     /// Watch a sample of the events of a running instance.
     Tap(tap::Arguments),
     /// Look at the journal on disk.
@@ -89,6 +97,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Look at what destinations refused, send it again, or remove it.
     Dlq(dlq::Arguments),
+    /// Silence alerts for a while, list silences, end one.
+    Silence(silence::Arguments),
     /// Print the JSON schema of the configuration.
     Schema(schema::Arguments),
     /// Print a completion script for a shell.
@@ -152,11 +162,14 @@ pub fn main() -> ExitCode {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Rules(arguments) => rules::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Backtest(arguments) => backtest::run(&arguments),
+        Command::RetroHunt(arguments) => retro_hunt::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
         Command::Ledger(arguments) => ledger::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Dlq(arguments) => dlq::run(&arguments),
+        Command::Silence(arguments) => silence::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completion(arguments) => completion::run(&arguments),
     };

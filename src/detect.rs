@@ -14,6 +14,7 @@ pub mod matched;
 mod pack;
 pub mod preparation;
 pub mod sigma;
+pub mod treatment;
 
 use std::fs::File;
 use std::io::Read;
@@ -83,7 +84,7 @@ impl Rules {
         for rule in &rules.rules {
             if let Some(first) = seen.insert(rule.id.as_str(), rule).filter(|_| !rule.id.is_empty()) {
                 let message = format!("the id {} is also that of {}:{}", rule.id, first.file.display(), first.line);
-                diagnostics.push(Diagnostic::error(&rule.file, rule.line, 0, "id", message).warning());
+                diagnostics.push(Diagnostic::error(&rule.file, rule.line, 0, "id", message).warning().code("duplicate-id"));
             }
         }
         (rules, diagnostics)
@@ -251,7 +252,7 @@ impl Detector {
 
 fn unknown_field(rule: &SigmaRule, name: &str, vocabulary: &dyn Vocabulary) -> Diagnostic {
     let message = format!("rule `{}`: events of this log source have no field `{name}`", rule.title);
-    let mut diagnostic = Diagnostic::error(&rule.file, rule.line, 0, "detection", message).warning();
+    let mut diagnostic = Diagnostic::error(&rule.file, rule.line, 0, "detection", message).warning().code("unknown-field");
     diagnostic.help = nearest(name, vocabulary.names()).map(|near| format!("did you mean `{near}`?"));
     diagnostic
 }

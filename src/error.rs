@@ -133,18 +133,36 @@ pub struct Diagnostic {
     pub message: String,
     /// What would be right, if there is more to say.
     pub help: Option<String>,
+    /// A name for mistakes of its kind, for programs; empty if the path says enough.
+    pub code: &'static str,
 }
 
 impl Diagnostic {
     /// An error at a place.
     pub fn error(file: &Path, line: usize, column: usize, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, file: file.to_owned(), line, column, path: path.into(), message: message.into(), help: None }
+        Self {
+            severity: Severity::Error,
+            file: file.to_owned(),
+            line,
+            column,
+            path: path.into(),
+            message: message.into(),
+            help: None,
+            code: "",
+        }
     }
 
     /// Adds what would be right.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Says what kind of mistake it is.
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = code;
         self
     }
 

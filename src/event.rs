@@ -314,6 +314,15 @@ impl Events {
         self.meta.len() - 1
     }
 
+    /// Takes the last row away again, if it is an alert.
+    pub fn pop_alert(&mut self) {
+        if self.rules.pop().is_some() {
+            self.meta.pop();
+            self.slots.truncate(self.meta.len() * self.width);
+            self.present.truncate(self.meta.len() * words(self.width));
+        }
+    }
+
     /// What stands for the alert in row `index`; `None` for an event that came in.
     pub fn alert_key(&self, index: usize) -> Option<AlertKey> {
         let rule = *self.rules.get(index.checked_sub(self.frames)?)?;

@@ -21,6 +21,7 @@
 mod atom;
 mod cost;
 mod engine;
+pub mod explain;
 mod gate;
 mod instant;
 mod lists;

@@ -81,6 +81,8 @@ families! {
     SOURCE_HEALTH Gauge "hydrant_source_health_senders";
     /// Alerts made.
     ALERTS Counter "hydrant_alerts_total";
+    /// Hits that made no alert, per reason: in the `shadow` and `deduplicated` per rule, `silenced` per silence.
+    ALERTS_NOT_MADE Counter "hydrant_alerts_not_made_total";
     /// Events routed to a destination, alerts included, per component.
     EVENTS_ROUTED Counter "hydrant_component_routed_events_total";
     /// Events that no route sends to a destination, per component.

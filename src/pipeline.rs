@@ -30,5 +30,6 @@ pub mod room;
 pub mod run;
 pub mod schema;
 pub mod shard;
+pub mod silence;
 pub mod tap;
 mod watch;

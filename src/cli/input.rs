@@ -30,7 +30,8 @@ pub(super) struct Input {
     framing: String,
 }
 
-fn decoder(name: &str) -> Result<String, String> {
+/// Checks the name of a decoder.
+pub(super) fn decoder(name: &str) -> Result<String, String> {
     offline::decoders(name).map(|_| name.to_owned())
 }
 
@@ -44,6 +45,11 @@ fn framing(name: &str) -> Result<String, String> {
 }
 
 impl Input {
+    /// A file with a frame a line; `-` is stdin.
+    pub(super) fn lines(file: PathBuf, decoder: String) -> Self {
+        Self { file, decoder, framing: "newline".to_owned() }
+    }
+
     /// Calls `each` with every chunk of the input and the number of its first frame, from 1.
     pub(super) fn chunks(&self, each: impl FnMut(Chunk, u64) -> Result<(), Failure>) -> Result<(), Failure> {
         if self.file == Path::new("-") {
@@ -54,7 +60,8 @@ impl Input {
         self.read(file, each)
     }
 
-    fn read(&self, mut input: impl Read, mut each: impl FnMut(Chunk, u64) -> Result<(), Failure>) -> Result<(), Failure> {
+    /// The same for what `input` gives.
+    pub(super) fn read(&self, mut input: impl Read, mut each: impl FnMut(Chunk, u64) -> Result<(), Failure>) -> Result<(), Failure> {
         let Some(kind) = frame::find(&self.framing) else { return Ok(()) };
         let mut framer = kind.build(FRAME_BYTES_MAX);
         let sender = Arc::new(Sender { source: "input".into(), source_index: 0 });

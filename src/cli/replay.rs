@@ -242,7 +242,8 @@ impl Feed {
     async fn open(job: &Job<'_>, plan: &Plan, progress: &Progress, scratch: &Path) -> Result<Self, Failure> {
         if let Some(place) = job.archive {
             let mut archive =
-                Archive::open(place, plan, (scratch, progress.book.since_ms), progress.period(), progress.row.as_ref()).await?;
+                Archive::open(place, Some(&plan.written), (scratch, progress.book.since_ms), progress.period(), progress.row.as_ref())
+                    .await?;
             (archive.skipped, archive.skipped_behind) = (progress.skipped, progress.skipped);
             return Ok(Self::Archive(Box::new(archive)));
         }

@@ -1,8 +1,14 @@
 //! `hydrant rules`: what rule files hold, and what is wrong with them.
 //!
-//! `list` tells for each rule on which decoders it runs. `lint` looks at form and meaning: everything that loading
-//! refuses or warns about, malformed `tests`, and rules that no decoder can ever feed. It exits with 78 if there
-//! is an error, or, with `--deny-warnings`, a warning.
+//! `list` tells for each rule on which decoders it runs; `lint` what is wrong with it; `explain` why it matches an event or
+//! not; `doctor` whether it can match what really arrives; `coverage` which techniques of ATT&CK the rules are about. One file
+//! each, but for `list`.
+
+mod coverage;
+mod doctor;
+mod explain;
+mod lint;
+mod sarif;
 
 use std::path::PathBuf;
 
@@ -10,10 +16,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::cli::preparing::Preparing;
-use crate::cli::{EX_CONFIG, Failure, Output, message, print, print_json, table};
-use crate::detect::{Rules, cases};
-use crate::error::{Diagnostic, Severity};
-use crate::pipeline::offline::{self, Offline};
+use crate::cli::{Failure, Output, message, print, print_json, table};
+use crate::detect::Rules;
+use crate::pipeline::offline::Offline;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -26,7 +31,13 @@ enum Command {
     /// List rules with the decoders that they run on.
     List(Selection),
     /// Check the form and meaning of rules; every mistake at once.
-    Lint(Lint),
+    Lint(lint::Arguments),
+    /// Show which predicates of rules hold for an event, and what nearly does.
+    Explain(explain::Arguments),
+    /// Find rules that cannot match what really arrives.
+    Doctor(doctor::Arguments),
+    /// Show which ATT&CK techniques the rules are about, as a layer for the Navigator.
+    Coverage(coverage::Arguments),
 }
 
 #[derive(Args)]
@@ -41,19 +52,13 @@ struct Selection {
     output: Output,
 }
 
-#[derive(Args)]
-struct Lint {
-    #[command(flatten)]
-    selection: Selection,
-    /// Fail on warnings too.
-    #[arg(long)]
-    deny_warnings: bool,
-}
-
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::List(selection) => list(selection),
-        Command::Lint(arguments) => lint(arguments),
+        Command::Lint(arguments) => lint::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Coverage(arguments) => coverage::run(arguments),
     }
 }
 
@@ -110,39 +115,4 @@ fn list(arguments: &Selection) -> Result<(), Failure> {
         print(table::render(&["LEVEL", "TITLE", "LOG SOURCE", "DECODERS", "ID", "FILE", "FILTERS"], &rows).as_bytes())?;
     }
     Ok(())
-}
-
-fn lint(arguments: &Lint) -> Result<(), Failure> {
-    let (rules, mut diagnostics) = Rules::load(&arguments.selection.paths, &arguments.selection.preparing.read()?);
-    for rule in &rules.rules {
-        diagnostics.absorb(cases::read(rule, |name| offline::decoders(name).map(|_| ())));
-    }
-    for linked in &rules.correlations {
-        diagnostics.absorb(cases::read_correlation(&linked.correlation, |name| offline::decoders(name).map(|_| ())));
-    }
-    diagnostics.0.append(&mut offline::lint(&rules).0);
-    diagnostics.0.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-    for diagnostic in &diagnostics.0 {
-        match arguments.selection.output {
-            Output::Json => print_json(&as_json(diagnostic))?,
-            Output::Table => print(format!("{diagnostic}\n").as_bytes())?,
-        }
-    }
-    let count = |severity| diagnostics.0.iter().filter(|diagnostic| diagnostic.severity == severity).count();
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    let (loaded, skipped) = (rules.rules.len() + rules.correlations.len(), rules.skipped.len());
-    let summary = format!("{loaded} rules, {skipped} skipped, {errors} errors, {warnings} warnings");
-    if errors > 0 || (arguments.deny_warnings && warnings > 0) {
-        return Err(Failure::Found { summary, exit_code: EX_CONFIG });
-    }
-    message(&summary);
-    Ok(())
-}
-
-fn as_json(diagnostic: &Diagnostic) -> serde_json::Value {
-    json!({
-        "severity": if diagnostic.severity == Severity::Error { "error" } else { "warning" },
-        "file": diagnostic.file, "line": diagnostic.line, "column": diagnostic.column,
-        "path": diagnostic.path, "message": diagnostic.message, "help": diagnostic.help,
-    })
 }

@@ -1,7 +1,7 @@
 //! `hydrant run`: starts a configuration and runs it until SIGTERM, SIGINT, or the end of its sources.
 //!
 //! SIGHUP reads the file again ([`crate::pipeline::reload`]); a mistake in it keeps the old plan and is told on
-//! stderr. SIGUSR2 starts the program anew in the same process, from the file that it was started from, with the whole
+//! stderr. So does a change of the silences in the data folder ([`crate::pipeline::silence`]). SIGUSR2 starts the program anew in the same process, from the file that it was started from, with the whole
 //! configuration as it is then ([`crate::net::handover`]): that is how a new version or new sources and sinks come into
 //! use while senders stay. The admin API answers from the first moment to the end of the drain.
 
@@ -19,6 +19,7 @@ use crate::metrics::{self, Registry};
 use crate::net::handover;
 use crate::pipeline::health::Readiness;
 use crate::pipeline::run::{self, Running};
+use crate::pipeline::silence::{Silences, Stamp};
 use crate::task::{self, Stopper};
 
 #[derive(clap::Args)]
@@ -133,6 +134,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn serve(arguments: &Arguments, running: &Running, signals: &mut Signals, program: &Path, given: usize) -> End {
     let mut opened = std::pin::pin!(opened(running, given));
     let mut is_open = false;
+    let silences = Silences::new(&running.common().plan.borrow().settings.data_dir);
+    let mut seen = running.common().plan.borrow().silences.stamp;
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return End::Stop,
@@ -140,6 +143,11 @@ async fn serve(arguments: &Arguments, running: &Running, signals: &mut Signals, 
             () = finished(running) => return End::Stop,
             () = &mut opened, if !is_open => is_open = true,
             _ = signals.hangup.recv() => reload(&arguments.config, running),
+            stamp = changed(&silences, seen) => {
+                // A damaged file is told of once.
+                seen = stamp;
+                reload(&arguments.config, running);
+            }
             _ = signals.user.recv() => if may_hand_over(&arguments.config, program, running) {
                 return End::HandOver;
             },
@@ -157,6 +165,20 @@ fn finish(end: End, stopper: &Stopper, running: Running) -> Result<usize, Error>
         End::HandOver => stopper.hand_over(),
     }
     running.join()
+}
+
+/// How often silences are looked at.
+const SILENCES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Waits until the file of silences is another one than that which was seen.
+async fn changed(silences: &Silences, seen: Option<Stamp>) -> Option<Stamp> {
+    loop {
+        tokio::time::sleep(SILENCES_INTERVAL).await;
+        let stamp = silences.stamp();
+        if stamp != seen {
+            return stamp;
+        }
+    }
 }
 
 /// Closes the sockets that were given and that nobody listens at, once all that listen do.
@@ -206,7 +228,7 @@ fn reload(file: &Path, running: &Running) {
     match validate::text(file).and_then(|text| old.reload(file, &text)) {
         Ok(plan) => {
             warn(&plan.warnings);
-            message(&format!("{}: reloaded; {} rules", file.display(), plan.rules.rules.len()));
+            message(&format!("{}: reloaded; {} rules, {} silences", file.display(), plan.rules.rules.len(), plan.silences.list.len()));
             running.replace(plan);
             count("ok");
         }

@@ -2,7 +2,8 @@
 //!
 //! Each case goes the way of a live line: its decoder (chosen by `auto` unless the case names one), all rules that
 //! were given, and then the question whether its own rule is among those that match. One line a case on stdout,
-//! the summary on stderr; `--junit` writes a report for a CI system. A failed case makes the exit code 1.
+//! the summary on stderr; `--output junit` prints a report for a CI system in their place, `--junit FILE` writes one as well.
+//! A failed case makes the exit code 1, a rule that cannot be loaded 78.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::cli::preparing::Preparing;
-use crate::cli::{Failure, Output, message, print, print_json, warn};
+use crate::cli::{Failure, message, print, print_json, warn};
 use crate::clock;
 use crate::detect::Rules;
 use crate::detect::cases::{self, Case};
@@ -27,12 +28,23 @@ pub(super) struct Arguments {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     preparing: Preparing,
-    /// Write a JUnit XML report here.
+    /// Write a JUnit XML report here as well.
     #[arg(long)]
     junit: Option<PathBuf>,
     /// How results are printed.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// One JSON object a test.
+    Json,
+    /// One JUnit XML report.
+    Junit,
+    /// Lines for people.
+    Table,
 }
 
 /// Whose test it is.
@@ -83,6 +95,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let outcome = Outcome { id, title, file, case, failure };
         show(&outcome, arguments.output)?;
         outcomes.push(outcome);
+    }
+    if arguments.output == Output::Junit {
+        print(junit(&outcomes).as_bytes())?;
     }
     if let Some(path) = &arguments.junit {
         std::fs::write(path, junit(&outcomes))
@@ -172,6 +187,8 @@ fn show(outcome: &Outcome<'_>, output: Output) -> Result<(), Failure> {
             "rule_id": id, "rule": title, "test": case.name, "file": file, "line": case.line,
             "passed": failure.is_none(), "reason": failure,
         })),
+        // All at once, at the end.
+        (Output::Junit, _) => Ok(()),
         (Output::Table, None) => print(format!("ok    {title}: {}\n", case.name).as_bytes()),
         (Output::Table, Some(why)) => print(format!("FAIL  {title}: {}\n      {place}: {why}\n", case.name).as_bytes()),
     }

@@ -29,6 +29,7 @@
 //! oldest are taken early instead. Both are counted. Lower limits keep no more than the limit needs.
 
 mod alert;
+mod evidence;
 mod feed;
 mod hits;
 mod part;
@@ -46,6 +47,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::quality::RandomState;
 
 pub use alert::{Form, Match, Told, write_reached};
+pub use evidence::RAW_BYTES_MAX;
 pub use feed::{Feed, Feeds, Wanted};
 pub use hits::Hits;
 pub use part::{Part, parts, push_part};
@@ -86,6 +88,8 @@ pub struct Program {
     pub timespan_ms: i64,
     /// Number of its rules.
     pub rule_count: usize,
+    /// Whether it makes one alert of many: what comes late is no less an alert, and counts with what comes next.
+    pub is_deduplication: bool,
     /// What one shard may hold for it, in bytes.
     pub budget_bytes: usize,
 }
@@ -146,6 +150,9 @@ pub struct Fired {
     pub sample: Vec<Position>,
     /// Of the last event.
     pub carry: Box<[u8]>,
+    /// Events of the group in the pause behind its last match, as far as is known: a group without an event for a timespan is
+    /// forgotten. Of what slides only.
+    pub suppressed: u64,
     /// Whether an earlier run has found it: others may look at it, but it has been told.
     pub is_known: bool,
 }
@@ -161,6 +168,8 @@ pub struct Counters {
     pub evicted_keys: u64,
     /// Hits taken before the watermark because of the budget.
     pub forced_events: u64,
+    /// Hits in the pause behind a match.
+    pub suppressed_events: u64,
 }
 
 /// The groups of one correlation that one shard owns.
@@ -202,7 +211,9 @@ struct Group {
     end_ms: i64,
     quiet_until_ms: i64,
     last: Option<Position>,
+    /// Of the last event, for windows that are judged when they are over.
     carry: Box<[u8]>,
+    suppressed: u64,
     bytes: usize,
 }
 
@@ -262,9 +273,13 @@ impl Correlator {
         if hit.time_ms <= self.done_ms {
             return;
         }
-        if hit.time_ms <= self.watermark_ms {
-            self.counters.late_events += 1;
-            return;
+        let mut time_ms = hit.time_ms;
+        if time_ms <= self.watermark_ms {
+            if !self.program.is_deduplication {
+                self.counters.late_events += 1;
+                return;
+            }
+            time_ms = self.watermark_ms.saturating_add(1);
         }
         let (hash, number);
         let value = match (self.program.kind, hit.value) {
@@ -286,7 +301,7 @@ impl Correlator {
         }
         // Backwards, so that one event is not two steps of an order.
         let order = if self.program.kind == Kind::TemporalOrdered { u8::MAX - hit.base } else { hit.base };
-        self.pending.push(&Hit { value, ..*hit }, order);
+        self.pending.push(&Hit { value, time_ms, ..*hit }, order);
         self.shrink(fired);
     }
 
@@ -344,14 +359,16 @@ impl Correlator {
         let known = times(&self.known, hit.key);
         if let Some(group) = self.groups.get_mut(hit.key) {
             self.group_bytes -= group.bytes;
-            group.add((&self.program, self.is_sliding), (hit, value), known, fired);
+            let is_quiet = group.add((&self.program, self.is_sliding), (hit, value), known, fired);
             self.group_bytes += group.bytes;
+            self.counters.suppressed_events += u64::from(is_quiet);
             return;
         }
         let end_ms = hit.time_ms.saturating_add(self.program.timespan_ms);
         let mut group = Group::new(Window::new(&self.program, self.is_sliding), end_ms);
-        group.add((&self.program, self.is_sliding), (hit, value), known, fired);
+        let is_quiet = group.add((&self.program, self.is_sliding), (hit, value), known, fired);
         self.group_bytes += group.bytes;
+        self.counters.suppressed_events += u64::from(is_quiet);
         let key: Arc<[u8]> = hit.key.into();
         self.ends.push(Reverse((end_ms, key.clone())));
         self.groups.insert(key, group);
@@ -415,18 +432,28 @@ fn times<'a>(known: &'a HashMap<Box<[u8]>, Vec<i64>, RandomState>, key: &[u8]) -
 
 impl Group {
     fn new(window: Window, end_ms: i64) -> Self {
-        Self { window, end_ms, quiet_until_ms: i64::MIN, last: None, carry: Box::default(), bytes: 0 }
+        Self { window, end_ms, quiet_until_ms: i64::MIN, last: None, carry: Box::default(), suppressed: 0, bytes: 0 }
     }
 
     /// Takes the next hit. `known` are times of matches that an earlier run has found: what slides matches then and at no
-    /// time in between, since the group was quiet.
-    fn add(&mut self, (program, is_sliding): (&Program, bool), (hit, value): (&Hit<'_>, Value), known: &[i64], fired: &mut Vec<Fired>) {
+    /// time in between, since the group was quiet. Whether the hit falls into such a pause.
+    fn add(
+        &mut self,
+        (program, is_sliding): (&Program, bool),
+        (hit, value): (&Hit<'_>, Value),
+        known: &[i64],
+        fired: &mut Vec<Fired>,
+    ) -> bool {
         let end_ms = hit.time_ms.saturating_add(program.timespan_ms);
         let is_temporal = matches!(program.kind, Kind::Temporal | Kind::TemporalOrdered);
         if !is_temporal && self.last == Some(hit.position) {
-            return;
+            return false;
         }
         if is_sliding {
+            if hit.time_ms >= self.end_ms {
+                // Whether the group has been forgotten meanwhile depends on who ticks when.
+                self.suppressed = 0;
+            }
             self.window.expire(hit.time_ms.saturating_sub(program.timespan_ms));
             self.end_ms = end_ms;
         } else if hit.time_ms >= self.end_ms {
@@ -436,16 +463,25 @@ impl Group {
         }
         let completes = self.window.add(hit.time_ms, hit.position, hit.base, value);
         self.last = Some(hit.position);
-        if *self.carry != *hit.carry {
+        if !is_sliding && *self.carry != *hit.carry {
             self.carry = hit.carry.into();
         }
-        if is_sliding && completes && hit.time_ms >= self.quiet_until_ms {
-            let found = self.judge(program, hit.key, hit.time_ms, known);
-            let found = found.filter(|found| !found.is_known || known.contains(&hit.time_ms));
-            self.quiet_until_ms = if found.is_some() { end_ms } else { self.quiet_until_ms };
-            fired.extend(found);
+        let mut is_quiet = is_sliding && completes && hit.time_ms < self.quiet_until_ms;
+        if is_sliding && completes && !is_quiet {
+            match self.judge(program, hit.key, hit.time_ms, known) {
+                Some(found) if found.is_known && !known.contains(&hit.time_ms) => is_quiet = true,
+                Some(mut found) => {
+                    self.quiet_until_ms = end_ms;
+                    found.carry = hit.carry.into();
+                    found.suppressed = std::mem::take(&mut self.suppressed);
+                    fired.push(found);
+                }
+                None => {}
+            }
         }
+        self.suppressed += u64::from(is_quiet);
         self.bytes = GROUP_BYTES + 2 * hit.key.len() + self.carry.len() + self.window.bytes();
+        is_quiet
     }
 
     /// The match of the window as it stands, if it is one.
@@ -458,6 +494,7 @@ impl Group {
             measure: Decimal(measure / parts),
             sample: self.window.sample(),
             carry: self.carry.clone(),
+            suppressed: 0,
             is_known: known.iter().any(|other_ms| other_ms.abs_diff(time_ms) < program.timespan_ms.unsigned_abs()),
         })
     }
@@ -514,6 +551,11 @@ impl Watermark {
         if let Some((_, is_idle)) = self.shards.get_mut(shard) {
             *is_idle = true;
         }
+    }
+
+    /// The time that [`Self::value`] said last.
+    pub fn last_ms(&self) -> i64 {
+        self.value_ms
     }
 
     /// The time up to which everything has arrived; it never goes back. While all shards are idle, `idle_ms` counts: the

@@ -173,7 +173,8 @@ pub enum SkipReason {
     Unsupported,
 }
 
-const LEVELS: [(&str, Level); 5] = [
+/// By name, the lowest first.
+pub(super) const LEVELS: [(&str, Level); 5] = [
     ("informational", Level::Informational),
     ("low", Level::Low),
     ("medium", Level::Medium),
@@ -181,8 +182,8 @@ const LEVELS: [(&str, Level); 5] = [
     ("critical", Level::Critical),
 ];
 
-/// `unsupported` has no rule, so it has no [`Status`].
-const STATUSES: [(&str, Option<Status>); 5] = [
+/// By name. `unsupported` has no rule, so it has no [`Status`].
+pub(super) const STATUSES: [(&str, Option<Status>); 5] = [
     ("stable", Some(Status::Stable)),
     ("test", Some(Status::Test)),
     ("experimental", Some(Status::Experimental)),
@@ -194,9 +195,9 @@ const STATUSES: [(&str, Option<Status>); 5] = [
 const FIELD_KEYS: [&str; 12] =
     ["title", "id", "name", "status", "description", "author", "references", "tags", "falsepositives", "logsource", "fields", "level"];
 
-/// The other keys of the specification, and `tests`, which is ours: [`crate::detect::cases`].
-const OTHER_KEYS: [&str; 11] =
-    ["related", "taxonomy", "license", "date", "modified", "scope", "detection", "tests", "correlation", "generate", "filter"];
+/// The other keys of the specification, and ours: `tests` ([`crate::detect::cases`]), `hydrant` ([`crate::detect::treatment`]).
+const OTHER_KEYS: [&str; 12] =
+    ["related", "taxonomy", "license", "date", "modified", "scope", "detection", "tests", "correlation", "generate", "filter", "hydrant"];
 
 impl Level {
     /// As Sigma writes it.

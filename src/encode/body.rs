@@ -71,9 +71,20 @@ pub struct Context {
     pub details: Option<&'static str>,
 }
 
-/// What alerts that Hydrant makes itself say, beside what was found ([`details_field`]): rule, its id and level, id of the alert.
-pub const OWN_ALERT_FIELDS: [&str; 4] =
-    ["%native.hydrant.rule", "%native.hydrant.rule.id", "%native.hydrant.rule.level", "%native.hydrant.alert_id"];
+/// What alerts that Hydrant makes itself say, beside what was found ([`details_field`]): rule, its id, title and level, id of
+/// the alert.
+pub const OWN_ALERT_FIELDS: [&str; 5] = [
+    "%native.hydrant.rule",
+    "%native.hydrant.rule.id",
+    "%native.hydrant.rule.title",
+    "%native.hydrant.rule.level",
+    "%native.hydrant.alert_id",
+];
+
+/// What an alert of a deduplicated rule says in the place of what was found: how it was deduplicated, and what is left of its
+/// event, the event's source among it.
+pub const DEDUPLICATION_FIELDS: [&str; 3] =
+    ["%native.hydrant.deduplication", "%native.hydrant.evidence", "%native.hydrant.evidence.source"];
 
 /// The field that holds what was found.
 pub fn details_field(key: &str) -> String {
@@ -94,6 +105,8 @@ pub struct Body {
     own_alert: Vec<(String, SlotId)>,
     /// Writes alerts that are not flat.
     finding: Option<Box<Finding>>,
+    /// The source of the event that such an alert is about, if it is about one.
+    own_source: Option<SlotId>,
     rules: std::sync::Arc<[Box<str>]>,
     source: Box<[u8]>,
     /// `,"decoder":".."`
@@ -102,7 +115,7 @@ pub struct Body {
 
 fn own_alert_slots(context: &Context) -> Vec<(String, SlotId)> {
     let Some(details) = context.details else { return Vec::new() };
-    let keys = ["rule", "alert_id", details];
+    let keys = ["rule", "alert_id", details, "deduplication", "evidence"];
     keys.iter().filter_map(|key| Some((format!(",\"{key}\":"), context.fields.find(&details_field(key))?))).collect()
 }
 
@@ -126,6 +139,7 @@ impl Body {
             peer: context.fields.find("%hydrant.peer"),
             own_alert: own_alert_slots(context),
             finding: None,
+            own_source: context.fields.find(DEDUPLICATION_FIELDS[2]).filter(|_| context.details.is_some()),
             rules: context.rules.clone(),
             source: source.into_boxed_slice(),
             decoder: format!(",\"decoder\":\"{}\"", context.decoder).into_bytes().into_boxed_slice(),
@@ -240,7 +254,10 @@ impl Body {
     /// position is for alerts, which are told apart by it, and for described frames.
     fn write_reserved(&self, event: Event<'_>, position: Option<Position>, added: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\"hydrant\":{\"source\":");
-        out.extend_from_slice(&self.source);
+        match self.own_source.filter(|slot| event.value(*slot) != Value::Missing) {
+            Some(slot) => write_value(event.value(slot), out),
+            None => out.extend_from_slice(&self.source),
+        }
         if let Some(position) = position.filter(|_| self.wrapping == Wrapping::Described && event.alert.is_none()) {
             out.extend_from_slice(&self.decoder);
             if self.form == Form::Raw {
@@ -269,7 +286,7 @@ impl Body {
         }
         if event.alert.is_some() && !self.own_alert.is_empty() {
             out.extend_from_slice(b",\"alert\":true");
-            for (key, slot) in &self.own_alert {
+            for (key, slot) in self.own_alert.iter().filter(|(_, slot)| event.value(*slot) != Value::Missing) {
                 out.extend_from_slice(key.as_bytes());
                 write_value(event.value(*slot), out);
             }

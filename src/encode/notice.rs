@@ -63,7 +63,7 @@ impl Identity {
     /// For one decoder's events.
     pub fn new(context: &Context) -> Self {
         let own = |name: &str| context.fields.find(name).filter(|_| context.details.is_some());
-        let [rule, _, _, id] = OWN_ALERT_FIELDS;
+        let [rule, _, _, _, id] = OWN_ALERT_FIELDS;
         Self { rules: context.rules.clone(), rule: own(rule), id: own(id) }
     }
 

@@ -17,23 +17,34 @@ pub(super) fn holds(expr: &Expr<SlotId>, event: Event<'_>) -> bool {
         Expr::All(items) => items.iter().all(|item| holds(item, event)),
         Expr::Any(items) => items.iter().any(|item| holds(item, event)),
         Expr::Not(inner) => !holds(inner, event),
-        Expr::Field(slot, predicate) => match (predicate, event.value(*slot)) {
-            (Predicate::Exists, value) => value != Value::Missing,
-            (Predicate::Null, Value::Missing) => true,
-            (Predicate::Type(kind), value) => is_of_type(value, *kind),
-            (_, value) => any_scalar(value, &mut Vec::new(), &mut |scalar| asks(predicate, scalar)),
-        },
-        Expr::Fields { left, op, right, cased } => {
-            let (left, right) = (texts(event.value(*left)), texts(event.value(*right)));
-            let pairs = left.iter().flat_map(|left| right.iter().map(move |right| (left, right)));
-            pairs.take(FIELD_PAIRS_MAX).any(|(left, right)| asks_text(*op, left, right, *cased))
-        }
-        Expr::Keyword(predicate) => {
-            let values = std::iter::once(Value::Text(event.raw())).chain(event.values());
-            let mut text = Vec::new();
-            values.filter(|value| *value != Value::Missing).any(|value| any_scalar(value, &mut text, &mut |scalar| asks(predicate, scalar)))
-        }
+        Expr::Field(slot, predicate) => field_holds(predicate, event.value(*slot)),
+        Expr::Fields { left, op, right, cased } => fields_hold(event.value(*left), *op, event.value(*right), *cased),
+        Expr::Keyword(predicate) => keyword_holds(predicate, event),
     }
+}
+
+/// Whether a predicate holds for the value of a field.
+pub(super) fn field_holds(predicate: &Predicate, value: Value<'_>) -> bool {
+    match (predicate, value) {
+        (Predicate::Exists, value) => value != Value::Missing,
+        (Predicate::Null, Value::Missing) => true,
+        (Predicate::Type(kind), value) => is_of_type(value, *kind),
+        (_, value) => any_scalar(value, &mut Vec::new(), &mut |scalar| asks(predicate, scalar)),
+    }
+}
+
+/// Whether a comparison of two fields holds.
+pub(super) fn fields_hold(left: Value<'_>, op: TextOp, right: Value<'_>, cased: bool) -> bool {
+    let (left, right) = (texts(left), texts(right));
+    let pairs = left.iter().flat_map(|left| right.iter().map(move |right| (left, right)));
+    pairs.take(FIELD_PAIRS_MAX).any(|(left, right)| asks_text(op, left, right, cased))
+}
+
+/// Whether a predicate holds for the raw event or for any value in it.
+pub(super) fn keyword_holds(predicate: &Predicate, event: Event<'_>) -> bool {
+    let values = std::iter::once(Value::Text(event.raw())).chain(event.values());
+    let mut text = Vec::new();
+    values.filter(|value| *value != Value::Missing).any(|value| any_scalar(value, &mut text, &mut |scalar| asks(predicate, scalar)))
 }
 
 /// Whether `predicate` holds for one scalar of a value.
@@ -96,7 +107,7 @@ fn asks_text(op: TextOp, value: &[u8], wanted: &[u8], cased: bool) -> bool {
 }
 
 /// All texts of a value.
-fn texts(value: Value<'_>) -> Vec<Vec<u8>> {
+pub(super) fn texts(value: Value<'_>) -> Vec<Vec<u8>> {
     let mut texts = Vec::new();
     any_scalar(value, &mut Vec::new(), &mut |scalar| {
         texts.extend(scalar.text().map(<[u8]>::to_vec));

@@ -5,6 +5,8 @@
 //! `event.original` (`keep_raw: true`). Rows of alerts, findings or flat, are left out: a replay makes them anew. Compression is told by the
 //! first bytes. Files are read in the order of their names, which begin with their time by default. What stood beside a
 //! frame and not in it, as the header line of VPC flow logs does, is not in the archive.
+//!
+//! Commands without a configuration take any lines ([`Archive::next_frames`]): what is no row of Hydrant's is a frame itself.
 
 #[cfg(not(feature = "aws"))]
 mod no_store;
@@ -26,12 +28,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::clock;
+use crate::config::Section;
 use crate::encode::body::RESERVED_KEY;
 use crate::encode::ocsf::is_finding;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Chunk, Position, Sender, Span};
-use crate::limits::{CHUNK_TARGET_BYTES, INFLATED_BYTES_MAX, READ_BYTES, ZSTD_WINDOW_LOG_MAX};
-use crate::pipeline::plan::Plan;
+use crate::limits::{CHUNK_FRAMES_MAX, CHUNK_TARGET_BYTES, FRAME_BYTES_MAX, INFLATED_BYTES_MAX, READ_BYTES, ZSTD_WINDOW_LOG_MAX};
 #[cfg(not(feature = "aws"))]
 use no_store::Store;
 #[cfg(feature = "aws")]
@@ -106,18 +108,21 @@ pub struct Archive {
     pub skipped_behind: Skipped,
     /// Files that could not be read to their end.
     pub failed: Vec<String>,
+    /// Lines that were no rows, longer than a frame may be, and were cut.
+    pub cut: u64,
 }
 
 impl Archive {
-    /// An archive at a place, which is a folder or `s3://bucket/prefix`: rows of a period of event time, from behind `after`.
-    /// The address and the keys of a bucket are those of the sink that writes to it. An object that is read lies in
-    /// `scratch`, without a name, while it is; one that was written at `begun_ms` or later is left out.
+    /// An archive at a place, which is a folder, a file (`-` is stdin) or `s3://bucket/prefix`: rows of a period of event time,
+    /// from behind `after`. The address and the keys of a bucket are those of the sink in the configuration `written` that
+    /// writes to it. An object that is read lies in `scratch`, without a name, while it is; one that was written at `begun_ms`
+    /// or later is left out.
     ///
     /// # Errors
     /// The folder cannot be read; the bucket cannot be listed.
     pub async fn open(
         place: &str,
-        plan: &Plan,
+        written: Option<&Section>,
         (scratch, begun_ms): (&Path, i64),
         period: Range<i64>,
         after: Option<&RowPlace>,
@@ -125,18 +130,21 @@ impl Archive {
         let first = after.map(|after| after.file.clone());
         let (shelf, files) = match place.strip_prefix("s3://") {
             Some(place) => {
-                (Shelf::Store(Box::new(Store::open(place, plan, scratch, begun_ms, first.clone()).await?)), first.into_iter().collect())
+                (Shelf::Store(Box::new(Store::open(place, written, scratch, begun_ms, first.clone()).await?)), first.into_iter().collect())
             }
             None => {
-                let folder = PathBuf::from(place);
-                let failed = |error: io::Error| Error::new(ErrorKind::Storage, "read the archive", error.to_string()).with("folder", place);
-                let mut files = list(&folder).map_err(failed)?;
+                let failed = |error: io::Error| Error::new(ErrorKind::Storage, "read the archive", error.to_string()).with("place", place);
+                let place = if place == "-" { "/dev/stdin" } else { place };
+                let (folder, mut files) = match fs::metadata(place).map_err(failed)?.is_dir() {
+                    true => (PathBuf::from(place), list(Path::new(place)).map_err(failed)?),
+                    false => (PathBuf::new(), vec![place.to_owned()]),
+                };
                 files.retain(|file| first.as_ref().is_none_or(|first| file >= first));
                 (Shelf::Folder(folder), files.into())
             }
         };
-        let (skipped, skipped_behind, failed) = Default::default();
-        let mut archive = Self { shelf, period, files, open: None, next: None, skipped, skipped_behind, failed };
+        let (skipped, skipped_behind, failed, cut) = Default::default();
+        let mut archive = Self { shelf, period, files, open: None, next: None, skipped, skipped_behind, failed, cut };
         if let Some(after) = after {
             archive.skip_to(after).await?;
         }
@@ -199,6 +207,47 @@ impl Archive {
         Ok(Some((chunk, behind)))
     }
 
+    /// The next frames, of any source and time. A line that is no row of Hydrant's is a frame itself.
+    ///
+    /// # Errors
+    /// A bucket that cannot be listed.
+    pub async fn next_frames(&mut self, sender: &Arc<Sender>) -> Result<Option<Chunk>, Error> {
+        let (mut bytes, mut spans, mut times) = (Vec::with_capacity(CHUNK_TARGET_BYTES), Vec::new(), Vec::new());
+        while bytes.len() < CHUNK_TARGET_BYTES && spans.len() < CHUNK_FRAMES_MAX {
+            let Some(line) = self.line().await? else { break };
+            let (frame, time_ms) = match parse(&line) {
+                Ok(row) => (row.raw, Some(row.time_ms)),
+                Err(Left::Alert) => {
+                    self.skipped.alerts += 1;
+                    continue;
+                }
+                Err(Left::Unreadable) => {
+                    self.skipped.unreadable += 1;
+                    continue;
+                }
+                Err(Left::Foreign) => {
+                    self.cut += u64::from(line.len() > FRAME_BYTES_MAX);
+                    (line, None)
+                }
+            };
+            let frame = if time_ms.is_some() { &frame[..] } else { frame.get(..FRAME_BYTES_MAX).unwrap_or(&frame) };
+            times.push((spans.len() as u32, time_ms));
+            spans.push(Span::new(bytes.len(), bytes.len() + frame.len()));
+            bytes.extend_from_slice(frame);
+        }
+        if spans.is_empty() {
+            return Ok(None);
+        }
+        // For times without a year, and for what has none at all.
+        let received_ms = times.iter().filter_map(|(_, time_ms)| *time_ms).max().unwrap_or_else(clock::now_ms);
+        Ok(Some(Chunk::new(bytes, spans, sender.clone(), received_ms).with_times(times)))
+    }
+
+    /// The file that is being read, and how many are known to come.
+    pub fn at(&self) -> (&str, usize) {
+        (self.open.as_ref().map_or("", |(place, _)| &place.file), self.files.len())
+    }
+
     async fn next_row(&mut self) -> Result<Option<(Row, RowPlace)>, Error> {
         loop {
             let row = match self.next.take() {
@@ -213,12 +262,12 @@ impl Archive {
                 Ok(row) if self.period.contains(&row.time_ms) => return Ok(Some((row, place))),
                 Ok(_) => self.skipped.other_time += 1,
                 Err(Left::Alert) => self.skipped.alerts += 1,
-                Err(Left::Unreadable) => self.skipped.unreadable += 1,
+                Err(Left::Unreadable | Left::Foreign) => self.skipped.unreadable += 1,
             }
         }
     }
 
-    /// The next line that is not empty, of this file or the next one.
+    /// The next line that is not empty, without its end, of this file or the next one.
     async fn line(&mut self) -> Result<Option<Vec<u8>>, Error> {
         loop {
             let Some((place, input)) = &mut self.open else {
@@ -238,9 +287,10 @@ impl Archive {
                 Ok(0) => self.open = None,
                 Ok(_) => {
                     place.row += 1;
-                    let line = line.trim_ascii();
-                    if !line.is_empty() {
-                        return Ok(Some(line.to_vec()));
+                    let end = line.strip_suffix(b"\n").map_or(&line[..], |line| line.strip_suffix(b"\r").unwrap_or(line)).len();
+                    line.truncate(end);
+                    if !line.trim_ascii().is_empty() {
+                        return Ok(Some(line));
                     }
                 }
                 Err(error) => {
@@ -291,20 +341,25 @@ fn reader(file: File) -> io::Result<Box<dyn BufRead>> {
 /// Why a row is left out.
 #[derive(Debug, PartialEq, Eq)]
 enum Left {
+    /// It is an alert.
     Alert,
+    /// Hydrant wrote it, but not the frame as it came, or not all that is needed.
     Unreadable,
+    /// Hydrant did not write it.
+    Foreign,
 }
 
 /// Takes a row apart.
 fn parse(line: &[u8]) -> Result<Row, Left> {
+    let line = line.trim_ascii();
     if is_finding(line) {
         return Err(Left::Alert);
     }
     let key = format!("\"{RESERVED_KEY}\":");
     // Ours is the last one: inside a text its quotes would be escaped.
-    let at = memchr::memmem::rfind(line, key.as_bytes()).ok_or(Left::Unreadable)?;
-    let inside = line.get(at + key.len()..line.len().saturating_sub(1)).ok_or(Left::Unreadable)?;
-    let reserved: Reserved = serde_json::from_slice(inside).map_err(|_| Left::Unreadable)?;
+    let at = memchr::memmem::rfind(line, key.as_bytes()).ok_or(Left::Foreign)?;
+    let inside = line.get(at + key.len()..line.len().saturating_sub(1)).ok_or(Left::Foreign)?;
+    let reserved: Reserved = serde_json::from_slice(inside).map_err(|_| Left::Foreign)?;
     if reserved.alert {
         return Err(Left::Alert);
     }
@@ -405,8 +460,7 @@ mod tests {
     }
 
     async fn archive(folder: &Path, period: Range<i64>, after: Option<&RowPlace>) -> Archive {
-        let plan = Plan::read(Path::new("t"), "sources: { fw: { type: demo } }\nsinks: { out: { type: blackhole } }").unwrap();
-        Archive::open(folder.to_str().unwrap(), &plan, (folder, 0), period, after).await.unwrap()
+        Archive::open(folder.to_str().unwrap(), None, (folder, 0), period, after).await.unwrap()
     }
 
     #[tokio::test]
@@ -433,6 +487,16 @@ mod tests {
             let frames: Vec<&[u8]> = found.iter().map(|(frame, _)| &frame[..]).collect();
             assert_eq!(frames, [FRAMES, FRAMES, FRAMES].concat(), "{form:?}");
             assert_eq!((whole.skipped.alerts, whole.skipped.unreadable, whole.failed.len()), (2, 1, 1));
+
+            let mut any = archive(folder.path(), 5..6, None).await;
+            let mut frames: Vec<Vec<u8>> = Vec::new();
+            let sender = Arc::new(Sender { source: "input".into(), source_index: 0 });
+            while let Some(chunk) = any.next_frames(&sender).await.unwrap() {
+                frames.extend((0..chunk.frames().len()).map(|frame| chunk.frame(frame).to_vec()));
+            }
+            let place = FRAMES.len();
+            assert_eq!(frames.remove(place), b"{\"a\":1}", "what is no row is a frame");
+            assert_eq!(frames, [FRAMES, FRAMES, FRAMES].concat(), "{form:?}");
 
             let second = &found[FRAMES.len()].1;
             let rest = read(&mut archive(folder.path(), 0..i64::MAX, Some(second)).await).await;

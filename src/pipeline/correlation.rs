@@ -37,7 +37,8 @@ use std::time::{Duration, Instant};
 use crate::detect::correlate::{
     Assembly, Correlations, Feed, Fired, Form, Hit, Hits, Holding, MATCHED, Match, Ownership, Set, Watermark, write_reached,
 };
-use crate::event::{Event, Members, Position, Span};
+use crate::detect::sigma::correlation::Role;
+use crate::event::{Chunk, Event, Members, Position, Span};
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::plan::Plan;
 use kept::Kept;
@@ -49,6 +50,9 @@ const RING_PARCELS: usize = 64;
 
 /// A shard that worked on nothing for so long is not waited for.
 const IDLE_AFTER: Duration = Duration::from_secs(2);
+
+/// Stands for all rules whose alerts are deduplicated, in the metrics of what correlation holds.
+const DEDUPLICATION: &str = "deduplication";
 
 /// Bytes of alerts that wait for the journal before no more are made: the disk is full or fails.
 const ALERTS_BYTES_MAX: usize = 4 << 20;
@@ -126,6 +130,10 @@ struct Cells {
     evicted: (Cell, u64),
     forced: (Cell, u64),
     without_value: (Cell, u64),
+    /// Hits of a deduplicated rule that made no alert.
+    suppressed: (Cell, u64),
+    /// Matches in the shadow.
+    shadow: Option<Cell>,
 }
 
 /// The ends of `count` shards.
@@ -195,14 +203,15 @@ impl Exchange {
         self.engine.is_some()
     }
 
-    /// Adds the hit of an event, if it belongs to a group. Returns until when it is needed.
-    pub fn add(&mut self, feed: &Feed, event: Event<'_>, position: Position, received_ms: i64) -> Option<i64> {
+    /// Adds the hit of an event of a chunk, if it belongs to a group. Returns until when it is needed.
+    pub fn add(&mut self, feed: &Feed, event: Event<'_>, chunk: &Chunk) -> Option<i64> {
         let engine = self.engine.as_mut()?;
-        if !feed.assemble(event, &mut engine.assembly) {
+        if !feed.assemble(event, &chunk.sender.source, &mut engine.assembly) {
             return None;
         }
+        let (position, received_ms) = (chunk.position.plus(event.frame as usize), chunk.received_ms);
         let compiled = engine.set.correlations().list().get(feed.correlation as usize)?;
-        let retain_ms = compiled.retain_ms;
+        let keep_ms = compiled.keep_ms;
         let time_ms = event.time_ms.min(received_ms.saturating_add(compiled.lateness_ms));
         let owner = self.ownership.owner(compiled.key, &engine.assembly.key);
         let hit = engine.assembly.hit(position, time_ms, feed.base);
@@ -212,7 +221,9 @@ impl Exchange {
             hits.push(feed.correlation, &hit);
         }
         engine.cells.get(feed.correlation as usize).into_iter().for_each(|cells| cells.hits.add(1));
-        Some(time_ms.saturating_add(retain_ms))
+        // What comes late is decided with what is about now.
+        let decided_ms = if feed.is_deduplication() { time_ms.max(engine.watermark.last_ms()) } else { time_ms };
+        Some(decided_ms.saturating_add(keep_ms))
     }
 
     /// Until when a match of a correlation is needed that is known by its id: a hit in the pause behind it would match again
@@ -402,7 +413,7 @@ impl Exchange {
             for (correlation, fired) in std::mem::take(&mut engine.fired) {
                 let index = correlation as usize;
                 if !fired.is_known {
-                    engine.cells.get(index).into_iter().for_each(|cells| cells.fired.add(1));
+                    engine.cells.get(index).into_iter().for_each(|cells| cells.note_fired());
                     if let Some(form) = engine.forms.get(index).filter(|form| form.is_alert || self.is_durable) {
                         self.alerts.push(form, &fired);
                         self.matches.0 += 1;
@@ -499,6 +510,7 @@ impl Engine {
                 (&mut cells.evicted, counters.evicted_keys),
                 (&mut cells.forced, counters.forced_events),
                 (&mut cells.without_value, counters.without_value),
+                (&mut cells.suppressed, counters.suppressed_events),
             ] {
                 // A difference below zero wraps around, and so does the sum.
                 cell.add(value.wrapping_sub(std::mem::replace(own, value)));
@@ -511,22 +523,33 @@ impl Cells {
     /// `holding` is what was counted before.
     fn new(form: &Form, holding: Holding, registry: &Registry) -> Self {
         let counters = holding.counters;
-        let labels: &[(&str, &str)] = &[("rule_id", &form.id), ("rule", &form.title)];
-        let cell = |family: &'static metrics::Family| registry.cell(family, labels);
-        let left_out = |reason| {
+        let is_deduplication = form.role == Role::Deduplication;
+        // Deduplications are many and alike: what they hold is told together.
+        let (id, title) = if is_deduplication { (DEDUPLICATION, DEDUPLICATION) } else { (form.id.as_str(), form.title.as_str()) };
+        let cell = |family: &'static metrics::Family| registry.cell(family, &[("rule_id", id), ("rule", title)]);
+        let left_out = |reason| registry.cell(&metrics::CORRELATION_LEFT_OUT, &[("rule_id", id), ("rule", title), ("reason", reason)]);
+        let not_made = |reason| {
             let labels = [("rule_id", form.id.as_str()), ("rule", form.title.as_str()), ("reason", reason)];
-            registry.cell(&metrics::CORRELATION_LEFT_OUT, &labels)
+            registry.cell(&metrics::ALERTS_NOT_MADE, &labels)
         };
         Self {
             hits: cell(&metrics::CORRELATION_HITS),
-            fired: cell(&metrics::RULE_HITS),
+            // The hits of a rule are counted where they are found.
+            fired: if is_deduplication { Cell::default() } else { cell(&metrics::RULE_HITS) },
             groups: (cell(&metrics::CORRELATION_GROUPS), 0),
             bytes: (cell(&metrics::CORRELATION_BYTES), 0),
             late: (left_out("late"), counters.late_events),
             evicted: (cell(&metrics::CORRELATION_EVICTED), counters.evicted_keys),
             forced: (cell(&metrics::CORRELATION_FORCED), counters.forced_events),
             without_value: (left_out("without_value"), counters.without_value),
+            suppressed: if is_deduplication { (not_made("deduplicated"), counters.suppressed_events) } else { (Cell::default(), 0) },
+            shadow: (form.role == Role::Shadow).then(|| not_made("shadow")),
         }
+    }
+
+    fn note_fired(&self) {
+        self.fired.add(1);
+        self.shadow.iter().for_each(|cell| cell.add(1));
     }
 
     /// Takes this shard's part out of what goes up and down.

@@ -1,4 +1,5 @@
-//! The stages that need no run: `frames -> decoded rows and the rules that match`, for `decode`, `detect` and `test`.
+//! The stages that need no run: `frames -> decoded rows and the rules that match`, for the commands that look at lines and
+//! rules.
 //!
 //! The same decoders, schema maps and detectors as in a run. Not here: transforms and enrichments, which belong
 //! to a configuration; a rule that reads a field which they add does not match here.
@@ -7,16 +8,19 @@ mod correlation;
 
 use std::path::Path;
 
+use crate::clock;
 use crate::decode::{Compiled, DECODERS, DecoderKind, Instance, explain};
 use correlation::Correlation;
 
-use crate::detect::correlate::{Feeds, Fired, Wanted};
+use crate::detect::correlate::{Assembly, Counters, Feeds, Fired, Part, Wanted, parts};
+use crate::detect::sigma::SigmaRule;
 use crate::detect::sigma::correlation::{Linked, Source};
-use crate::detect::{self, Detector, Rules};
+use crate::detect::{self, Detector, Rules, Vocabulary as _};
 use crate::encode::template::Template;
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Chunk, Event, Events, Fields, Flaw, Position, SlotId, Value};
 use crate::limits::SLOTS_MAX;
+use crate::matcher::explain::{Explained, explain as explain_expression};
 use crate::pipeline::plan::Words;
 
 /// Decoders and rules, ready for frames.
@@ -24,7 +28,7 @@ pub struct Offline {
     /// One unless the decoder is `auto`.
     lines: Vec<Line>,
     is_auto: bool,
-    width: usize,
+    fields: Fields,
     events: Events,
     hits: Vec<detect::Hit>,
     correlation: Correlation,
@@ -32,8 +36,20 @@ pub struct Offline {
     seen: u64,
 }
 
+/// Which fields are decoded beside those that the rules of a decoder ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// None.
+    Rules,
+    /// The canonical ones.
+    Canonical,
+    /// Everything that has a name: canonical, the decoders' own, and what rules of other log sources ask for.
+    Everything,
+}
+
 struct Line {
     kind: &'static dyn DecoderKind,
+    words: Words,
     instance: Instance,
     names: Vec<(String, SlotId)>,
     template: Template,
@@ -45,12 +61,26 @@ struct Line {
 /// A frame, decoded and held against the rules.
 pub struct Examined<'a> {
     line: Option<&'a Line>,
+    fields: &'a Fields,
     /// Why it got its decoder.
     pub why: &'static str,
     /// The row.
     pub event: Event<'a>,
     /// Indices of the rules that match, ascending.
     pub rules: Vec<u32>,
+}
+
+/// What a correlation makes of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fed {
+    /// Its index.
+    pub correlation: u32,
+    /// Which of its rules.
+    pub base: u8,
+    /// The group, one value for each of its fields; `None` if the event lacks one.
+    pub group: Option<Vec<String>>,
+    /// The value that is looked at.
+    pub value: Option<String>,
 }
 
 /// The decoder kinds that a name stands for: all of them for `auto`.
@@ -73,6 +103,14 @@ impl Offline {
     /// # Errors
     /// No such decoder; mistakes of a schema map; more fields than a row can have.
     pub fn new(decoder: &str, rules: &Rules) -> Result<Self, Diagnostics> {
+        Self::filled(decoder, rules, Fill::Canonical)
+    }
+
+    /// The same with other fields.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn filled(decoder: &str, rules: &Rules, fill: Fill) -> Result<Self, Diagnostics> {
         let mut diagnostics = Diagnostics::new();
         let kinds = decoders(decoder).map_err(|message| Diagnostic::error(Path::new("--decoder"), 0, 0, "", message))?;
         let mut fields = Fields::default();
@@ -83,8 +121,13 @@ impl Offline {
             let (detector, _) = Detector::new(&rules.rules, &words, &mut fields);
             let wanted = Wanted { linked: &rules.correlations, correlations: &rules.compiled };
             let (feeds, _) = Feeds::new(wanted, &detector, &words, &mut fields, &mut |_, _, _| {});
-            let names: Vec<_> =
-                words.canonical().into_iter().map(|name| (fields.slot(&name), name)).map(|(slot, name)| (name, slot)).collect();
+            let names = if fill == Fill::Rules { Vec::new() } else { words.canonical() };
+            let names: Vec<_> = names.into_iter().map(|name| (fields.slot(&name), name)).map(|(slot, name)| (name, slot)).collect();
+            if fill == Fill::Everything {
+                let own = words.names().into_iter().filter_map(|name| words.resolve(name));
+                let asked = rules.rules.iter().flat_map(|rule| asked(rule)).filter_map(|name| words.resolve(name));
+                own.chain(asked).for_each(|name| _ = fields.slot(&name));
+            }
             prepared.push((kind, words, (detector, feeds), names));
         }
         let mut lines = Vec::new();
@@ -92,15 +135,14 @@ impl Offline {
             let Some(compiled) = diagnostics.absorb(Compiled::new(kind, &words.schema, &mut fields, 0)) else { continue };
             let template = Template::new(names.iter().map(|(name, slot)| (name.as_str(), *slot)));
             let scratch = detector.scratch();
-            lines.push(Line { kind, instance: compiled.instance(), names, template, detector, feeds, scratch });
+            lines.push(Line { kind, words, instance: compiled.instance(), names, template, detector, feeds, scratch });
         }
         if fields.width() > SLOTS_MAX {
             let message = format!("the rules want {} fields; at most {SLOTS_MAX} are supported", fields.width());
             diagnostics.push(Diagnostic::error(Path::new("rules"), 0, 0, "", message));
         }
-        let is_auto = decoder == "auto";
-        let (correlation, width) = (Correlation::new(rules), fields.width());
-        diagnostics.into_result(Self { lines, is_auto, width, events: Events::default(), hits: Vec::new(), correlation, seen: 0 })
+        let (is_auto, correlation) = (decoder == "auto", Correlation::new(rules));
+        diagnostics.into_result(Self { lines, is_auto, fields, events: Events::default(), hits: Vec::new(), correlation, seen: 0 })
     }
 
     /// Decoders that a rule runs on.
@@ -115,11 +157,35 @@ impl Offline {
         self.lines.iter().filter(feeds).map(|line| line.kind.name()).collect()
     }
 
+    /// The names by which rules can ask for fields of a decoder.
+    pub fn names(&self, decoder: &str) -> Vec<&str> {
+        self.line(decoder).map(|line| line.words.names()).unwrap_or_default()
+    }
+
+    /// Where a decoder puts a field of a rule; `None` if it can never fill it.
+    pub fn slot(&self, decoder: &str, field: &str) -> Option<SlotId> {
+        self.fields.find(&self.line(decoder)?.words.resolve(field)?)
+    }
+
+    fn line(&self, decoder: &str) -> Option<&Line> {
+        self.lines.iter().find(|line| line.kind.name() == decoder)
+    }
+
     /// Nothing more comes: what correlations have found, each with the index of its correlation. In positions stands the
     /// number of an event behind the colon. The next event begins anew.
     pub fn finish(&mut self) -> Vec<(u32, Fired)> {
         self.seen = 0;
         self.correlation.finish()
+    }
+
+    /// What correlations have found so far and was not given yet: nothing before the end, unless too many hits wait for it.
+    pub fn found(&mut self) -> Vec<(u32, Fired)> {
+        self.correlation.found()
+    }
+
+    /// What correlations could not count as they should, in all inputs that are finished.
+    pub fn left_out(&self) -> Counters {
+        self.correlation.left_out()
     }
 
     /// Decodes every frame of a chunk and calls `each` with what was found, in order.
@@ -129,26 +195,36 @@ impl Offline {
     pub fn examine<E>(&mut self, chunk: &Chunk, mut each: impl FnMut(Examined<'_>) -> Result<(), E>) -> Result<(), E> {
         let frames = chunk.frames().len();
         let chosen: Vec<_> = (0..frames).map(|frame| self.choose(chunk.frame(frame))).collect();
-        self.events.reset(chunk, self.width);
+        self.events.reset(chunk, self.fields.width());
         self.hits.clear();
-        for (frame, (line, _)) in chosen.iter().enumerate() {
+        let mut start = 0;
+        for run in chosen.chunk_by(|(a, _), (b, _)| a == b) {
+            let frames = start..start + run.len();
+            start = frames.end;
+            let line = run.first().and_then(|(line, _)| *line);
             let Some(line) = line.and_then(|index| self.lines.get_mut(index)) else { continue };
-            line.instance.decode(chunk, frame..frame + 1, &mut self.events);
-            let rows = std::iter::once(frame as u32);
+            line.instance.decode(chunk, frames.clone(), &mut self.events);
+            let rows = frames.start as u32..frames.end as u32;
             line.detector.detect(chunk, &self.events, rows, &mut line.scratch, &mut self.hits);
         }
+        self.hits.sort_unstable_by_key(|hit| (hit.row, hit.rule));
+        let mut hits = self.hits.as_slice();
+        let (now_ms, mut newest_ms) = (clock::now_ms(), i64::MIN);
         for (frame, (line, why)) in chosen.into_iter().enumerate() {
-            let mut rules: Vec<u32> = self.hits.iter().filter(|hit| hit.row as usize == frame).map(|hit| hit.rule).collect();
-            rules.sort_unstable();
+            let (own, behind) = hits.split_at(hits.partition_point(|hit| hit.row as usize <= frame));
+            hits = behind;
+            let rules: Vec<u32> = own.iter().map(|hit| hit.rule).collect();
             let line = line.and_then(|index| self.lines.get(index));
             let event = self.events.event(chunk, frame);
             self.seen += 1;
+            newest_ms = newest_ms.max(event.time_ms.min(now_ms));
             let position = Position { epoch: 1, sequence: self.seen };
             for feed in line.into_iter().flat_map(|line| rules.iter().flat_map(|rule| line.feeds.of(*rule))) {
                 self.correlation.add(feed, event, position);
             }
-            each(Examined { line, why, event, rules })?;
+            each(Examined { line, fields: &self.fields, why, event, rules })?;
         }
+        self.correlation.go_on(newest_ms);
         Ok(())
     }
 
@@ -180,12 +256,70 @@ impl Examined<'_> {
         names.map(|(name, slot)| (name.as_str(), self.event.value(*slot))).filter(|(_, value)| *value != Value::Missing)
     }
 
+    /// What the decoder calls a field of a rule; `None` if it can never fill it.
+    pub fn resolve(&self, field: &str) -> Option<String> {
+        self.line.and_then(|line| line.words.resolve(field))
+    }
+
+    /// The value of a field of a rule.
+    pub fn value(&self, field: &str) -> Value<'_> {
+        self.slot(field).map_or(Value::Missing, |slot| self.event.value(slot))
+    }
+
+    fn slot(&self, field: &str) -> Option<SlotId> {
+        self.fields.find(&self.resolve(field)?)
+    }
+
+    /// The names by which a rule can ask for what the event has, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = self.line.map(|line| line.words.names()).unwrap_or_default();
+        names.retain(|name| self.value(name) != Value::Missing);
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Why a rule matches or not, as far as its condition goes; whether it runs on this decoder is another matter.
+    pub fn explain<'r>(&self, rule: &'r SigmaRule) -> Explained<'r, String> {
+        explain_expression(&rule.condition, self.event, &|name: &String| self.slot(name))
+    }
+
+    /// What correlations make of the event.
+    pub fn fed(&self) -> Vec<Fed> {
+        let mut assembly = Assembly::default();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let feeds = self.line.into_iter().flat_map(|line| self.rules.iter().flat_map(|rule| line.feeds.of(*rule)));
+        let fed = feeds.map(|feed| {
+            let is_whole = feed.assemble(self.event, "", &mut assembly);
+            let group = is_whole.then(|| {
+                let part = |part: Part<'_>| match part {
+                    Part::Value(value) => text(value),
+                    Part::Digest(_) => "(a long value)".to_owned(),
+                    Part::Absent => String::new(),
+                };
+                parts(&assembly.key).map(part).collect()
+            });
+            let value = assembly.hit(Position::default(), 0, feed.base).value.map(text);
+            Fed { correlation: feed.correlation, base: feed.base, group, value }
+        });
+        fed.collect()
+    }
+
     /// Appends the canonical fields as members of a JSON object, each with a comma before it.
     pub fn write_fields(&self, out: &mut Vec<u8>) {
         if let Some(line) = self.line {
             line.template.write(self.event, true, out);
         }
     }
+}
+
+/// The fields that a rule asks for, each once.
+pub fn asked(rule: &SigmaRule) -> Vec<&str> {
+    let mut names = Vec::new();
+    rule.condition.for_each_field(&mut |name| names.push(name.as_str()));
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// What is wrong with rules beyond their form: rules and correlations that no decoder can ever feed, with the reason.
@@ -214,7 +348,7 @@ pub fn lint(rules: &Rules) -> Diagnostics {
         let mut own = own(&rule.file, rule.line);
         if own.is_empty() {
             let message = format!("rule `{}`: no decoder carries this log source, so it never runs", rule.title);
-            own.push(Diagnostic::error(&rule.file, rule.line, 0, "logsource", message).warning());
+            own.push(Diagnostic::error(&rule.file, rule.line, 0, "logsource", message).warning().code("unheard-logsource"));
         }
         diagnostics.0.append(&mut own);
     }
@@ -225,7 +359,8 @@ pub fn lint(rules: &Rules) -> Diagnostics {
             let mut own = own(&correlation.file, correlation.line);
             if own.is_empty() {
                 let message = format!("correlation `{}`: none of its rules ever runs", correlation.title);
-                own.push(Diagnostic::error(&correlation.file, correlation.line, 0, "correlation.rules", message).warning());
+                let diagnostic = Diagnostic::error(&correlation.file, correlation.line, 0, "correlation.rules", message).warning();
+                own.push(diagnostic.code("unfed-correlation"));
             }
             diagnostics.0.append(&mut own);
         }

@@ -10,6 +10,7 @@ pub(super) mod dead_letters;
 mod journal;
 mod quarantine;
 mod source_health;
+mod treatment;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +35,7 @@ use crate::detect::correlate::{Correlations, Feeds, Form, Wanted};
 use crate::detect::preparation::{Preparation, Values};
 use crate::detect::sigma::correlation::Linked;
 use crate::detect::sigma::{self, Level, SigmaRule};
+use crate::detect::treatment::Treatment;
 use crate::detect::{BUILTIN, Detector, Rules, Vocabulary};
 use crate::encode::alert::MATCHED_FIELD;
 use crate::encode::body::Context;
@@ -43,6 +45,7 @@ use crate::event::{Fields, OriginField, Sender, SlotId};
 use crate::frame::{self, FRAMERS, FramerKind};
 use crate::limits::{DESTINATIONS_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_RANGE, SLOTS_MAX};
 use crate::net::listen::{Address, Transport};
+use crate::pipeline::silence::{self, SilencePlan, Silencer};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
 use crate::source::{SOURCES, Source};
@@ -56,6 +59,7 @@ use correlation::{Collected, CorrelationConfig};
 use dead_letters::DeadLettersConfig;
 use journal::JournalConfig;
 use source_health::SourceHealthConfig;
+use treatment::AlertsConfig;
 
 /// Everything that a start needs to know.
 pub struct Plan {
@@ -69,10 +73,14 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// The rules.
     pub rules: Rules,
+    /// What becomes of hits, by rule.
+    pub treatments: Vec<Treatment>,
     /// Rules that are stopped because of what they cost.
     pub quarantine: Quarantine,
-    /// The correlations.
+    /// The correlations, deduplications among them.
     pub correlation: CorrelationPlan,
+    /// Which alerts are not made for now.
+    pub silences: SilencePlan,
     /// How senders are judged.
     pub source_health: SourceHealthPlan,
     /// What happens to the alerts of these two; their indices are behind those of the sources.
@@ -158,6 +166,8 @@ pub struct Line {
     pub enrichers: Vec<usize>,
     /// What changes or drops its events.
     pub transforms: Transforms,
+    /// Which alerts are not made.
+    pub silencer: Silencer,
     /// Where events go.
     pub router: Router,
     /// Slots that the pipeline itself fills.
@@ -187,14 +197,18 @@ pub struct OwnSlots {
     pub flaw: Option<SlotId>,
     /// `%hydrant.kind`: `alert` or `event`
     pub kind: Option<SlotId>,
-    /// `%hydrant.level`: the highest level of the rules that matched
+    /// `%hydrant.level`: the highest level of the rules that matched; of an alert that of its rule
     pub level: Option<SlotId>,
     /// `%hydrant.matched`
     pub matched: Option<SlotId>,
     /// `%hydrant.peer`
     pub peer: Option<SlotId>,
+    /// `%hydrant.rule_id`: of an alert
+    pub rule_id: Option<SlotId>,
     /// `%hydrant.rule_ids`
     pub rule_ids: Option<SlotId>,
+    /// `%hydrant.rule_title`: of an alert
+    pub rule_title: Option<SlotId>,
     /// `%hydrant.source`
     pub source: Option<SlotId>,
     /// What is known of a frame beside its bytes, by [`OriginField`].
@@ -219,7 +233,9 @@ pub const OWN_FIELDS: &[&str] = &[
     "%hydrant.partition",
     "%hydrant.path",
     "%hydrant.peer",
+    silence::RULE_ID,
     "%hydrant.rule_ids",
+    silence::RULE_TITLE,
     "%hydrant.source",
     "%hydrant.stream",
     "%hydrant.topic",
@@ -237,7 +253,9 @@ impl OwnSlots {
             level: find("%hydrant.level"),
             matched: find(MATCHED_FIELD),
             peer: find("%hydrant.peer"),
+            rule_id: find(silence::RULE_ID),
             rule_ids: find("%hydrant.rule_ids"),
+            rule_title: find(silence::RULE_TITLE),
             source: find("%hydrant.source"),
             origin: OriginField::ALL.map(|field| find(field.name())),
         }
@@ -287,6 +305,9 @@ pub(super) struct Top {
     /// pySigma processing pipelines that change the rules.
     #[serde(default)]
     pipelines: Vec<PathBuf>,
+    /// Whose hits make no alert, and whose make one for many.
+    #[serde(default)]
+    alerts: AlertsConfig,
     /// What correlations may hold, and how long they wait.
     correlation: Option<CorrelationConfig>,
     /// Built-in alerts about senders: silent, less than usual, wrong clock, unreadable.
@@ -433,16 +454,20 @@ impl Plan {
         let preparation = preparation(&root, top.as_ref().map_or(&[], |top| &top.pipelines), base, &mut diagnostics);
         let (rules, mut found) = Rules::load(&paths, &preparation);
         diagnostics.0.append(&mut found.0);
+        let alerts = top.as_mut().map(|top| std::mem::take(&mut top.alerts));
+        let treated = treatment::treat(alerts.unwrap_or_default(), &rules, &root, &mut diagnostics);
+        let silences = SilencePlan::new(&top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone()), &mut diagnostics);
         let config = top.as_mut().and_then(|top| top.correlation.take());
         let mut compiler = Compiler {
             sinks: &sinks,
             routes: &routes,
+            silences: &silences,
             rules: &rules.rules,
-            linked: &rules.correlations,
-            correlations: &rules.compiled,
-            collected: Collected::new(config, &rules.correlations, &root, &mut diagnostics),
-            rule_info: rule_info(&rules, changes.is_replay),
-            rule_notes: rule_notes(&rules),
+            linked: &treated.linked,
+            correlations: &treated.correlations,
+            collected: Collected::new(config, &treated.linked, &root, &mut diagnostics),
+            rule_info: rule_info(&rules, &treated.linked, changes.is_replay),
+            rule_notes: rule_notes(&rules, &treated.linked),
             root: &root,
             transforms: &transforms,
             enrichers: &enrichers,
@@ -451,9 +476,11 @@ impl Plan {
             diagnostics,
         };
         let sources = read_sources(&root, &mut compiler);
-        let (mut correlation, grouped) = correlation::plan(&mut compiler, &rules);
+        let (mut correlation, grouped) = correlation::plan(&mut compiler, &treated);
         let alerts = alerts::lines(&mut compiler, grouped, sources.len());
-        let Compiler { unknown_keys, canonical, mut diagnostics, .. } = compiler;
+        let Compiler { unknown_keys, canonical, collected, mut diagnostics, .. } = compiler;
+        treated.warn_of_keys(&collected, &canonical, &root, &mut diagnostics);
+        silences.warn_of_fields(&canonical, &mut diagnostics);
         additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
         check_listeners(&root, &sources, &mut diagnostics);
         let health = top.as_mut().map(|top| std::mem::take(&mut top.source_health)).unwrap_or_default();
@@ -468,23 +495,28 @@ impl Plan {
         }
         let (Some(settings), Some(alerts)) = (settings, alerts) else { return Err(diagnostics) };
         correlation.set_budget(settings.memory_bytes, settings.shards);
-        let ids: Vec<u8> = rules.rules.iter().flat_map(|rule| rule.id.bytes().chain([0])).collect();
-        let hash = u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c(&ids));
         Ok(Self {
+            hash: hash(text, &rules),
             settings,
             sources,
             enrichers,
             sinks,
             quarantine: Quarantine::new(rules.rules.len()),
             rules,
+            treatments: treated.treatments,
             correlation,
+            silences,
             source_health,
             alerts,
             warnings: diagnostics,
-            hash,
             written: root,
         })
     }
+}
+
+fn hash(text: &str, rules: &Rules) -> u64 {
+    let ids: Vec<u8> = rules.rules.iter().flat_map(|rule| rule.id.bytes().chain([0])).collect();
+    u64::from(crc32c::crc32c(text.as_bytes())) << 32 | u64::from(crc32c::crc32c(&ids))
 }
 
 fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<Settings> {
@@ -695,6 +727,7 @@ fn in_file(mut mistakes: Diagnostics, place: &Section) -> Diagnostics {
 struct Compiler<'a> {
     sinks: &'a [SinkPlan],
     routes: &'a [Route],
+    silences: &'a SilencePlan,
     rules: &'a [SigmaRule],
     linked: &'a [Linked],
     correlations: &'a Correlations,
@@ -711,9 +744,9 @@ struct Compiler<'a> {
     diagnostics: Diagnostics,
 }
 
-/// One JSON object per rule, for alerts, then one per correlation and per rule of source health. The author stays with the
-/// rule: its licence may ask for that.
-fn rule_info(rules: &Rules, is_replay: bool) -> Arc<[Box<str>]> {
+/// One JSON object per rule, for alerts, then one per correlation, deduplications among them, and per rule of source health.
+/// The author stays with the rule: its licence may ask for that.
+fn rule_info(rules: &Rules, linked: &[Linked], is_replay: bool) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = json!({
             "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author,
@@ -725,11 +758,11 @@ fn rule_info(rules: &Rules, is_replay: bool) -> Arc<[Box<str>]> {
         Some(open) => format!("{open},\"replay\":true}}").into_boxed_str(),
         None => info,
     };
-    rules.rules.iter().map(info).chain(rules.correlations.iter().map(Form::rule)).chain(health::rules()).map(told).collect()
+    rules.rules.iter().map(info).chain(linked.iter().map(Form::rule)).chain(health::rules()).map(told).collect()
 }
 
 /// What findings say of rules beside that, by the same index. Of rules of source health there is nothing more to say.
-fn rule_notes(rules: &Rules) -> Arc<[Box<str>]> {
+fn rule_notes(rules: &Rules, linked: &[Linked]) -> Arc<[Box<str>]> {
     let of_rule = |rule: &SigmaRule| {
         let text = |key: &str| rule.custom.entry(key).and_then(Node::text);
         let sigma::LogSource { category, product, service } = &rule.logsource;
@@ -748,7 +781,7 @@ fn rule_notes(rules: &Rules) -> Arc<[Box<str>]> {
         });
         notes.to_string().into_boxed_str()
     };
-    rules.rules.iter().map(of_rule).chain(rules.correlations.iter().map(of_correlation)).collect()
+    rules.rules.iter().map(of_rule).chain(linked.iter().map(of_correlation)).collect()
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
@@ -888,6 +921,7 @@ impl<'a> Compiler<'a> {
         let known: Vec<&str> = names.iter().map(String::as_str).chain(OWN_FIELDS.iter().copied()).collect();
         let router = Router::new(self.routes, &known, &|name| name.to_owned(), &mut fields);
         self.add_fields_of_alerts(&detectors, &names, &mut fields);
+        let silencer = self.silences.silencer(&known, &mut fields);
         for sink in self.sinks {
             let written = added.iter().filter(|_| sink.sink.writes_added()).cloned();
             sink.sink.wants(&names).into_iter().chain(written).for_each(|name| {
@@ -915,7 +949,8 @@ impl<'a> Compiler<'a> {
             let context = Context { fields: fields.clone(), canonical, added, rules, notes, source, decoder, details: None };
             DecoderLine { compiled, detector, feeds, context }
         });
-        Some(Line { width: fields.width(), decoders: decoders.collect(), is_auto: false, fields, transforms, enrichers, router, own })
+        let (width, decoders) = (fields.width(), decoders.collect());
+        Some(Line { width, decoders, is_auto: false, fields, transforms, enrichers, silencer, router, own })
     }
 
     /// Only events that some rule looks at can become alerts.

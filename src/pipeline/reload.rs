@@ -1,10 +1,10 @@
 //! A changed configuration for a running pipeline.
 //!
 //! The whole file is read and compiled first; with any mistake, an empty file included, the old plan stays. A
-//! reload takes over `rules`, `placeholders` and `pipelines` (their files too), `routes`, `enrichments`, `transforms`, `correlation` and `source_health`. Sources,
-//! sinks and the settings of the process stay as they were started: a file that changes them is refused as a whole, with the
-//! places, because half a reload is worse than none. A secret whose file or variable changed, while the
-//! configuration still says the same, is read at the next start.
+//! reload takes over `rules`, `placeholders` and `pipelines` (their files too), `alerts`, silences, `routes`, `enrichments`,
+//! `transforms`, `correlation` and `source_health`. Sources, sinks and the settings of the process stay as they were
+//! started: a file that changes them is refused as a whole, with the places, because half a reload is worse than none. A
+//! secret whose file or variable changed, while the configuration still says the same, is read at the next start.
 //!
 //! Shards take the new plan up at their next chunk. Batches that are open go on: they hold encoded events.
 
@@ -16,7 +16,7 @@ use crate::pipeline::plan::Plan;
 
 /// Top-level keys that a reload takes over.
 pub const RELOADABLE: &[&str] =
-    &["rules", "placeholders", "pipelines", "routes", "enrichments", "transforms", "correlation", "source_health"];
+    &["rules", "placeholders", "pipelines", "alerts", "routes", "enrichments", "transforms", "correlation", "source_health"];
 
 impl Plan {
     /// Reads a configuration that takes the place of this one in a running pipeline.
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_needs_a_restart_is_refused_with_its_place() {
-        let help = "\n  help: a reload takes over rules, placeholders, pipelines, routes, enrichments, transforms, correlation, source_health; restart for this";
+        let help = "\n  help: a reload takes over rules, placeholders, pipelines, alerts, routes, enrichments, transforms, correlation, source_health; restart for this";
         let changed = OLD.replace("http://a", "http://b");
         let expected = format!("t.yaml:4:6: error: sinks.a: has changed, which a reload cannot take over{help}");
         assert_eq!(reload(&changed).unwrap_err(), expected);

@@ -3,6 +3,7 @@
 //! Everything here belongs to one shard and is used from its thread only: no locks, no atomics but counters
 //! bumped once per chunk. [`Shard::process`] does not wait; what becomes full is handed to `deliver`.
 
+mod alert;
 mod correlate;
 mod cost;
 #[cfg(test)]
@@ -27,19 +28,22 @@ use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
 use crate::enrich::Bound;
 use crate::error::Error;
-use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members, OriginField, Slot};
+use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members, OriginField};
 use crate::ledger::{DestinationCounts, Ledger, Page, Waiting};
-use crate::limits::{CHUNK_BYTES_MAX, RULE_HITS_PER_EVENT_MAX};
+use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::correlation::{Exchange, Share};
 use crate::pipeline::health::Health;
 use crate::pipeline::plan::{AlertLine, Line, Plan, SourcePlan, WhenFull};
+use crate::pipeline::silence;
 use crate::pipeline::tap::{Routed, Taps};
 use crate::route;
 use crate::sink::{Encoder, Selection};
 use crate::source_health::SourceHealth;
 use crate::transform;
 use cost::RuleCosts;
+
+use alert::{NotMade, may_alert};
 
 /// What all shards share.
 #[derive(Clone)]
@@ -82,6 +86,11 @@ pub struct Shard {
     /// By rule: what stands for it in the journal.
     rule_keys: Vec<u64>,
     alerts: Cell,
+    not_made: NotMade,
+    /// Whether alerts are made whatever holds now: an earlier decision owes them.
+    is_owed: bool,
+    /// Hits of the chunk in work whose alerts are silenced.
+    silenced: Vec<Hit>,
     exchange: Exchange,
     /// What the journal is to keep of the chunk in work, for correlation.
     share: Option<Share>,
@@ -99,6 +108,7 @@ struct Lines {
     lines: Vec<LineState>,
     rule_hits: Vec<Cell>,
     alerts: Cell,
+    not_made: NotMade,
 }
 
 /// What is wanted of a chunk.
@@ -164,6 +174,7 @@ struct LineState {
     rows_of: Vec<Vec<u32>>,
     transforms: TransformState,
     enrichers: Vec<(Box<dyn Bound>, Cell)>,
+    silencer: silence::Scratch,
     router: route::Scratch,
     events: Events,
     counters: LineCounters,
@@ -286,6 +297,9 @@ impl Shard {
             rule_keys: rule_keys(&plan),
             again: None,
             alerts: registry.cell(&metrics::ALERTS, &[]),
+            not_made: NotMade::new(&plan, registry),
+            is_owed: false,
+            silenced: Vec::new(),
             stages: Stages::new(registry, plan.settings.profile),
             rows: vec![Vec::new(); sinks.len()],
             only_alerts: plan.sinks.iter().rev().fold(0, |bits, sink| bits << 1 | u64::from(sink.takes_only_alerts)),
@@ -326,6 +340,7 @@ impl Shard {
         self.rule_hits = rule_cells(&self.plan, &self.registry);
         self.costs = RuleCosts::new(&self.plan, &self.registry);
         self.rule_keys = rule_keys(&self.plan);
+        self.not_made = NotMade::new(&self.plan, &self.registry);
         self.again = None;
         self.exchange.take_up(&self.plan, &self.registry);
         if !self.exchange.is_on() {
@@ -375,7 +390,12 @@ impl Shard {
         self.look_at_plan();
         let plan = self.plan.clone();
         let nowhere = Registry::default();
-        let again = || Lines { lines: lines(&plan, &nowhere), rule_hits: rule_cells(&plan, &nowhere), alerts: Cell::default() };
+        let again = || Lines {
+            lines: lines(&plan, &nowhere),
+            rule_hits: rule_cells(&plan, &nowhere),
+            alerts: Cell::default(),
+            not_made: NotMade::new(&plan, &nowhere),
+        };
         let mut again = self.again.take().unwrap_or_else(again);
         self.swap(&mut again);
         let done = self.work(usize::from(chunk.sender.source_index), chunk, pass);
@@ -388,6 +408,7 @@ impl Shard {
         std::mem::swap(&mut self.lines, &mut other.lines);
         std::mem::swap(&mut self.rule_hits, &mut other.rule_hits);
         std::mem::swap(&mut self.alerts, &mut other.alerts);
+        std::mem::swap(&mut self.not_made, &mut other.not_made);
     }
 
     /// Gives a batch that was built again to its destination.
@@ -434,14 +455,15 @@ impl Shard {
         self.enrich(index, chunk);
         self.stages.end(2);
         // What is taken up for one destination was counted before.
+        self.is_owed = pass.is_owed();
         let is_counted = self.exchange.is_on() && matches!(pass, Pass::Live | Pass::Rest(_) | Pass::Hits(_));
         if index >= plan.sources.len() {
-            self.derive(line, index, chunk);
+            self.derive(&plan, index, chunk);
             if is_counted {
                 self.recall(chunk, None, matches!(pass, Pass::Rest(_)));
             }
         } else {
-            self.detect(line, index, chunk);
+            self.detect(&plan, line, index, chunk);
             if is_counted {
                 self.correlate(line, index, chunk, if let Pass::Hits(only) = pass { Some(only) } else { None });
             }
@@ -576,8 +598,9 @@ impl Shard {
         }
     }
 
-    fn detect(&mut self, line: &Line, index: usize, chunk: &Chunk) {
+    fn detect(&mut self, plan: &Plan, line: &Line, index: usize, chunk: &Chunk) {
         self.hits.clear();
+        self.silenced.clear();
         let state = &mut self.lines[index];
         self.costs
             .judge(&self.plan, state.decoders.iter_mut().zip(&line.decoders).map(|(state, line)| (&mut state.detector, &line.detector)));
@@ -592,23 +615,23 @@ impl Shard {
         }
         let hits = std::mem::take(&mut self.hits);
         for hits in hits.chunk_by(|a, b| a.row == b.row) {
-            self.tag(line, index, chunk, hits);
+            self.tag(plan, line, (index, chunk), hits);
         }
         self.hits = hits;
     }
 
     /// Tags the event and adds the alerts of its rules. Rules of level `informational` only tag, and so do those that a
     /// correlation has for itself. What is both is there to be counted, and leaves no mark.
-    fn tag(&mut self, line: &Line, index: usize, chunk: &Chunk, hits: &[Hit]) {
-        let (rules, alone) = (&self.plan.rules.rules, &self.plan.rules.alone);
+    fn tag(&mut self, plan: &Plan, line: &Line, (index, chunk): (usize, &Chunk), hits: &[Hit]) {
+        let (rules, alone) = (&plan.rules.rules, &plan.rules.alone);
         let is_low = |hit: &Hit| rules[hit.rule as usize].level == Level::Informational;
-        let alerts = |hit: &Hit| !is_low(hit) && alone[hit.rule as usize];
         let tagging = || hits.iter().filter(|hit| !is_low(hit) || alone[hit.rule as usize]);
         hits.iter().for_each(|hit| self.rule_hits[hit.rule as usize].add(1));
         let Some(row) = tagging().next().map(|hit| hit.row as usize) else { return };
-        let level = self.plan.level(tagging().map(|hit| hit.rule)).unwrap_or(Level::Informational);
+        let level = plan.level(tagging().map(|hit| hit.rule)).unwrap_or(Level::Informational);
         // Before the tags are there: a rule of keywords would find them.
-        let matched: Vec<Vec<u8>> = hits.iter().filter(|hit| alerts(hit)).map(|hit| self.matched(line, index, chunk, *hit)).collect();
+        let matched = |hit: &Hit| if may_alert(plan, hit.rule) { self.matched(line, index, chunk, *hit) } else { Vec::new() };
+        let matched: Vec<Vec<u8>> = hits.iter().map(matched).collect();
         let events = &mut self.lines[index].events;
         let mut event = events.row_mut(chunk, row);
         if let Some(slot) = line.own.rule_ids {
@@ -623,19 +646,11 @@ impl Shard {
         if let Some(slot) = line.own.level {
             event.set_written(slot, Kind::Text, |out| out.extend_from_slice(level.as_str().as_bytes()));
         }
-        if let Some(slot) = line.own.alert.filter(|_| hits.iter().any(alerts)) {
-            event.set(slot, Slot::new(Kind::True, 0, 0));
-        }
-        for (hit, matched) in hits.iter().filter(|hit| alerts(hit)).zip(matched) {
-            self.alerts.add(1);
-            let alert = events.push_alert(row, hit.rule, self.rule_keys[hit.rule as usize]);
-            if let Some(slot) = line.own.kind {
-                events.row_mut(chunk, alert).set_written(slot, Kind::Text, |out| out.extend_from_slice(b"alert"));
-            }
-            let mut row = events.row_mut(chunk, alert);
-            // Half of the room is for what has to be written.
-            if let Some(slot) = line.own.matched.filter(|_| !matched.is_empty() && row.has_room(CHUNK_BYTES_MAX / 2 + matched.len())) {
-                row.set_written(slot, Kind::Array, |out| out.extend_from_slice(&matched));
+        if hits.iter().any(|hit| may_alert(plan, hit.rule)) {
+            // Alerts begin as copies of their event.
+            self.mark_alert(line.own, (index, chunk), row, true);
+            if !self.make_alerts(plan, (index, chunk), hits, &matched) {
+                self.mark_alert(line.own, (index, chunk), row, false);
             }
         }
     }
@@ -846,6 +861,7 @@ impl LineState {
                     .map(|reason| registry.cell(&metrics::TRANSFORM_ERRORS, &[("component_id", name), ("reason", reason)])),
             },
             enrichers: line.enrichers.iter().filter_map(enricher).collect(),
+            silencer: line.silencer.scratch(),
             router: line.router.scratch(),
             events: Events::default(),
             counters: LineCounters {

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-const LINE: &str = "<14>1 2026-11-21T08:00:00.123Z PA-FW-01 - - - - 1,2026/11/21 08:00:00,012801010010,TRAFFIC,end,2561,\
+pub(crate) const LINE: &str = "<14>1 2026-11-21T08:00:00.123Z PA-FW-01 - - - - 1,2026/11/21 08:00:00,012801010010,TRAFFIC,end,2561,\
                     2026/11/21 08:00:00,10.1.2.3,93.184.216.34,,,deny-ssh,,,ssh,vsys1,trust,untrust,ethernet1/1,ethernet1/9,\
                     siem-fwd,2026/11/21 08:00:00,31337,1,52011,22,0,0,0x0,tcp,deny,0,0,0,1";
 
-const RULE: &str = "title: SSH denied
+pub(crate) const RULE: &str = "title: SSH denied
 id: 5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f
 level: high
 logsource: { product: paloalto, category: firewall }
@@ -21,7 +21,7 @@ detection:
 ";
 
 /// Runs a command in a folder with stdin; returns exit code, stdout and stderr.
-fn run(folder: &Path, arguments: &[&str], stdin: &str) -> (i32, String, String) {
+pub(crate) fn run(folder: &Path, arguments: &[&str], stdin: &str) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
     command.args(arguments).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -32,7 +32,7 @@ fn run(folder: &Path, arguments: &[&str], stdin: &str) -> (i32, String, String) 
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub(crate) fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         fs::write(folder.path().join(name), text).unwrap();
@@ -40,7 +40,7 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-fn objects(text: &str) -> Vec<Value> {
+pub(crate) fn objects(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -139,6 +139,8 @@ fn tests_inside_rules_pass_or_fail_with_a_reason_and_a_report() {
     assert!(stderr.contains("0 passed, 2 failed"), "{stderr}");
     let report = fs::read_to_string(folder.path().join("report.xml")).unwrap();
     assert!(report.contains("tests=\"2\" failures=\"2\"") && report.contains("name=\"a &lt; b\""), "{report}");
+    let (code, stdout, _) = run(folder.path(), &["test", "rule.yml", "--output", "junit"], "");
+    assert_eq!((code, stdout), (1, report), "the same on stdout");
 }
 
 #[test]

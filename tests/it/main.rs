@@ -13,6 +13,8 @@
 )]
 
 mod admin;
+mod alerts;
+mod backtest;
 mod bad_input;
 mod bad_rules;
 mod client;
@@ -37,6 +39,7 @@ mod process;
 mod registry;
 mod replay;
 mod rules;
+mod rules_as_code;
 mod sigma_peer;
 mod sigmahq;
 mod slice;

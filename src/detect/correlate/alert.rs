@@ -10,6 +10,15 @@
 //!  "match":{"key":"..","time_ms":1795240800000,"is_alert":true}}}
 //! ```
 //!
+//! The alert of a deduplicated rule is that rule's. In the place of `correlation` it has
+//!
+//! ```json
+//! "deduplication":{"group":{"source.ip":"198.51.100.7"},"window_ms":3600000,"suppressed":41},
+//! "evidence":{"source":"fw","position":"1:42","raw":".."}
+//! ```
+//!
+//! and its time is that of its event.
+//!
 //! `match` is for the next run alone ([`Told`]), no destination gets it. A match that is no alert is written as well: the
 //! group is quiet behind it, and those chained to it have counted it.
 //!
@@ -21,9 +30,10 @@ use std::fmt::Write as _;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::Fired;
+use super::evidence::Evidence;
 use super::part::{Part, parts};
 use crate::clock;
-use crate::detect::sigma::correlation::Linked;
+use crate::detect::sigma::correlation::{Linked, Role};
 use crate::json;
 
 /// Bytes of an alert's id; 16 are unique for all practical purposes.
@@ -40,6 +50,8 @@ pub struct Form {
     pub level: &'static str,
     /// Whether its matches are alerts, and not just hits of other correlations.
     pub is_alert: bool,
+    /// What the correlation is for.
+    pub role: Role,
     rule: Box<str>,
     kind: &'static str,
     timespan_ms: i64,
@@ -58,6 +70,7 @@ impl Form {
             title: correlation.title.clone(),
             level: linked.level.as_str(),
             is_alert: linked.is_alert,
+            role: linked.role,
             rule: Self::rule(linked),
             kind: correlation.kind.as_str(),
             timespan_ms: correlation.timespan_ms,
@@ -78,8 +91,9 @@ impl Form {
 
     /// Appends the alert.
     pub fn write(&self, fired: &Fired, out: &mut Vec<u8>) {
+        let evidence = Evidence::read(&fired.carry).filter(|_| self.role == Role::Deduplication);
         out.extend_from_slice(b"{\"@timestamp\":\"");
-        clock::write_rfc3339(fired.time_ms, out);
+        clock::write_rfc3339(evidence.map_or(fired.time_ms, |evidence| evidence.time_ms), out);
         out.extend_from_slice(b"\",\"message\":");
         json::write_string(self.message(fired).as_bytes(), out);
         for (name, part) in self.canonical.iter().zip(parts(&fired.key)) {
@@ -91,15 +105,43 @@ impl Form {
         }
         out.extend_from_slice(b",\"hydrant\":{\"rule\":");
         out.extend_from_slice(self.rule.as_bytes());
-        out.extend_from_slice(format!(",\"alert_id\":\"{}\",\"correlation\":", self.alert_id(fired)).as_bytes());
-        self.write_details(fired, out);
+        out.extend_from_slice(format!(",\"alert_id\":\"{}\"", self.alert_id(fired)).as_bytes());
+        match evidence {
+            None => {
+                out.extend_from_slice(b",\"correlation\":");
+                self.write_details(fired, out);
+            }
+            Some(evidence) => {
+                out.extend_from_slice(b",\"deduplication\":{");
+                self.write_group(fired, out);
+                out.extend_from_slice(format!(",\"window_ms\":{},\"suppressed\":{}}}", self.timespan_ms, fired.suppressed).as_bytes());
+                out.extend_from_slice(b",\"evidence\":");
+                evidence.write(fired.position, out);
+            }
+        }
         let (key, time_ms, is_alert) = (hex(&fired.key), fired.time_ms, self.is_alert);
         out.extend_from_slice(format!(",\"match\":{{\"key\":\"{key}\",\"time_ms\":{time_ms},\"is_alert\":{is_alert}}}}}}}").as_bytes());
     }
 
     /// Appends what was found, as a JSON object.
     pub fn write_details(&self, fired: &Fired, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{{\"type\":\"{}\",\"group\":{{", self.kind).as_bytes());
+        out.extend_from_slice(format!("{{\"type\":\"{}\",", self.kind).as_bytes());
+        self.write_group(fired, out);
+        out.extend_from_slice(format!(",\"value\":{},\"timespan_ms\":{},\"window_start\":\"", fired.measure, self.timespan_ms).as_bytes());
+        // Both limits belong to the window.
+        clock::write_rfc3339(fired.time_ms.saturating_sub(self.timespan_ms).saturating_add(1), out);
+        out.extend_from_slice(b"\",\"window_end\":\"");
+        clock::write_rfc3339(fired.time_ms, out);
+        out.extend_from_slice(b"\",\"sample\":[");
+        for (index, position) in fired.sample.iter().enumerate() {
+            out.extend_from_slice(format!("{}\"{position}\"", if index > 0 { "," } else { "" }).as_bytes());
+        }
+        out.extend_from_slice(b"]}");
+    }
+
+    /// Appends `"group":{..}`.
+    fn write_group(&self, fired: &Fired, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"group\":{");
         for (index, (name, part)) in self.names.iter().zip(parts(&fired.key)).enumerate() {
             if index > 0 {
                 out.push(b',');
@@ -112,18 +154,7 @@ impl Form {
                 Part::Absent => out.extend_from_slice(b"null"),
             }
         }
-        out.extend_from_slice(
-            format!("}},\"value\":{},\"timespan_ms\":{},\"window_start\":\"", fired.measure, self.timespan_ms).as_bytes(),
-        );
-        // Both limits belong to the window.
-        clock::write_rfc3339(fired.time_ms.saturating_sub(self.timespan_ms).saturating_add(1), out);
-        out.extend_from_slice(b"\",\"window_end\":\"");
-        clock::write_rfc3339(fired.time_ms, out);
-        out.extend_from_slice(b"\",\"sample\":[");
-        for (index, position) in fired.sample.iter().enumerate() {
-            out.extend_from_slice(format!("{}\"{position}\"", if index > 0 { "," } else { "" }).as_bytes());
-        }
-        out.extend_from_slice(b"]}");
+        out.push(b'}');
     }
 
     /// The same for the same match, whenever it is found.
@@ -139,7 +170,10 @@ impl Form {
 
     /// One line for people.
     fn message(&self, fired: &Fired) -> String {
-        let mut text = format!("{}: {} {} in {} s", self.title, self.kind, fired.measure, self.timespan_ms / 1_000);
+        let mut text = match self.role {
+            Role::Deduplication => self.title.clone(),
+            _ => format!("{}: {} {} in {} s", self.title, self.kind, fired.measure, self.timespan_ms / 1_000),
+        };
         for (name, part) in self.names.iter().zip(parts(&fired.key)) {
             let value = match part {
                 Part::Value(value) => String::from_utf8_lossy(value).into_owned(),

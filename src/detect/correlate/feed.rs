@@ -1,9 +1,10 @@
 //! Which correlations a rule of one decoder feeds, and with which slots: `event of a hit -> group, value, carried fields`.
 
 use super::Assembly;
+use super::evidence;
 use super::part::{push_absent, push_text, push_value};
 use super::wiring::{Correlations, below_name};
-use crate::detect::sigma::correlation::{Linked, Source};
+use crate::detect::sigma::correlation::{Linked, Role, Source};
 use crate::detect::{Detector, Vocabulary};
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Event, Fields, SlotId};
@@ -23,9 +24,11 @@ pub struct Feed {
     pub correlation: u32,
     /// Which of its rules.
     pub base: u8,
-    group: Box<[SlotId]>,
+    /// A part that the decoder never fills is missing in every event, which only deduplication takes.
+    group: Box<[Option<SlotId>]>,
     fields: Box<[SlotId]>,
     carried: Box<[Option<SlotId>]>,
+    is_deduplication: bool,
 }
 
 /// What is needed beside a decoder.
@@ -60,17 +63,20 @@ impl Feeds {
                 }
                 let names = base.group_by.iter().chain(&base.fields);
                 let resolved: Vec<Option<String>> = names.clone().map(|name| vocabulary.resolve(name)).collect();
-                if let Some(missing) = names.zip(&resolved).find(|(_, resolved)| resolved.is_none()).map(|(name, _)| name) {
+                let is_deduplication = linked.role == Role::Deduplication;
+                let missing = names.zip(&resolved).find(|(_, resolved)| resolved.is_none()).map(|(name, _)| name);
+                if let Some(missing) = missing.filter(|_| !is_deduplication) {
                     diagnostics.push(unknown_field(linked, missing, vocabulary));
                     continue;
                 }
-                let slots: Vec<SlotId> = resolved.iter().flatten().map(|name| fields.slot(name)).collect();
-                resolved.iter().flatten().take(base.group_by.len()).enumerate().for_each(|(place, name)| named(index, place, name));
+                let slots: Vec<Option<SlotId>> = resolved.iter().map(|name| Some(fields.slot(name.as_ref()?))).collect();
                 let (group, values) = slots.split_at(base.group_by.len());
+                let group_names = resolved.iter().take(group.len()).enumerate();
+                group_names.filter_map(|(place, name)| Some((place, name.as_ref()?))).for_each(|(place, name)| named(index, place, name));
                 let carried = compiled.carried.iter().map(|name| below_name(name, &linked.correlation, base));
                 let carried = carried.map(|name| vocabulary.resolve(&name).map(|name| fields.slot(&name))).collect();
-                let feed = Feed { correlation: index as u32, base: number as u8, group: group.into(), fields: values.into(), carried };
-                found.push((rule, feed));
+                let (correlation, base, fields) = (index as u32, number as u8, values.iter().flatten().copied().collect());
+                found.push((rule, Feed { correlation, base, group: group.into(), fields, carried, is_deduplication }));
             }
         }
         (Self::sorted(found), diagnostics)
@@ -99,14 +105,34 @@ impl Feeds {
     pub fn correlations(&self) -> impl Iterator<Item = u32> {
         self.feeds.iter().map(|feed| feed.correlation)
     }
+
+    /// The same, each with the parts of its group that events can have.
+    pub fn groups(&self) -> impl Iterator<Item = (u32, Vec<bool>)> {
+        self.feeds.iter().map(|feed| (feed.correlation, feed.group.iter().map(Option::is_some).collect()))
+    }
 }
 
 impl Feed {
-    /// Puts a hit together; false if the event lacks a field of the group.
-    pub fn assemble(&self, event: Event<'_>, out: &mut Assembly) -> bool {
+    /// Whether the alerts of a rule are deduplicated by it.
+    pub fn is_deduplication(&self) -> bool {
+        self.is_deduplication
+    }
+
+    /// Puts the hit of an event that came through `source` together; false if the event lacks a field of the group.
+    pub fn assemble(&self, event: Event<'_>, source: &str, out: &mut Assembly) -> bool {
         out.clear();
-        if !self.group.iter().all(|slot| push_value(&mut out.key, event.value(*slot))) {
-            return false;
+        for slot in &self.group {
+            if !slot.is_some_and(|slot| push_value(&mut out.key, event.value(slot))) {
+                if !self.is_deduplication {
+                    return false;
+                }
+                // An alert is worth more than a whole key.
+                push_absent(&mut out.key);
+            }
+        }
+        if self.is_deduplication {
+            evidence::push(event, source, &mut out.carry);
+            return true;
         }
         out.has_value = match &*self.fields {
             [] => false,
@@ -125,7 +151,7 @@ impl Feed {
 fn unknown_field(linked: &Linked, name: &str, vocabulary: &dyn Vocabulary) -> Diagnostic {
     let correlation = &linked.correlation;
     let message = format!("correlation `{}`: events of one of its rules have no field `{name}`", correlation.title);
-    let mut diagnostic = Diagnostic::error(&correlation.file, correlation.line, 0, "correlation", message).warning();
+    let mut diagnostic = Diagnostic::error(&correlation.file, correlation.line, 0, "correlation", message).warning().code("unknown-field");
     diagnostic.help = nearest(name, vocabulary.names()).map(|near| format!("did you mean `{near}`?"));
     diagnostic
 }

@@ -9,12 +9,16 @@ use std::collections::HashMap;
 use super::part::{Part, parts, push_absent, push_same};
 use super::{Assembly, Fired, Program};
 use crate::detect::sigma::SigmaRule;
-use crate::detect::sigma::correlation::{Base, Correlation, Linked, Source};
+use crate::detect::sigma::correlation::{Base, Correlation, Linked, Role, Source};
 use crate::error::{Diagnostic, Diagnostics};
 use crate::event::AlertKey;
 
 /// Correlations of correlations of correlations; people write two. A stop takes a round for each.
 pub const LEVELS_MAX: usize = 8;
+
+/// How far the watermarks of two shards may be apart: both look ten times a second. What is late for one that deduplicates is
+/// taken with its watermark, and has to be kept until that has been told.
+const LATE_MS: i64 = 1_000;
 
 /// The correlations of a plan, ready to run. Shared by all shards.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +39,8 @@ pub struct Compiled {
     pub lateness_ms: i64,
     /// How long a hit may matter to it and to those chained to it, behind the hit's own time.
     pub retain_ms: i64,
+    /// How long the journal has to keep the event of a hit, so that the next run can make the hit again.
+    pub keep_ms: i64,
     /// What it does.
     pub program: Program,
     /// What a match of it is to others.
@@ -77,6 +83,7 @@ impl Correlations {
                 level,
                 lateness_ms: 0,
                 retain_ms: 0,
+                keep_ms: 0,
                 program: program(linked),
                 steps: Vec::new(),
                 carried: carried.clone(),
@@ -118,7 +125,10 @@ impl Correlations {
             let Compiled { program, steps, lateness_ms, .. } = &self.list[index];
             let above = steps.iter().filter_map(|step| self.list.get(step.to as usize)).map(|above| above.retain_ms);
             let behind_ms = above.max().map_or(*lateness_ms, |above| above.max(*lateness_ms));
-            self.list[index].retain_ms = program.timespan_ms.saturating_add(behind_ms);
+            let retain_ms = program.timespan_ms.saturating_add(behind_ms);
+            // What makes no second alert in a window is known by the first one.
+            let keep_ms = if program.is_deduplication { behind_ms.saturating_add(LATE_MS) } else { retain_ms };
+            (self.list[index].retain_ms, self.list[index].keep_ms) = (retain_ms, keep_ms);
         }
     }
 
@@ -175,11 +185,22 @@ impl Step {
 
 fn program(linked: &Linked) -> Program {
     let Correlation { kind, condition, timespan_ms, .. } = &linked.correlation;
-    Program { kind: *kind, condition: condition.clone(), timespan_ms: *timespan_ms, rule_count: linked.bases.len(), budget_bytes: 0 }
+    Program {
+        kind: *kind,
+        condition: condition.clone(),
+        timespan_ms: *timespan_ms,
+        rule_count: linked.bases.len(),
+        is_deduplication: linked.role == Role::Deduplication,
+        budget_bytes: 0,
+    }
 }
 
 fn key(linked: &Linked, rules: &[SigmaRule], below: &[Compiled]) -> u64 {
     let mut text = linked.correlation.hash.clone();
+    if linked.role == Role::Deduplication {
+        let names: Vec<&str> = linked.correlation.group_by.iter().map(|name| name.text.as_str()).collect();
+        text.push_str(&format!("\n{}\n{}", linked.correlation.timespan_ms, names.join("\n")));
+    }
     for base in &linked.bases {
         text.push('\n');
         match base.source {

@@ -34,7 +34,7 @@
 
 mod link;
 
-pub use link::{Base, Linked, Source, link};
+pub use link::{Base, Linked, Role, Source, link};
 
 use std::cmp::Ordering;
 use std::fmt;

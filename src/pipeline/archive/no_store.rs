@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use crate::config::Section;
 use crate::error::{Error, ErrorKind};
-use crate::pipeline::plan::Plan;
 
 /// Nobody can have one.
 pub(super) enum Store {}
@@ -16,7 +16,7 @@ impl Store {
     ///
     /// # Errors
     /// Always.
-    pub(super) async fn open(place: &str, _: &Plan, _: &Path, _: i64, _: Option<String>) -> Result<Self, Error> {
+    pub(super) async fn open(place: &str, _: Option<&Section>, _: &Path, _: i64, _: Option<String>) -> Result<Self, Error> {
         let message = "this build has no feature `aws`, which reads buckets; fetch the objects and name their folder";
         Err(Error::new(ErrorKind::Configuration, "open the archive", message).with("bucket", place))
     }

@@ -15,9 +15,9 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::types::Object;
 use serde::Deserialize;
 
+use crate::config::Section;
 use crate::error::{Error, ErrorKind};
 use crate::net::aws::{self, Keys};
-use crate::pipeline::plan::Plan;
 
 /// Keys of one answer, by S3's rules.
 const PAGE_KEYS: i32 = 1000;
@@ -58,12 +58,18 @@ impl Store {
     ///
     /// # Errors
     /// No bucket is named.
-    pub(super) async fn open(place: &str, plan: &Plan, scratch: &Path, begun_ms: i64, after: Option<String>) -> Result<Self, Error> {
+    pub(super) async fn open(
+        place: &str,
+        written: Option<&Section>,
+        scratch: &Path,
+        begun_ms: i64,
+        after: Option<String>,
+    ) -> Result<Self, Error> {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         if bucket.is_empty() {
             return Err(Error::new(ErrorKind::Configuration, "read the archive", "expected s3://BUCKET/PREFIX"));
         }
-        let sinks = plan.written.child("sinks").map(|sinks| sinks.children()).unwrap_or_default();
+        let sinks = written.and_then(|written| written.child("sinks")).map(|sinks| sinks.children()).unwrap_or_default();
         let sinks = sinks.into_iter().filter(|(_, sink)| sink.child("type").is_some_and(|kind| kind.node().text() == Some("aws_s3")));
         let access = sinks.filter_map(|(_, sink)| sink.read::<Access>().ok()).find(|access| access.bucket == bucket).unwrap_or_default();
         let region = access.region.or_else(|| access.endpoint.as_ref().map(|_| "us-east-1".to_owned()));

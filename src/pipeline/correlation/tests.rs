@@ -1,5 +1,6 @@
 //! Shards with everything but sockets: raw lines in, alerts out, in every distribution.
 
+mod deduplicate;
 mod restart;
 
 use std::path::Path;
@@ -152,9 +153,14 @@ fn chunk(lines: &[String], received_ms: i64) -> Chunk {
     Chunk::new(bytes, frames, sender, received_ms)
 }
 
-/// Title, group, value and end of the window of an alert.
+/// Title, group, value and end of the window of an alert; of one that was deduplicated its time and event.
 fn shown(alert: &[u8]) -> String {
     let alert: serde_json::Value = serde_json::from_slice(alert).unwrap();
+    let deduplication = &alert["hydrant"]["deduplication"];
+    if deduplication.is_object() {
+        let (title, group) = (alert["hydrant"]["rule"]["title"].as_str().unwrap(), &deduplication["group"]);
+        return format!("{title} {group} {} {}", alert["@timestamp"].as_str().unwrap(), alert["hydrant"]["evidence"]["raw"]);
+    }
     let (rule, correlation) = (&alert["hydrant"]["rule"], &alert["hydrant"]["correlation"]);
     let (title, end) = (rule["title"].as_str().unwrap(), correlation["window_end"].as_str().unwrap());
     format!("{title} {} {} {end}", correlation["group"], correlation["value"])
@@ -201,7 +207,11 @@ fn any_logins() -> impl Strategy<Value = Vec<Login>> {
 }
 
 fn run(logins: &[Login], shards: usize) -> Vec<String> {
-    let mut running = Shards::new(shards, RULES);
+    run_rules(RULES, logins, shards)
+}
+
+fn run_rules(rules: &str, logins: &[Login], shards: usize) -> Vec<String> {
+    let mut running = Shards::new(shards, rules);
     for logins in logins.chunks(3) {
         let received_ms = START_MS + logins.iter().map(|login| login.time_ms + login.delay_ms).max().unwrap();
         for login in logins {

@@ -11,7 +11,7 @@ use super::{Compiler, DecoderLine, Line, OWN_FIELDS, OwnSlots, Words};
 use crate::decode::{Compiled, DECODERS, Meaning, Origin, Schema};
 use crate::detect::Detector;
 use crate::detect::correlate::Feeds;
-use crate::encode::body::{Context, OWN_ALERT_FIELDS, details_field};
+use crate::encode::body::{Context, DEDUPLICATION_FIELDS, OWN_ALERT_FIELDS, details_field};
 use crate::event::{Fields, Sender};
 use crate::route::Router;
 use crate::source_health::DETAILS;
@@ -37,13 +37,13 @@ pub(super) fn lines(compiler: &mut Compiler<'_>, grouped: BTreeSet<String>, sour
     let line = |(index, (source, details, canonical)): (usize, (&str, &'static str, BTreeSet<String>))| {
         let source_index = u16::try_from(sources + index).unwrap_or(u16::MAX);
         let sender = Arc::new(Sender { source: source.into(), source_index });
-        Some(AlertLine { sender, line: line(compiler, canonical, details)? })
+        Some(AlertLine { sender, line: line(compiler, canonical, (source, details))? })
     };
     origins.into_iter().enumerate().map(line).collect()
 }
 
 /// Read as JSON, routed, encoded. `details` is the key of what was found.
-fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, details: &'static str) -> Option<Line> {
+fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, (source, details): (&str, &'static str)) -> Option<Line> {
     let kind = *DECODERS.iter().find(|kind| kind.name() == "json")?;
     canonical.insert("message".to_owned());
     let integers = &compiler.collected.integers;
@@ -55,6 +55,7 @@ fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, details: &
     let mut fields = Fields::default();
     let mut transforms = Transforms::new(&[], &known, &mut fields);
     let router = Router::new(compiler.routes, &known, &|name| name.to_owned(), &mut fields);
+    let silencer = compiler.silences.silencer(&known, &mut fields);
     for sink in compiler.sinks {
         sink.sink.wants(&names).into_iter().for_each(|name| {
             fields.slot(&name);
@@ -62,9 +63,9 @@ fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, details: &
     }
     // Whatever sinks ask for: an alert has no frame of its own that would say the same.
     let found = details_field(details);
-    let more = [found.as_str(), "%hydrant.rule_ids", "%native.hydrant.evidence"];
-    let always = names.iter().map(String::as_str).chain(OWN_ALERT_FIELDS).chain(more);
-    always.for_each(|name| {
+    let always = names.iter().map(String::as_str).chain(OWN_ALERT_FIELDS).chain([found.as_str(), "%hydrant.rule_ids"]);
+    let deduplicated = DEDUPLICATION_FIELDS.into_iter().filter(|_| source == CORRELATION_SOURCE);
+    always.chain(deduplicated).for_each(|name| {
         fields.slot(name);
     });
     let compiled = compiler.diagnostics.absorb(Compiled::new(kind, &schema, &mut fields, 0))?;
@@ -83,5 +84,5 @@ fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, details: &
     };
     let own = OwnSlots::find(&fields);
     let decoders = vec![DecoderLine { compiled, detector, feeds: Feeds::default(), context }];
-    Some(Line { width: fields.width(), decoders, is_auto: false, fields, enrichers: Vec::new(), transforms, router, own })
+    Some(Line { width: fields.width(), decoders, is_auto: false, fields, enrichers: Vec::new(), transforms, silencer, router, own })
 }

@@ -1,16 +1,17 @@
 //! What a configuration says of correlation, and what its alerts are made of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::treatment::Treated;
 use super::{Compiler, Words};
 use crate::config::{ByteSize, Interval, Section};
+use crate::detect::Detector;
 use crate::detect::correlate::{Correlations, Feeds, Form, Wanted};
-use crate::detect::sigma::correlation::Linked;
-use crate::detect::{Detector, Rules};
+use crate::detect::sigma::correlation::{Linked, Role};
 use crate::error::Diagnostics;
 use crate::event::Fields;
 
@@ -55,6 +56,8 @@ pub(super) struct Collected {
     lateness_ms: Vec<i64>,
     /// By correlation and place in `group-by`.
     names: Vec<Vec<Option<String>>>,
+    /// By correlation that is fed: the parts of its group that some event can have.
+    pub(super) parts: BTreeMap<usize, Vec<bool>>,
     /// Canonical fields that hold numbers.
     pub(super) integers: BTreeSet<String>,
 }
@@ -76,6 +79,7 @@ impl Collected {
             source_lateness_ms: 0,
             lateness_ms: vec![0; linked.len()],
             names: linked.iter().map(|linked| vec![None; linked.correlation.group_by.len()]).collect(),
+            parts: BTreeMap::new(),
             integers: BTreeSet::new(),
         }
     }
@@ -108,10 +112,12 @@ impl Collected {
         let (feeds, mut warnings) = Feeds::new(wanted, detector, words, fields, &mut named);
         warnings.0.retain(|warning| !diagnostics.0.contains(warning));
         diagnostics.0.append(&mut warnings.0);
-        for correlation in feeds.correlations() {
+        for (correlation, parts) in feeds.groups() {
             if let Some(lateness_ms) = self.lateness_ms.get_mut(correlation as usize) {
                 *lateness_ms = (*lateness_ms).max(self.source_lateness_ms);
             }
+            let known = self.parts.entry(correlation as usize).or_insert_with(|| vec![false; parts.len()]);
+            known.iter_mut().zip(parts).for_each(|(known, is_there)| *known |= is_there);
         }
         feeds
     }
@@ -141,13 +147,13 @@ fn check_lateness(lateness: Duration, place: &Section, diagnostics: &mut Diagnos
 }
 
 /// Everything but the budget, which [`CorrelationPlan::set_budget`] sets; and the canonical names of what is grouped by.
-pub(super) fn plan(compiler: &mut Compiler<'_>, rules: &Rules) -> (CorrelationPlan, BTreeSet<String>) {
-    let mut correlations = rules.compiled.clone();
-    compiler.collected.name_chains(&rules.correlations, &correlations, &compiler.canonical);
-    correlations.set_lateness(&rules.correlations, &compiler.collected.lateness_ms);
+pub(super) fn plan(compiler: &mut Compiler<'_>, treated: &Treated) -> (CorrelationPlan, BTreeSet<String>) {
+    let (linked, mut correlations) = (&treated.linked, treated.correlations.clone());
+    compiler.collected.name_chains(linked, &correlations, &compiler.canonical);
+    correlations.set_lateness(linked, &compiler.collected.lateness_ms);
     let names = std::mem::take(&mut compiler.collected.names);
     let canonical: BTreeSet<String> = names.iter().flatten().flatten().cloned().collect();
-    let forms = rules.correlations.iter().zip(names).map(|(linked, names)| Form::new(linked, names)).collect();
+    let forms = linked.iter().zip(names).map(|(linked, names)| Form::new(linked, names)).collect();
     let budget_bytes = compiler.collected.memory_bytes.unwrap_or_default();
     (CorrelationPlan { correlations: Arc::new(correlations), forms, budget_bytes }, canonical)
 }
@@ -161,9 +167,10 @@ impl CorrelationPlan {
         self.budget_bytes /= shards.max(1);
     }
 
-    /// Titles of the correlations that begin with no state when this plan takes the place of `old`.
+    /// Titles of the correlations that begin with no state when this plan takes the place of `old`. Deduplications are left
+    /// out: there is one for each of many rules.
     pub fn begins_empty<'a>(&'a self, old: &'a Self) -> impl Iterator<Item = &'a str> {
-        let compiled = self.correlations.list().iter().zip(self.forms.iter());
+        let compiled = self.correlations.list().iter().zip(self.forms.iter()).filter(|(_, form)| form.role != Role::Deduplication);
         compiled.filter(|(compiled, _)| old.correlations.find(compiled.key).is_none()).map(|(_, form)| form.title.as_str())
     }
 

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use super::alert::Texts;
 use super::{Pass, Shard};
 use crate::cursor::Verdict;
 use crate::detect::correlate::{Match, Told};
-use crate::encode::body::OWN_ALERT_FIELDS;
+use crate::encode::body::{DEDUPLICATION_FIELDS, OWN_ALERT_FIELDS};
 use crate::error::Error;
-use crate::event::{AlertKey, Chunk, Kind, Members, Sender, Slot, SlotId, Value};
+use crate::event::{AlertKey, Chunk, Kind, Members, Sender, SlotId, Value};
 use crate::json;
 use crate::pipeline::correlation::{Exchange, Share};
-use crate::pipeline::plan::Line;
+use crate::pipeline::plan::{Line, Plan};
 use crate::source_health::RULE_IDS;
 
 impl Shard {
@@ -42,8 +43,11 @@ impl Shard {
                 }
                 let frame = hit.row as usize;
                 for feed in feeds.of(hit.rule) {
+                    if feed.is_deduplication() && self.silenced.contains(hit) {
+                        continue;
+                    }
                     let event = state.events.event(chunk, frame);
-                    let until_ms = self.exchange.add(feed, event, chunk.position.plus(frame), chunk.received_ms);
+                    let until_ms = self.exchange.add(feed, event, chunk);
                     if let Some(until_ms) = until_ms.filter(|_| keeps) {
                         self.share.get_or_insert_with(|| Share::none(chunk)).add(frame, until_ms);
                     }
@@ -121,42 +125,56 @@ impl Shard {
     }
 
     /// Makes the alert that each frame describes. The frame itself goes nowhere.
-    pub(super) fn derive(&mut self, line: &Line, index: usize, chunk: &Chunk) {
-        let [_, id, level, _] = OWN_ALERT_FIELDS.map(|name| line.fields.find(name));
+    pub(super) fn derive(&mut self, plan: &Plan, index: usize, chunk: &Chunk) {
+        let Some(line) = plan.line(index) else { return };
+        self.lines[index].transforms.scratch.counts.dropped.clear();
+        for frame in 0..chunk.frames().len() {
+            self.derive_one(plan, line, (index, chunk), frame);
+        }
+    }
+
+    fn derive_one(&mut self, plan: &Plan, line: &Line, (index, chunk): (usize, &Chunk), frame: usize) {
+        let [_, id, title, level, _] = OWN_ALERT_FIELDS.map(|name| line.fields.find(name));
+        let [deduplication, _, source] = DEDUPLICATION_FIELDS.map(|name| line.fields.find(name));
         let state = &mut self.lines[index];
         let (events, dropped) = (&mut state.events, &mut state.transforms.scratch.counts.dropped);
-        dropped.clear();
-        for frame in 0..chunk.frames().len() {
-            if let Some(Told::Reached(_) | Told::Match(Match { is_alert: false, .. })) = Told::read(chunk.frame(frame)) {
-                dropped.push(frame as u32);
-                continue;
+        dropped.push(frame as u32);
+        if let Some(Told::Reached(_) | Told::Match(Match { is_alert: false, .. })) = Told::read(chunk.frame(frame)) {
+            return;
+        }
+        let text = |slot: Option<SlotId>| {
+            let mut out = Vec::new();
+            match slot.map(|slot| events.event(chunk, frame).value(slot)) {
+                Some(Value::Text(text)) => out.extend_from_slice(text),
+                // A title may have any character.
+                Some(Value::Escaped(inside)) => json::unescape(inside, &mut out),
+                _ => {}
             }
-            let text = |slot: Option<SlotId>| match slot.map(|slot| events.event(chunk, frame).value(slot)) {
-                Some(Value::Text(text)) => String::from_utf8_lossy(text).into_owned(),
-                _ => String::new(),
-            };
-            let (id, level) = (text(id), text(level));
-            let forms = self.plan.correlation.forms.iter().map(|form| form.id.as_str());
-            let known = forms.chain(RULE_IDS).position(|known| known == id);
-            let rule = known.map_or(u32::MAX - 1, |known| (self.plan.rules.rules.len() + known) as u32);
-            let alert = events.push_alert(frame, rule, AlertKey::rule(&id));
-            let mut row = events.row_mut(chunk, alert);
-            for (slot, text) in [(line.own.kind, "alert"), (line.own.level, level.as_str())] {
-                if let Some(slot) = slot {
-                    row.set_written(slot, Kind::Text, |out| out.extend_from_slice(text.as_bytes()));
-                }
-            }
-            if let Some(slot) = line.own.rule_ids {
-                row.set_written(slot, Kind::Array, |out| {
-                    out.push(b'[');
-                    json::write_string(id.as_bytes(), out);
-                    out.push(b']');
-                });
-            }
-            if let Some(slot) = line.own.alert {
-                row.set(slot, Slot::new(Kind::True, 0, 0));
-            }
-            dropped.push(frame as u32);
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        let (id, title, level, source) = (text(id), text(title), text(level), text(source));
+        let forms = plan.correlation.forms.iter().map(|form| form.id.as_str());
+        let known = forms.chain(RULE_IDS).position(|known| *known == *id);
+        let rule = known.map_or(u32::MAX - 1, |known| (plan.rules.rules.len() + known) as u32);
+        let alert = events.push_alert(frame, rule, AlertKey::rule(&id));
+        let mut row = events.row_mut(chunk, alert);
+        let texts = Texts { id: id.as_bytes(), title: title.as_bytes(), level: level.as_bytes() };
+        texts.own(line.own, |slot, text| row.set_written(slot, Kind::Text, |out| out.extend_from_slice(text)));
+        if let Some(slot) = line.own.rule_ids {
+            row.set_written(slot, Kind::Array, |out| {
+                out.push(b'[');
+                json::write_string(id.as_bytes(), out);
+                out.push(b']');
+            });
+        }
+        let is_deduplicated = deduplication.is_some_and(|slot| row.value(slot) != Value::Missing);
+        if let Some(slot) = line.own.source.filter(|_| is_deduplicated) {
+            // It is the alert of an event.
+            row.set_written(slot, Kind::Text, |out| out.extend_from_slice(source.as_bytes()));
+        }
+        self.mark_alert(line.own, (index, chunk), alert, true);
+        // Silences were asked about the event, which has more fields than this.
+        if is_deduplicated || !self.silence(plan, (index, chunk), alert) {
             self.alerts.add(1);
         }
     }

@@ -29,6 +29,18 @@ pub struct Base {
     pub fields: Vec<String>,
 }
 
+/// What a correlation is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// What a document says.
+    #[default]
+    Correlation,
+    /// The same, but its matches are only counted, and seen by those chained to it.
+    Shadow,
+    /// The first hit of a rule in a window is an alert of that rule: [`crate::detect::treatment::deduplication`].
+    Deduplication,
+}
+
 /// A correlation whose references are resolved.
 #[derive(Clone, Debug)]
 pub struct Linked {
@@ -40,6 +52,8 @@ pub struct Linked {
     pub level: Level,
     /// Whether a match is an alert; otherwise only other correlations see it.
     pub is_alert: bool,
+    /// What it is for.
+    pub role: Role,
 }
 
 /// Resolves references. Gives the correlations, each behind those that it refers to; for each rule whether a
@@ -76,7 +90,7 @@ pub fn link(rules: &[SigmaRule], correlations: Vec<Correlation>) -> (Vec<Linked>
             bases.push(base(&correlation, name, source));
         }
         let level = correlation.level.unwrap_or(level);
-        linked.push(Linked { correlation, bases, level, is_alert: true });
+        linked.push(Linked { correlation, bases, level, is_alert: true, role: Role::Correlation });
     }
     linked.iter_mut().zip(correlation_alerts).for_each(|(linked, alert)| linked.is_alert = alert.unwrap_or(true));
     (linked, rule_alerts.into_iter().map(|alert| alert.unwrap_or(true)).collect(), diagnostics)

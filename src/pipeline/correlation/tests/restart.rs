@@ -1,6 +1,7 @@
 //! Shards on a journal of a folder that are killed at any point and start again, as often as they like: the alerts have to
 //! be those of a run that was never interrupted.
 
+use super::deduplicate::{DEDUPLICATED, oracle};
 use super::*;
 use crate::error::Error;
 use crate::journal::{self, Closer, Disk, Opened, Work};
@@ -220,6 +221,51 @@ proptest! {
         let kills: Vec<usize> = kills.into_iter().collect();
         prop_assert_eq!(alerts(&logins, shards, &rules, &kills), alerts(&logins, 1, &rules, &[]), "{} shards, killed at {:?}", shards, kills);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn what_is_deduplicated_is_told_once_wherever_it_is_killed(
+        logins in any_logins(),
+        shards in 1usize..=4,
+        kills in proptest::collection::btree_set(1usize..300, 1..4),
+    ) {
+        let kills: Vec<usize> = kills.into_iter().collect();
+        prop_assert_eq!(alerts(&logins, shards, DEDUPLICATED, &kills), oracle(&logins), "{} shards, killed at {:?}", shards, kills);
+    }
+}
+
+#[test]
+fn what_comes_late_just_before_a_kill_is_told_once() {
+    let place = Place::new(2, &DEDUPLICATED.replace("window: 10s", "window: 1h").replace("window: 4s", "window: 1h"));
+    place.run(async |process| {
+        for time_ms in (0..60_000).step_by(1_000) {
+            process.give(&failure(time_ms, 1, 1), START_MS + time_ms, true);
+            process.give(&Login { reader: 1, ..failure(time_ms + 1, 2, 2) }, START_MS + time_ms, true);
+            process.tick(START_MS + time_ms, true).await;
+        }
+        assert!(process.gates[0].with_shard(|shard| shard.exchange().told_ms) > START_MS + 40_000);
+        process.give(&failure(1_500, 3, 3), START_MS + 60_000, true);
+        process.gates.iter().for_each(|gate| gate.with_shard(|shard| shard.give_back()));
+    });
+    let of_late = || place.alerts().iter().filter(|alert| alert.contains("192.0.2.3") && alert.starts_with("By Address")).count();
+    assert_eq!((of_late(), place.alerts().len()), (0, 4));
+    for _ in 0..2 {
+        place.run(async |process| process.finish().await);
+        assert_eq!((of_late(), place.alerts().len()), (1, 6));
+    }
+}
+
+#[test]
+fn what_is_deduplicated_is_not_kept_for_its_window() {
+    let logins: Vec<Login> = (0..200).map(|n| Login { reader: n as usize, ..failure(n * 500, 1, 1) }).collect();
+    let place = Place::new(2, &DEDUPLICATED.replace("window: 10s", "window: 1h"));
+    place.run(async |process| process.take(&logins, true).await);
+    let kept = place.run(async |process| process.kept);
+    // The lateness of 4 s, the alerts of the last windows, and what was told.
+    assert!((8..40).contains(&kept), "{kept} of {} chunks", logins.len());
 }
 
 #[test]
