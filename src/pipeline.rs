@@ -20,6 +20,7 @@ pub mod correlation;
 mod framed;
 pub mod health;
 pub mod intake;
+pub mod links;
 pub mod mesh;
 pub mod offline;
 pub mod plan;

@@ -4,5 +4,5 @@ pub use std::sync::{Arc, mpsc};
 
 /// `std::sync::atomic`, as far as it is needed.
 pub mod atomic {
-    pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 }

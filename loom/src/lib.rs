@@ -4,8 +4,28 @@
 //! own. Where a file shares slices or has methods on `Arc<Self>`, which
 //! loom's `Arc` cannot, it takes the one of `std`.
 
+#[path = "../../src/pipeline/links.rs"]
+pub mod links;
+
 #[path = "../../src/pipeline/mesh.rs"]
 pub mod mesh;
+
+#[path = "../../src/pipeline/correlation/peers.rs"]
+pub mod peers;
+
+/// Where the package has what is above.
+pub mod pipeline {
+    pub use crate::links;
+}
+
+/// Stands in for `crate::detect::correlate`.
+pub mod detect {
+    /// Of it the exchange between shards needs only how many levels there are; the models have one above the first.
+    pub mod correlate {
+        /// Levels of correlations, fewer than in the source: each is an atomic that loom follows.
+        pub const LEVELS_MAX: usize = 2;
+    }
+}
 
 /// `crate::budget`; the hand-over gets a stand-in for it, which has nothing to interleave.
 #[path = "../../src/budget.rs"]

@@ -1,9 +1,8 @@
 //! Correlation between shards: `hits of this shard -> their owners -> matches -> alerts`.
 //!
 //! Each group has one owner, found by a hash that no sender can foresee. A shard gathers the hits of a chunk by owner
-//! and sends each owner one [`Parcel`], over one bounded single-producer single-consumer ring for each ordered pair of
-//! shards. Behind the hits it publishes the newest event time that it has seen; the smallest of all busy shards is the
-//! time up to which owners decide (the watermark). What a correlation fires is a hit of those chained to it, at the owner
+//! and sends each owner one [`Parcel`], over bounded rings ([`peers`]). Behind the hits it publishes the newest event time
+//! that it has seen; the smallest of all busy shards is the time up to which owners decide (the watermark). What a correlation fires is a hit of those chained to it, at the owner
 //! of that group; how far a shard has come with one level is what the next level waits for.
 //!
 //! # Why nobody waits for ever
@@ -29,17 +28,14 @@
 //! left out: an event may be kept for a correlation that needs it longer.
 
 mod kept;
+pub mod peers;
 pub(super) mod work;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use crate::detect::correlate::{
-    Assembly, Correlations, Feed, Fired, Form, Hit, Hits, Holding, LEVELS_MAX, MATCHED, Match, Ownership, Set, Watermark, write_reached,
+    Assembly, Correlations, Feed, Fired, Form, Hit, Hits, Holding, MATCHED, Match, Ownership, Set, Watermark, write_reached,
 };
 use crate::detect::sigma::correlation::Role;
 use crate::event::{Chunk, Event, Members, Position, Span};
@@ -47,6 +43,7 @@ use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::plan::Plan;
 use kept::Kept;
 pub use kept::Share;
+use peers::{Face, Peers, Reach};
 
 /// Parcels that wait in one ring: the consumer empties it between two chunks of its own.
 const RING_PARCELS: usize = 64;
@@ -68,49 +65,11 @@ struct Parcel {
     hits: Hits,
 }
 
-/// What others see of a shard.
-#[derive(Debug)]
-struct Face {
-    wake: Notify,
-    /// Newest event time whose hits have been sent.
-    newest_ms: AtomicI64,
-    /// When it last worked, in ms since the exchange was made; 0 for never.
-    active_ms: AtomicU64,
-    /// By level: how far those below it have come, their hits sent.
-    reached_ms: [AtomicI64; LEVELS_MAX],
-    /// How far all levels have come, their matches durable.
-    durable_ms: AtomicI64,
-    /// How far an earlier run has told to have come.
-    told_ms: AtomicI64,
-    /// Whether hits of an earlier run are still to come.
-    is_behind: AtomicBool,
-}
-
-impl Default for Face {
-    fn default() -> Self {
-        Self {
-            wake: Notify::new(),
-            newest_ms: AtomicI64::new(i64::MIN),
-            active_ms: AtomicU64::new(0),
-            reached_ms: [const { AtomicI64::new(i64::MIN) }; LEVELS_MAX],
-            durable_ms: AtomicI64::new(i64::MIN),
-            told_ms: AtomicI64::new(i64::MIN),
-            is_behind: AtomicBool::new(false),
-        }
-    }
-}
-
 /// One shard's end.
 pub struct Exchange {
-    index: usize,
     since: Instant,
-    faces: Arc<[Face]>,
     ownership: Ownership,
-    /// By shard; none to itself.
-    outgoing: Vec<Option<rtrb::Producer<Parcel>>>,
-    incoming: Vec<rtrb::Consumer<Parcel>>,
-    /// What found no room in a ring.
-    unsent: VecDeque<(usize, Parcel)>,
+    peers: Peers<Parcel>,
     engine: Option<Engine>,
     alerts: Alerts,
     /// Whether the journal keeps anything: matches that are no alerts are of use only then.
@@ -137,8 +96,6 @@ struct Engine {
     assembly: Assembly,
     fired: Vec<(u32, Fired)>,
     watermark: Watermark,
-    /// Newest event time seen, perhaps not published yet.
-    newest_ms: i64,
     cells: Vec<Cells>,
     forgotten: Cell,
 }
@@ -181,16 +138,11 @@ struct Cells {
 
 /// The ends of `count` shards.
 pub fn exchange(count: usize) -> Vec<Exchange> {
-    let faces: Arc<[Face]> = (0..count).map(|_| Face::default()).collect();
     let (since, ownership) = (Instant::now(), Ownership::new(count));
-    let end = |index| Exchange {
-        index,
+    let end = |peers| Exchange {
         since,
-        faces: faces.clone(),
         ownership: ownership.clone(),
-        outgoing: Vec::new(),
-        incoming: Vec::new(),
-        unsent: VecDeque::new(),
+        peers,
         engine: None,
         alerts: Alerts::default(),
         is_durable: false,
@@ -201,31 +153,19 @@ pub fn exchange(count: usize) -> Vec<Exchange> {
         told_ms: i64::MIN,
         is_telling: false,
     };
-    let mut ends: Vec<Exchange> = (0..count).map(end).collect();
-    for from in 0..count {
-        for to in 0..count {
-            if from == to {
-                ends[from].outgoing.push(None);
-                continue;
-            }
-            let (producer, consumer) = rtrb::RingBuffer::new(RING_PARCELS);
-            ends[from].outgoing.push(Some(producer));
-            ends[to].incoming.push(consumer);
-        }
-    }
-    ends
+    peers::peers(count, RING_PARCELS).into_iter().map(end).collect()
 }
 
 impl Exchange {
     /// Says that there is a journal, and that time stands still until [`Exchange::caught_up`]. Before any shard runs.
     pub fn wait_for_journal(&mut self) {
         self.is_durable = true;
-        self.faces.get(self.index).into_iter().for_each(|face| face.is_behind.store(true, Ordering::Release));
+        self.peers.note_behind();
     }
 
     /// All hits of an earlier run have been added and sent.
     pub fn caught_up(&self) {
-        self.faces.get(self.index).into_iter().for_each(|face| face.is_behind.store(false, Ordering::Release));
+        self.peers.note_caught_up();
     }
 
     /// Goes on with the correlations of a plan.
@@ -236,10 +176,10 @@ impl Exchange {
         }
         if correlation.correlations.is_empty() {
             self.engine = None;
-            self.unsent.clear();
+            self.peers.clear();
             return;
         }
-        let shards = self.faces.len();
+        let shards = self.peers.faces().len();
         let engine = self.engine.get_or_insert_with(|| Engine {
             set: Set::new(Arc::default(), 0),
             forms: Arc::default(),
@@ -247,7 +187,6 @@ impl Exchange {
             assembly: Assembly::default(),
             fired: Vec::new(),
             watermark: Watermark::new(shards, 0),
-            newest_ms: i64::MIN,
             cells: Vec::new(),
             forgotten: registry.cell(&metrics::CORRELATION_FORGOTTEN, &[]),
         });
@@ -256,9 +195,7 @@ impl Exchange {
         let cells = correlation.forms.iter().zip(engine.set.holdings()).map(|(form, holding)| Cells::new(form, holding, registry));
         engine.cells = cells.collect();
         // A budget that became smaller; what it fired belongs to the numbers of the new plan already.
-        self.settle();
-        self.send();
-        self.publish();
+        self.settle(Reach::Same);
     }
 
     /// Whether there are correlations.
@@ -278,7 +215,7 @@ impl Exchange {
         let time_ms = event.time_ms.min(received_ms.saturating_add(compiled.lateness_ms));
         let owner = self.ownership.owner(compiled.key, &engine.assembly.key);
         let hit = engine.assembly.hit(position, time_ms, feed.base);
-        if owner == self.index {
+        if owner == self.peers.index() {
             engine.set.accept(feed.correlation, &hit, &mut engine.fired);
         } else if let Some(hits) = engine.gathered.get_mut(owner) {
             hits.push(feed.correlation, &hit);
@@ -300,7 +237,7 @@ impl Exchange {
             let owner = self.ownership.owner(compiled.key, &found.key);
             let (position, time_ms) = (Position::default(), found.time_ms);
             let hit = Hit { position, time_ms, base: MATCHED, key: &found.key, value: None, carry: &[] };
-            if owner == self.index {
+            if owner == self.peers.index() {
                 engine.set.accept(index as u32, &hit, &mut engine.fired);
             } else if let Some(hits) = engine.gathered.get_mut(owner) {
                 hits.push(index as u32, &hit);
@@ -311,9 +248,7 @@ impl Exchange {
 
     /// An earlier run was done with everything up to this time.
     pub fn recall_reached(&self, reached_ms: i64) {
-        if let Some(face) = self.faces.get(self.index) {
-            face.told_ms.fetch_max(reached_ms, Ordering::AcqRel);
-        }
+        self.peers.note_told(reached_ms);
     }
 
     /// Takes note of what the journal keeps.
@@ -331,80 +266,63 @@ impl Exchange {
 
     /// Time begins when all hits of an earlier run are here; whether it has.
     fn has_begun(&mut self) -> bool {
-        // What was sent before these were cleared is in the rings.
-        if !self.has_begun && self.faces.iter().all(|face| !face.is_behind.load(Ordering::Acquire)) {
-            self.drain();
-            let told = self.faces.iter().map(|face| face.told_ms.load(Ordering::Acquire));
-            self.told_ms = told.max().unwrap_or(i64::MIN);
-            if let Some(engine) = &mut self.engine {
-                engine.set.begin_behind(self.told_ms);
-            }
-            self.has_begun = true;
+        if self.has_begun {
+            return true;
         }
-        self.has_begun
+        let engine = &mut self.engine;
+        let Some(told_ms) = self.peers.begin(|parcel| engine.iter_mut().for_each(|engine| engine.take(&parcel))) else { return false };
+        self.settle(Reach::Same);
+        self.told_ms = told_ms;
+        if let Some(engine) = &mut self.engine {
+            engine.set.begin_behind(told_ms);
+        }
+        self.has_begun = true;
+        true
     }
 
     /// A chunk is done: sends its hits, and says behind them that its newest event was of `newest_ms`.
     pub fn chunk_done(&mut self, newest_ms: i64, received_ms: i64) {
-        if let Some(engine) = &mut self.engine {
-            engine.newest_ms = engine.newest_ms.max(newest_ms.min(received_ms));
-        }
-        self.settle();
-        self.send();
-        self.publish();
+        self.settle(Reach::Events(newest_ms.min(received_ms)));
         self.note_active();
     }
 
     /// Says that this shard has something to do, even if it waits to do it.
     fn note_active(&self) {
-        self.note_active_of(self.index);
+        self.note_active_of(self.peers.index());
     }
 
     /// Says that a shard has something to do: it is about to be given a chunk.
     pub fn note_active_of(&self, shard: usize) {
-        if let Some(face) = self.faces.get(shard).filter(|_| self.is_on()) {
-            face.active_ms.store(self.now_ms(), Ordering::Release);
+        if self.is_on() {
+            self.peers.note_active(shard, self.now_ms());
         }
     }
 
     /// Whether all hits are on their way. Until then no further chunk may be worked on.
     pub fn is_flushed(&self) -> bool {
-        self.unsent.is_empty()
+        self.peers.is_flushed()
     }
 
     /// Tries again to send what found no room.
     pub fn flush(&mut self) {
-        while let Some((owner, parcel)) = self.unsent.pop_front() {
-            if let Err(parcel) = self.push(owner, parcel) {
-                self.unsent.push_front((owner, parcel));
-                return;
-            }
-        }
-        self.publish();
+        self.peers.flush();
     }
 
     /// Takes what other shards have sent. Waits for nothing.
     pub fn drain(&mut self) {
-        for consumer in &mut self.incoming {
-            while let Ok(parcel) = consumer.pop() {
-                if let Some(engine) = &mut self.engine {
-                    engine.take(&parcel);
-                }
-            }
-        }
-        self.settle();
-        self.send();
+        let engine = &mut self.engine;
+        self.peers.take(|parcel| engine.iter_mut().for_each(|engine| engine.take(&parcel)));
+        self.settle(Reach::Same);
     }
 
     /// Resolves when something was sent here since the last call, or has been before it.
     pub fn woken(&self) -> impl Future<Output = ()> + use<> {
-        let (faces, index) = (self.faces.clone(), self.index);
-        async move { faces[index].wake.notified().await }
+        self.peers.woken()
     }
 
     /// Moves all levels on as far as they can come. `is_busy` says that this shard waits for room.
     pub fn tick(&mut self, clock_ms: i64, is_busy: bool) {
-        if is_busy || !self.unsent.is_empty() {
+        if is_busy || !self.is_flushed() {
             self.note_active();
         }
         self.flush();
@@ -416,23 +334,20 @@ impl Exchange {
         let mut all_reached_ms = i64::MIN;
         let levels = self.engine.as_ref().map_or(0, |engine| engine.set.correlations().levels());
         for level in 0..levels {
-            // Looked at before what was sent is taken: whatever is below this time is then here.
-            let reached_ms = if level == 0 { self.watermark(clock_ms) } else { self.level_below(level) };
-            self.drain();
+            let reached_ms = self.reach(level, clock_ms);
+            // What was taken may have fired what this level waits for.
+            self.settle(Reach::Same);
             if let Some(engine) = &mut self.engine {
                 engine.set.advance(level, reached_ms, &mut engine.fired);
             }
-            self.settle();
-            self.send();
-            self.publish_level(level + 1, reached_ms);
+            self.settle(Reach::Below(level + 1, reached_ms));
             all_reached_ms = reached_ms;
         }
         if let Some(engine) = &mut self.engine {
             engine.set.share(&mut engine.fired);
             engine.report();
         }
-        self.settle();
-        self.send();
+        self.settle(Reach::Same);
         self.asked.get_or_insert((self.matches.0, all_reached_ms));
         self.publish_durable();
         self.tell();
@@ -451,14 +366,14 @@ impl Exchange {
     /// Says how far all levels have come, once the matches up to there are durable.
     fn publish_durable(&mut self) {
         let (_, durable) = self.matches;
-        if let (Some((_, reached_ms)), Some(face)) = (self.asked.take_if(|(made, _)| *made <= durable), self.faces.get(self.index)) {
-            face.durable_ms.store(reached_ms, Ordering::Release);
+        if let Some((_, reached_ms)) = self.asked.take_if(|(made, _)| *made <= durable) {
+            self.peers.note_durable(reached_ms);
         }
     }
 
     /// Tells the journal how far everything has come, if it keeps something that is needed no more.
     fn tell(&mut self) {
-        let reached_ms = self.faces.iter().map(|face| face.durable_ms.load(Ordering::Acquire)).min().unwrap_or(i64::MIN);
+        let reached_ms = self.peers.faces().iter().map(Face::durable_ms).min().unwrap_or(i64::MIN);
         if !self.is_telling && reached_ms > self.told_ms && self.kept.is_due(reached_ms) {
             self.is_telling = true;
             self.alerts.push_reached(reached_ms);
@@ -472,13 +387,12 @@ impl Exchange {
             return;
         }
         self.drain();
-        let newest_ms = self.faces.iter().map(|face| face.newest_ms.load(Ordering::Acquire)).max().unwrap_or(i64::MIN);
+        let newest_ms = self.peers.faces().iter().map(|face| face.seen().1).max().unwrap_or(i64::MIN);
         if let Some(engine) = &mut self.engine {
             engine.set.take_waiting(level, newest_ms, &mut engine.fired);
             engine.report();
         }
-        self.settle();
-        self.send();
+        self.settle(Reach::Same);
     }
 
     /// Alerts that wait for the journal.
@@ -491,8 +405,9 @@ impl Exchange {
         !self.alerts.spans.is_empty()
     }
 
-    /// Makes alerts and hits of chains of all that was fired; accepting the hits may fire more.
-    fn settle(&mut self) {
+    /// Makes alerts and hits of chains of all that was fired; accepting the hits may fire more. Sends the hits that were
+    /// gathered, and says behind them how far they reach.
+    fn settle(&mut self, reach: Reach) {
         let Some(engine) = &mut self.engine else { return };
         while !engine.fired.is_empty() {
             for (correlation, fired) in std::mem::take(&mut engine.fired) {
@@ -504,83 +419,24 @@ impl Exchange {
                         self.matches.0 += 1;
                     }
                 }
-                engine.chain(index, &fired, &self.ownership, self.index);
+                engine.chain(index, &fired, &self.ownership, self.peers.index());
             }
         }
-    }
-
-    fn send(&mut self) {
-        let Some(engine) = &mut self.engine else { return };
         let correlations = engine.set.correlations();
-        let ready: Vec<(usize, Parcel)> = engine
-            .gathered
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, hits)| !hits.is_empty())
-            .map(|(owner, hits)| (owner, Parcel { correlations: correlations.clone(), hits: std::mem::take(hits) }))
-            .collect();
-        for (owner, parcel) in ready {
-            // What waits already goes first, so that the order of parcels stays.
-            let refused = if self.unsent.is_empty() { self.push(owner, parcel).err() } else { Some(parcel) };
-            self.unsent.extend(refused.map(|parcel| (owner, parcel)));
-        }
+        let filled = engine.gathered.iter_mut().enumerate().filter(|(_, hits)| !hits.is_empty());
+        let parcels = filled.map(|(owner, hits)| (owner, Parcel { correlations: correlations.clone(), hits: std::mem::take(hits) }));
+        self.peers.send(parcels, reach);
     }
 
-    fn push(&mut self, owner: usize, parcel: Parcel) -> Result<(), Parcel> {
-        let Some(Some(producer)) = self.outgoing.get_mut(owner) else { return Ok(()) };
-        if producer.is_abandoned() {
-            // That shard has failed; the process is about to end.
-            return Ok(());
-        }
-        match producer.push(parcel) {
-            Ok(()) => {
-                self.faces.get(owner).into_iter().for_each(|face| face.wake.notify_one());
-                Ok(())
-            }
-            Err(rtrb::PushError::Full(parcel)) => Err(parcel),
-        }
-    }
-
-    /// Publishes the newest event time once its hits are on their way.
-    fn publish(&self) {
-        if let (Some(engine), Some(face), true) = (&self.engine, self.faces.get(self.index), self.unsent.is_empty()) {
-            face.newest_ms.store(engine.newest_ms, Ordering::Release);
-        }
-    }
-
-    fn publish_level(&self, level: usize, reached_ms: i64) {
-        let place = self.faces.get(self.index).and_then(|face| face.reached_ms.get(level));
-        if let (Some(place), true) = (place, self.unsent.is_empty()) {
-            place.store(reached_ms, Ordering::Release);
-        }
-    }
-
-    /// The time up to which all hits of rules have been sent.
-    fn watermark(&mut self, clock_ms: i64) -> i64 {
+    /// The time up to which all hits that a level waits for have been sent; they have then been taken.
+    fn reach(&mut self, level: usize, clock_ms: i64) -> i64 {
         let now_ms = self.now_ms();
         let Some(engine) = &mut self.engine else { return i64::MIN };
-        let mut idle_ms = i64::MIN;
-        for (shard, face) in self.faces.iter().enumerate() {
-            // In this order: who becomes active behind this look is seen as it was before.
-            let active_ms = face.active_ms.load(Ordering::Acquire);
-            let newest_ms = face.newest_ms.load(Ordering::Acquire);
-            let is_idle = active_ms == 0 || now_ms.saturating_sub(active_ms) > IDLE_AFTER.as_millis() as u64;
-            if newest_ms > i64::MIN {
-                engine.watermark.observe(shard, newest_ms);
-                let pause_ms = i64::try_from(now_ms.saturating_sub(active_ms)).unwrap_or(i64::MAX);
-                idle_ms = idle_ms.max(newest_ms.saturating_add(pause_ms).min(clock_ms));
-            }
-            if is_idle {
-                engine.watermark.idle(shard);
-            }
-        }
-        engine.watermark.value(clock_ms, idle_ms)
-    }
-
-    /// The time up to which all hits of the levels below have been sent.
-    fn level_below(&self, level: usize) -> i64 {
-        let reached = self.faces.iter().filter_map(|face| face.reached_ms.get(level));
-        reached.map(|reached| reached.load(Ordering::Acquire)).min().unwrap_or(i64::MIN)
+        let look = |engine: &mut Engine, faces: &[Face]| match level {
+            0 => engine.watermark(faces, now_ms, clock_ms),
+            _ => peers::below(faces, level),
+        };
+        self.peers.reach(engine, look, |engine, parcel| engine.take(&parcel))
     }
 
     fn now_ms(&self) -> u64 {
@@ -590,6 +446,24 @@ impl Exchange {
 }
 
 impl Engine {
+    /// The time up to which all hits of rules have been sent.
+    fn watermark(&mut self, faces: &[Face], now_ms: u64, clock_ms: i64) -> i64 {
+        let mut idle_ms = i64::MIN;
+        for (shard, face) in faces.iter().enumerate() {
+            let (active_ms, newest_ms) = face.seen();
+            let is_idle = active_ms == 0 || now_ms.saturating_sub(active_ms) > IDLE_AFTER.as_millis() as u64;
+            if newest_ms > i64::MIN {
+                self.watermark.observe(shard, newest_ms);
+                let pause_ms = i64::try_from(now_ms.saturating_sub(active_ms)).unwrap_or(i64::MAX);
+                idle_ms = idle_ms.max(newest_ms.saturating_add(pause_ms).min(clock_ms));
+            }
+            if is_idle {
+                self.watermark.idle(shard);
+            }
+        }
+        self.watermark.value(clock_ms, idle_ms)
+    }
+
     /// Takes the hits of a parcel, perhaps of a shard with another plan.
     fn take(&mut self, parcel: &Parcel) {
         let is_same = Arc::ptr_eq(&parcel.correlations, self.set.correlations());

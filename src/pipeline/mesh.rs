@@ -1,16 +1,13 @@
 //! Whole chunks from a busy shard to an idle one, so that one hot connection uses every core.
 //!
-//! One bounded single-producer single-consumer ring for each ordered pair of shards, and a parking path: the
-//! consumer sleeps on a `Notify`, which keeps a wake-up that comes before the sleep, so none is lost. A
-//! producer never waits: if every other shard is busy or its ring is full it does the work itself.
+//! They go over [`Links`]. A producer never waits: if every other shard is busy or its ring is full it does the work itself.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Notify;
-
 use crate::budget::Reservation;
 use crate::event::Chunk;
+use crate::pipeline::links::{self, Links};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Chunks that wait in one ring: enough that the consumer has work while the producer is in its own chunk.
@@ -31,48 +28,25 @@ pub struct Handed {
     pub reservation: Reservation,
 }
 
-/// What others see of a shard.
-#[derive(Debug, Default)]
-struct Face {
-    wake: Notify,
-    /// When the shard last worked on a chunk of its own, in us since the mesh was made.
-    own_us: AtomicU64,
-}
-
 /// One shard's end of the mesh.
 pub struct Port {
-    index: usize,
     since: Instant,
-    faces: Arc<[Face]>,
-    /// By shard; none to itself.
-    outgoing: Vec<Option<rtrb::Producer<Handed>>>,
-    incoming: Vec<rtrb::Consumer<Handed>>,
+    /// By shard: when it last worked on a chunk of its own, in us since the mesh was made.
+    own_us: Arc<[AtomicU64]>,
+    links: Links<Handed>,
 }
 
 /// The ports of `count` shards.
 pub fn mesh(count: usize) -> Vec<Port> {
-    let faces: Arc<[Face]> = (0..count).map(|_| Face::default()).collect();
+    let own_us: Arc<[AtomicU64]> = (0..count).map(|_| AtomicU64::new(0)).collect();
     let since = Instant::now();
-    let mut ports: Vec<Port> =
-        (0..count).map(|index| Port { index, since, faces: faces.clone(), outgoing: Vec::new(), incoming: Vec::new() }).collect();
-    for from in 0..count {
-        for to in 0..count {
-            if from == to {
-                ports[from].outgoing.push(None);
-                continue;
-            }
-            let (producer, consumer) = rtrb::RingBuffer::new(RING_CHUNKS);
-            ports[from].outgoing.push(Some(producer));
-            ports[to].incoming.push(consumer);
-        }
-    }
-    ports
+    links::links(count, RING_CHUNKS).into_iter().map(|links| Port { since, own_us: own_us.clone(), links }).collect()
 }
 
 impl Port {
     /// Which shard this is.
     pub fn index(&self) -> usize {
-        self.index
+        self.links.index()
     }
 
     /// Gives a chunk to an idle shard; gives it back if there is none or it is small. `before` is told of the shard just
@@ -81,22 +55,21 @@ impl Port {
     /// # Errors
     /// The chunk, for the caller to work on.
     pub fn offer(&mut self, mut handed: Handed, before: impl Fn(usize)) -> Result<(), Handed> {
-        if self.faces.len() == 1 || handed.chunk.bytes().len() < HANDED_BYTES_MIN {
+        let count = self.links.count();
+        if count == 1 || handed.chunk.bytes().len() < HANDED_BYTES_MIN {
             return Err(handed);
         }
         let now_us = self.now_us();
-        let count = self.faces.len();
         for offset in 1..count {
-            let to = (self.index + offset) % count;
-            let is_busy = now_us.saturating_sub(self.faces[to].own_us.load(Ordering::Relaxed)) < BUSY_US;
-            let Some(producer) = self.outgoing[to].as_mut().filter(|producer| !is_busy && !producer.is_abandoned()) else { continue };
+            let to = (self.index() + offset) % count;
+            let is_busy = now_us.saturating_sub(self.own_us[to].load(Ordering::Relaxed)) < BUSY_US;
+            if is_busy || !self.links.reaches(to) {
+                continue;
+            }
             before(to);
-            match producer.push(handed) {
-                Ok(()) => {
-                    self.faces[to].wake.notify_one();
-                    return Ok(());
-                }
-                Err(rtrb::PushError::Full(back)) => handed = back,
+            match self.links.push(to, handed) {
+                Ok(()) => return Ok(()),
+                Err(back) => handed = back,
             }
         }
         Err(handed)
@@ -104,18 +77,17 @@ impl Port {
 
     /// A chunk that another shard gave.
     pub fn take(&mut self) -> Option<Handed> {
-        self.incoming.iter_mut().find_map(|consumer| consumer.pop().ok())
+        self.links.pop()
     }
 
     /// Says that this shard works on a chunk of its own.
     pub fn note_own(&self) {
-        self.faces[self.index].own_us.store(self.now_us(), Ordering::Relaxed);
+        self.own_us[self.index()].store(self.now_us(), Ordering::Relaxed);
     }
 
     /// Resolves when a chunk was given since the last call, or has been before it.
     pub fn woken(&self) -> impl Future<Output = ()> + use<> {
-        let (faces, index) = (self.faces.clone(), self.index);
-        async move { faces[index].wake.notified().await }
+        self.links.woken()
     }
 
     fn now_us(&self) -> u64 {

@@ -10,6 +10,7 @@
 3. SIGTERM under load by HTTP and TCP: what was answered with 200 is delivered, the exit code is 0, the ledger balances.
 4. With the journal on disk and a load far above the budget one destination is down, Hydrant is killed meanwhile: nobody is
    refused, memory stays in the budget, the other destination is not slowed, afterwards both have all that was acknowledged.
+   `outage_load` does that for ten minutes at the highest load that the disk carries.
 """
 import http.client
 import random
@@ -271,7 +272,7 @@ def send_requests(port, stop, rate, seen, tries):
 
 
 def kept_by_the_journal(stage):
-    budget_mib, rate, outage_s = (512, 10_000, 600) if harness.FULL else (8, 6_000, 14)
+    budget_mib, rate, outage_s = (32, 10_000, 60) if harness.FULL else (8, 6_000, 14)
     ports = harness.free_port(), harness.free_port()
     hec = HecReceiver(ack=True, keep=lambda event: number_of(event["event"]))
     hec.events = Arrived()

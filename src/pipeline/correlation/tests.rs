@@ -16,6 +16,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::budget::Budget;
 use crate::cursor::Journal as _;
+use crate::detect::correlate::LEVELS_MAX;
 use crate::event::{Chunk, Sender};
 use crate::journal::Memory;
 use crate::ledger::Ledger;
@@ -321,7 +322,7 @@ fn a_full_ring_holds_chunks_back_and_loses_nothing() {
     assert!(count > RING_PARCELS as i64 / 2);
     shards.shards[0].exchange().tick(START_MS, false);
     assert!(!shards.shards[0].exchange().is_flushed(), "nobody has taken anything");
-    let published = shards.shards[0].exchange().faces[0].newest_ms.load(Ordering::Acquire);
+    let published = shards.shards[0].exchange().peers.faces()[0].seen().1;
     assert!(published < START_MS + count, "the time of hits that wait is not published");
     shards.shards[1].exchange().drain();
     shards.shards[0].exchange().flush();

@@ -1,4 +1,4 @@
-//! What `pipeline/mesh.rs` uses of rtrb, over loom's atomics and cells.
+//! What `pipeline/links.rs` uses of rtrb, over loom's atomics and cells.
 //!
 //! It has the algorithm and the memory orders of rtrb 0.4: one index for each end, published with `Release`
 //! and read with `Acquire`; loom's cells find a slot that both ends touch. Only rtrb's cached indexes are left out:

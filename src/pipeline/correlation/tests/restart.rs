@@ -94,8 +94,7 @@ impl Place {
             gates.push(gate);
             disks.push(disk);
         }
-        let is_behind =
-            |gate: &Rc<Gate>| gate.with_shard(|shard| shard.exchange().faces.iter().any(|face| face.is_behind.load(Ordering::Acquire)));
+        let is_behind = |gate: &Rc<Gate>| gate.with_shard(|shard| shard.exchange().peers.faces().iter().any(Face::is_behind));
         while gates.iter().any(is_behind) {
             gates.iter().for_each(|gate| gate.with_shard(|shard| shard.exchange().drain()));
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -288,7 +287,7 @@ fn killed_again_and_again_it_finds_what_one_run_finds() {
 fn nothing_is_done_with_before_the_matches_that_it_led_to_are_durable() {
     let place = Place::new(1, &rules(true));
     place.run(async |process| {
-        let durable_ms = || process.gates[0].with_shard(|shard| shard.exchange().faces[0].durable_ms.load(Ordering::Acquire));
+        let durable_ms = || process.gates[0].with_shard(|shard| shard.exchange().peers.faces()[0].durable_ms());
         let told_ms = || process.gates[0].with_shard(|shard| shard.exchange().told_ms);
         let clock_ms = START_MS + 300_000;
         [0, 100, 200, 300_000].into_iter().for_each(|time_ms| process.give(&failure(time_ms, 1, 1), START_MS + time_ms, true));
