@@ -138,7 +138,8 @@ fn threat_lists(criterion: &mut Criterion) {
     let address = |n: u32| Ipv4Addr::from_bits(0x0b00_0000 + spread(n) % 0xb000_0000).to_string();
     let domain = |n: u32| format!("{:x}.c{}.example", spread(n), n % 1000);
     let sha256 = |n: u32| (0..8).map(|part| format!("{:08x}", spread(n.wrapping_add(part * 77_777_777)))).collect::<String>();
-    let kinds: [(&str, &str, &dyn Fn(u32) -> String); 3] =
+    type Make<'a> = &'a dyn Fn(u32) -> String;
+    let kinds: [(&str, &str, Make<'_>); 3] =
         [("ipv4", "destination.ip", &address), ("domain", "dns.question.name", &domain), ("sha256", "file.hash.sha256", &sha256)];
     for (name, key, text) in kinds {
         let list: String = (0..INDICATORS).map(|n| text(n) + "\n").collect();

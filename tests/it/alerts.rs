@@ -118,11 +118,11 @@ impl Setup {
     }
 
     /// Whether the ledger adds up, and how many alerts were delivered.
-    fn ledger(&self) -> Value {
+    fn ledger(&self) -> usize {
         let output = self.hydrant(&["ledger", "--data-dir", "data", "--json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let ledger: Value = serde_json::from_slice(&output.stdout).unwrap();
-        ledger["destinations"]["splunk"]["alerts"]["delivered"].clone()
+        ledger["destinations"]["splunk"]["alerts"]["delivered"].as_u64().unwrap() as usize
     }
 }
 
@@ -212,7 +212,9 @@ fn one_alert_for_many_hits_on_two_shards_and_none_again_after_a_kill_or_a_stop()
             expected.insert(2, "Failed Login 3");
         }
         assert_eq!(alerts(&hec), expected, "killed: {is_killed}");
-        assert_eq!(setup.ledger(), expected.len());
+        // What was counted within 2 s before a kill is not in the ledger (ADR 12); it balances all the same.
+        let counted = setup.ledger();
+        assert!(counted == expected.len() || (is_killed && counted < expected.len()), "{counted}");
         let state = hec.state.lock().unwrap();
         let alert = state.events.iter().map(|event| &event["event"]).find(|event| event["hydrant"]["alert"] == true).unwrap();
         let hydrant = &alert["hydrant"];

@@ -124,8 +124,9 @@ fn bombs_are_refused_in_bounded_memory() {
         assert_eq!(instance.post(&[&format!("content-encoding: {encoding}")], &body), status, "{encoding} of {} bytes", body.len());
     }
     assert_eq!(instance.texts(0), [""; 0]);
-    // One body of the largest size at a time, and what the process takes by itself.
-    assert!(instance.hydrant.peak_bytes() < 300 << 20, "{} bytes", instance.hydrant.peak_bytes());
+    // One body of the largest size at a time, copied once as its buffer grows, and what the process takes by itself: 60 MB
+    // unoptimised, most of it the program.
+    assert!(instance.hydrant.peak_bytes() < 350 << 20, "{} bytes", instance.hydrant.peak_bytes());
 }
 
 #[test]

@@ -200,7 +200,7 @@ fn doctor_tells_why_a_rule_cannot_match_what_arrives() {
         ("c.yml", &rule("3d0c", "Case", "{ event.action|cased: DENY }")),
         ("d.yml", &rule("4d0c", "Unfilled", "{ source.user.name: root }")),
         ("e.yml", &rule("5d0c", "Typo", "{ sorce.ip: 10.1.2.3 }")),
-        ("f.yml", &rule("6d0c", "Not this", "{ event.action: deny }").replace("paloalto", "fortios").replace("firewall", "firewall")),
+        ("f.yml", &rule("6d0c", "Not this", "{ event.action: deny }").replace("paloalto", "fortios")),
         (
             "g.yml",
             &rule("7d0c", "Not without", "{ event.action: allow }\n  other: { source.user.name: root }")
