@@ -46,3 +46,4 @@ mod slice;
 mod source_health;
 mod syslog;
 mod tidy;
+mod tutorial;
