@@ -602,8 +602,11 @@ impl Shard {
         self.hits.clear();
         self.silenced.clear();
         let state = &mut self.lines[index];
-        self.costs
-            .judge(&self.plan, state.decoders.iter_mut().zip(&line.decoders).map(|(state, line)| (&mut state.detector, &line.detector)));
+        self.costs.judge(
+            &self.plan,
+            self.is_owed,
+            state.decoders.iter_mut().zip(&line.decoders).map(|(state, line)| (&mut state.detector, &line.detector)),
+        );
         let dropped = &state.transforms.scratch.counts.dropped;
         for (frames, decoder) in &state.runs {
             let detector = &line.decoders[*decoder].detector;

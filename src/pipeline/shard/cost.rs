@@ -43,10 +43,16 @@ impl RuleCosts {
         Self { since: Instant::now(), rules: plan.rules.rules.iter().map(cost).collect() }
     }
 
-    /// Takes what was measured since the last call, and when a window is over, judges.
-    pub(super) fn judge<'a>(&mut self, plan: &Plan, detectors: impl Iterator<Item = (&'a mut detect::Scratch, &'a Detector)>) {
+    /// Takes what was measured since the last call, and when a window is over, judges. No rule is left out where alerts are
+    /// owed: those were decided before.
+    pub(super) fn judge<'a>(
+        &mut self,
+        plan: &Plan,
+        is_owed: bool,
+        detectors: impl Iterator<Item = (&'a mut detect::Scratch, &'a Detector)>,
+    ) {
         let quarantine = &plan.quarantine;
-        let stopped = quarantine.stopped.load(Ordering::Relaxed);
+        let stopped = if is_owed { 0 } else { quarantine.stopped.load(Ordering::Acquire) };
         for (scratch, detector) in detectors {
             detector.take_costs(scratch, |rule, cpu_ns| {
                 if let Some(cost) = self.rules.get_mut(rule as usize) {
@@ -55,7 +61,7 @@ impl RuleCosts {
                 }
             });
             if scratch.stopped() != stopped {
-                detector.stop(scratch, stopped, |rule| quarantine.has(rule));
+                detector.stop(scratch, stopped, |rule| !is_owed && quarantine.has(rule));
             }
         }
         let elapsed = self.since.elapsed();

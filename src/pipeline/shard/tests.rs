@@ -201,6 +201,15 @@ fn a_rule_over_its_budget_is_stopped_and_the_others_go_on() {
         (1, 0)
     );
 
+    // What a destination was promised before is no matter of the budget.
+    let mut owed = Members::none(bench.chunk.position, lines().len());
+    owed.alerts
+        .extend(["a", "b"].map(|id| AlertKey { frame: 3, rule: AlertKey::rule(&format!("5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3{id}")) }));
+    bench.shard.work(0, &bench.chunk, Pass::Owed(0, &owed, Came::Deferred)).unwrap();
+    assert_eq!((alerts(&bench), bench.shard.rows[0].len()), (2, 2));
+    bench.work();
+    assert_eq!(alerts(&bench), 1);
+
     let mut bench = Bench::new(&config(0), &files, &lines());
     (0..5).for_each(|_| bench.shard.spend([9_000, 0]));
     bench.work();
