@@ -36,7 +36,7 @@ mod program;
 mod tests;
 mod text;
 
-pub use cost::EVERY as COST_EVERY;
+pub use cost::{Cost, EVERY as COST_EVERY};
 pub use engine::{Builder, Matcher, ProgramId, Scratch};
 pub use matched::Matched;
 

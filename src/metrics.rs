@@ -61,6 +61,8 @@ families! {
     RULE_HITS Counter "hydrant_rule_hits_total";
     /// CPU time of looking at a rule, without what all rules share, estimated from one event in 509, per rule.
     RULE_CPU Counter "hydrant_rule_cpu_nanoseconds_total";
+    /// CPU time of detection that belongs to no rule since all share it, estimated from one event in 509.
+    RULES_SHARED_CPU Counter "hydrant_rules_shared_cpu_nanoseconds_total";
     /// 1 if the rule takes more than its budget and is not looked at until the next reload, per rule.
     RULES_QUARANTINED Gauge "hydrant_rule_quarantined";
     /// Hits of rules that were given to a correlation, per correlation.

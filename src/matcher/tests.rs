@@ -526,7 +526,9 @@ fn programs_are_timed_and_can_be_left_out() {
             matcher.evaluate(event, &mut scratch, &mut hits);
         }
         assert_eq!(hits, [ProgramId(0), ProgramId(1)]);
-        scratch.take_costs(|program, ns| costs.push((program, ns >= u64::from(crate::matcher::COST_EVERY))));
+        let every = u64::from(crate::matcher::COST_EVERY);
+        let shared = scratch.take_costs(|program, cost| costs.push((program, cost.looks == every && cost.ns >= every)));
+        assert_eq!(shared.looks, every);
         costs.sort_unstable();
         assert_eq!(costs, [(ProgramId(0), true), (ProgramId(1), true)]);
         scratch.take_costs(|program, _| panic!("{program:?} was taken"));
