@@ -179,7 +179,7 @@ fn indicators_of_stix_are_taken_as_far_as_single_values_say_the_same() {
     let good = "[domain-name:value = 'a.example']";
     assert_eq!(indicator(good, ",\"revoked\":true"), ["1: revoked"]);
     assert_eq!(indicator(good, ",\"pattern_type\":\"yara\""), ["1: the pattern is of the language `yara`"]);
-    assert_eq!(indicator(good, ",\"valid_until\":\"2020-01-01T00:00:00Z\""), ["1: no longer valid"]);
+    assert_eq!(indicator(good, ",\"valid_until\":\"2020-01-01T00:00:00Z\""), ["domain a.example"]);
     assert_eq!(indicator(good, ",\"valid_until\":\"2199-01-01T00:00:00Z\",\"name\":\"Emotet\""), ["domain a.example (Emotet)"]);
 }
 
