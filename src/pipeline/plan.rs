@@ -45,6 +45,7 @@ use crate::event::{Fields, OriginField, Sender, SlotId};
 use crate::frame::{self, FRAMERS, FramerKind};
 use crate::limits::{DESTINATIONS_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_RANGE, SLOTS_MAX};
 use crate::net::listen::{Address, Transport};
+use crate::pipeline::offline::Fill;
 use crate::pipeline::silence::{self, SilencePlan, Silencer};
 use crate::route::{Route, Router};
 use crate::sink::{SINKS, Sink};
@@ -178,6 +179,8 @@ pub struct Line {
 pub struct DecoderLine {
     /// The decoder.
     pub compiled: Compiled,
+    /// What it calls its fields.
+    pub(super) words: Words,
     /// Its rules.
     pub detector: Detector,
     /// The correlations that they feed.
@@ -410,7 +413,7 @@ pub(super) struct RouteConfig {
     to: Vec<String>,
 }
 
-/// What a replay changes of a configuration.
+/// What a replay, or a look at rules, changes of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// Only this sink.
@@ -421,6 +424,8 @@ pub struct Changes {
     pub is_replay: bool,
     /// Sinks take everything and send nothing.
     pub sends_nothing: bool,
+    /// Fields that are decoded although nobody in the configuration asks for them.
+    pub fill: Fill,
 }
 
 impl Plan {
@@ -466,6 +471,7 @@ impl Plan {
             rule_info: rule_info(&rules, &treated.linked, changes.is_replay),
             rule_notes: rule_notes(&rules, &treated.linked),
             root: &root,
+            fill: changes.fill,
             transforms: &transforms,
             enrichers: &enrichers,
             unknown_keys: additions::keys(&enrichers),
@@ -737,6 +743,7 @@ struct Compiler<'a> {
     rule_info: Arc<[Box<str>]>,
     rule_notes: Arc<[Box<str>]>,
     root: &'a Section,
+    fill: Fill,
     transforms: &'a [Transform],
     enrichers: &'a [EnricherPlan],
     /// Keys of enrichers that no source so far can have, by index.
@@ -930,12 +937,15 @@ impl<'a> Compiler<'a> {
                 fields.slot(&name);
             });
         }
+        for name in words.iter().flat_map(|words| self.fill.names(words, self.rules)) {
+            fields.slot(&name);
+        }
         let enrichers = additions.wanted(&mut fields);
         let mut decoders = Vec::new();
-        for ((kind, words), (detector, feeds)) in kinds.iter().zip(&words).zip(detectors) {
+        for ((kind, words), (detector, feeds)) in kinds.iter().zip(words).zip(detectors) {
             let compiled = self.diagnostics.absorb(Compiled::new(*kind, &words.schema, &mut fields, dialect.offset_ms))?;
             let compiled = compiled.with_options(dialect.options.clone());
-            decoders.push((compiled, (detector, feeds), words.canonical()));
+            decoders.push((compiled, (detector, feeds), words));
         }
         if fields.width() > SLOTS_MAX {
             self.diagnostics
@@ -944,12 +954,12 @@ impl<'a> Compiler<'a> {
         self.canonical.extend(names);
         transforms.finish(&fields);
         let own = OwnSlots::find(&fields);
-        let decoders = decoders.into_iter().map(|(compiled, (detector, feeds), canonical)| {
-            let decoder = compiled.kind().name();
+        let decoders = decoders.into_iter().map(|(compiled, (detector, feeds), words)| {
+            let (decoder, canonical) = (compiled.kind().name(), words.canonical());
             let (rules, notes, added) = (self.rule_info.clone(), self.rule_notes.clone(), added.clone());
             let source = source.to_owned();
             let context = Context { fields: fields.clone(), canonical, added, rules, notes, source, decoder, details: None };
-            DecoderLine { compiled, detector, feeds, context }
+            DecoderLine { compiled, words, detector, feeds, context }
         });
         let (width, decoders) = (fields.width(), decoders.collect());
         Some(Line { width, decoders, is_auto: false, fields, transforms, enrichers, silencer, router, own })
@@ -1004,7 +1014,7 @@ pub(super) struct Words {
     pub(super) schema: Schema,
     natives: Option<Vec<&'static str>>,
     /// What transforms and enrichment may add.
-    added: Vec<String>,
+    pub(super) added: Vec<String>,
 }
 
 impl Words {

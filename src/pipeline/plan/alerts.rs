@@ -83,6 +83,6 @@ fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, (source, d
         details: Some(details),
     };
     let own = OwnSlots::find(&fields);
-    let decoders = vec![DecoderLine { compiled, detector, feeds: Feeds::default(), context }];
+    let decoders = vec![DecoderLine { compiled, words, detector, feeds: Feeds::default(), context }];
     Some(Line { width: fields.width(), decoders, is_auto: false, fields, enrichers: Vec::new(), transforms, silencer, router, own })
 }
