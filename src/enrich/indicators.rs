@@ -31,6 +31,7 @@ use super::elements::{ElementError, Elements, Wanted};
 use super::keys;
 
 pub use csv_list::Columns;
+pub use misp::{MispAttribute, misp_attributes};
 
 /// Longest line; a link of 8 KiB is the longest that lists have.
 const LINE_BYTES_MAX: usize = 64 * 1024;
