@@ -4,6 +4,8 @@ use std::net::UdpSocket as StdSocket;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use proptest::prelude::*;
+
 use super::*;
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
@@ -268,4 +270,34 @@ fn resolv_conf_names_servers() {
     assert_eq!(servers(text), ["10.0.0.53:53", "[2001:db8::53]:53"]);
     assert_eq!(servers(""), ["127.0.0.1:53"]);
     assert_eq!(servers(&"nameserver 10.0.0.1\n".repeat(9)).len(), SERVERS_MAX);
+}
+
+proptest! {
+    /// Answers with some bytes changed, and what never was one.
+    #[test]
+    fn no_bytes_make_it_fail_and_what_is_taken_is_the_name_of_a_host(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        garbage in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let name = Name::<Vec<u8>>::reverse_from_addr(ADDRESS).unwrap();
+        let query = question(&name, Rtype::PTR).unwrap();
+        let alias = wire("a.example");
+        let records = [record(&ASKED, CNAME, 60, &alias), record(&alias, PTR, 300, &wire("b.example")), record(&ASKED, PTR, 9, &[0xc0, 14])];
+        let soa = record(&ASKED, SOA, 600, &[ASKED.to_vec(), ASKED.to_vec(), vec![1; 20]].concat());
+        let mut messages = [answer(&query, (0, 0), &records, &[]), answer(&query, (0, 3), &[], &[soa]), [&query[..12], &garbage].concat(), garbage];
+        for message in &mut messages {
+            for (at, byte) in changes.iter().take(message.len()) {
+                let at = at.index(message.len());
+                message[at] = *byte;
+            }
+            for reading in [read_v4(&query, message), read_v6(&query, message)] {
+                prop_assert!(!matches!(reading, Reading::Whole(Ok(Reply::Unusable(_)))));
+            }
+            if let Reading::Whole(Ok(Reply::Records(names, _))) = read_names(&query, message) {
+                prop_assert!(!names.is_empty() && names.is_sorted());
+                let is_host = |name: &String| name.len() <= HOST_BYTES_MAX && name.parse::<IpAddr>().is_err() && !name.starts_with('.');
+                prop_assert!(names.iter().all(is_host), "{names:?}");
+            }
+        }
+    }
 }
