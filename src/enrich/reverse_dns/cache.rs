@@ -180,7 +180,7 @@ impl Reader {
         let segment = self.segments.get_mut(self.cache.segment(key))?.current()?;
         let entry = segment.get(segment.binary_search_by_key(&key, |entry| entry.key).ok()?)?;
         let is_usable = entry.usable_until_ms > now_ms;
-        is_usable.then(|| Known { name: entry.name.as_deref(), is_fresh: entry.fresh_until_ms > now_ms })
+        is_usable.then_some(Known { name: entry.name.as_deref(), is_fresh: entry.fresh_until_ms > now_ms })
     }
 }
 
