@@ -33,6 +33,7 @@ use super::keys;
 use crate::error::{Diagnostic, Diagnostics};
 
 pub use csv_list::Columns;
+pub use misp::{MispAttribute, misp_attributes};
 
 /// Longest line; a link of 8 KiB is the longest that lists have.
 const LINE_BYTES_MAX: usize = 64 * 1024;

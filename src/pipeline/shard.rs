@@ -802,6 +802,7 @@ impl LineState {
         };
         let enricher = |index: &usize| {
             let plan = plan.enrichers.get(*index)?;
+            plan.enricher.observe(registry, &plan.name);
             Some((plan.enricher.bind(&line.fields), registry.cell(&metrics::ENRICHMENT_ERRORS, &[("component_id", &plan.name)])))
         };
         let flaw = |flaw: Flaw| registry.cell(&metrics::DECODE_FLAWS, &[("component_id", name), ("reason", flaw.name())]);
