@@ -783,7 +783,11 @@ fn rule_notes(rules: &Rules, linked: &[Linked]) -> Arc<[Box<str>]> {
         });
         notes.to_string().into_boxed_str()
     };
-    rules.rules.iter().map(of_rule).chain(linked.iter().map(of_correlation)).collect()
+    let of_linked = |linked: &Linked| {
+        let deduplicated = linked.deduplicates().and_then(|rule| rules.rules.get(rule as usize));
+        deduplicated.map_or_else(|| of_correlation(linked), of_rule)
+    };
+    rules.rules.iter().map(of_rule).chain(linked.iter().map(of_linked)).collect()
 }
 
 fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
@@ -850,7 +854,7 @@ fn source_plan(
         let names: Vec<&str> = DECODERS.iter().map(|kind| kind.name()).chain(["auto"]).collect();
         compiler.diagnostics.push(unknown_name(&place("decoder"), "decoder", decoder, &names));
     }
-    compiler.collected.begin_source(common.lateness, source.delay(), &place("lateness"), &mut compiler.diagnostics);
+    compiler.collected.begin_source(&name, common.lateness, source.delay(), &place("lateness"), &mut compiler.diagnostics);
     let options = Options { vpc_flow_format: common.vpc_flow_format.clone() };
     if let Some(mistake) = mistake(&options, &kinds) {
         compiler.diagnostics.push(place("vpc_flow_format").error(mistake));
