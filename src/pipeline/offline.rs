@@ -21,7 +21,7 @@ use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Chunk, Event, Events, Fields, Flaw, Position, SlotId, Value};
 use crate::limits::SLOTS_MAX;
 use crate::matcher::explain::{Explained, explain as explain_expression};
-use crate::pipeline::plan::Words;
+use crate::pipeline::plan::words::Words;
 
 /// Decoders and rules, ready for frames.
 pub struct Offline {

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Compiler, DecoderLine, Line, OWN_FIELDS, OwnSlots, Words};
+use super::lines::{Compiler, DecoderLine, Line, OWN_FIELDS, OwnSlots};
+use super::words::Words;
 use crate::decode::{Compiled, DECODERS, Meaning, Origin, Schema};
 use crate::detect::Detector;
 use crate::detect::correlate::Feeds;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::lines::Compiler;
 use super::treatment::Treated;
-use super::{Compiler, Words};
+use super::words::Words;
 use crate::config::{ByteSize, Interval, Section};
 use crate::detect::Detector;
 use crate::detect::correlate::{Correlations, Feeds, Form, Wanted};
