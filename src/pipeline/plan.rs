@@ -12,6 +12,7 @@ mod lines;
 mod quarantine;
 pub(super) mod routes;
 mod rules;
+mod sections;
 pub(super) mod settings;
 pub(super) mod sinks;
 mod source_health;
@@ -37,18 +38,13 @@ use crate::config::{Content, Section};
 use crate::detect::Rules;
 use crate::detect::sigma::Level;
 use crate::detect::treatment::Treatment;
-use crate::enrich::Folders;
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::Sender;
 use crate::pipeline::silence::SilencePlan;
 
 use correlation::Collected;
 use lines::Compiler;
-use routes::read_routes;
-use rules::{preparation, rule_info, rule_notes, rule_paths};
-use settings::{Top, default_data_dir, settings};
-use sinks::{change_sinks, check_sinks, read_sinks};
-use sources::{check_listeners, read_sources};
+use sections::Sections;
 
 /// Everything that a start needs to know.
 pub struct Plan {
@@ -111,21 +107,10 @@ impl Plan {
     pub fn read_changed(file: &Path, text: &str, changes: &Changes) -> Result<Self, Diagnostics> {
         let root = Section::parse(file, text)?;
         let mut diagnostics = Diagnostics::new();
-        let mut top = diagnostics.absorb(root.read::<Top>());
-        let mut sinks = read_sinks(&root, &mut diagnostics);
-        change_sinks(&root, changes, &mut sinks, &mut diagnostics);
-        let (routes, base) = (read_routes(&root, &sinks, &mut diagnostics), file.parent().unwrap_or_else(|| Path::new(".")));
-        let own_paths = |diagnostics: &mut _| rule_paths(&root, top.as_ref().map_or(&[], |top| &top.rules), base, diagnostics);
-        let paths = changes.rules.clone().unwrap_or_else(|| own_paths(&mut diagnostics));
-        let data = top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone());
-        let enrichers = additions::read(&root, Folders { base, data: &data }, &mut diagnostics);
-        let transforms = additions::read_transforms(&root, &mut diagnostics);
-        let preparation = preparation(&root, top.as_ref().map_or(&[], |top| &top.pipelines), base, &mut diagnostics);
-        let (rules, mut found) = Rules::load(&paths, &preparation);
-        diagnostics.0.append(&mut found.0);
+        let read = Sections::read(&root, changes, &mut diagnostics);
+        let Sections { mut top, mut sinks, routes, enrichers, transforms, rules, silences } = read;
         let alerts = top.as_mut().map(|top| std::mem::take(&mut top.alerts)).unwrap_or_default();
         let treated = treatment::treat(alerts, &rules, &root, &mut diagnostics);
-        let silences = SilencePlan::new(&data, &mut diagnostics);
         let config = top.as_mut().and_then(|top| top.correlation.take());
         let mut compiler = Compiler {
             sinks: &sinks,
@@ -135,8 +120,8 @@ impl Plan {
             linked: &treated.linked,
             correlations: &treated.correlations,
             collected: Collected::new(config, &treated.linked, &root, &mut diagnostics),
-            rule_info: rule_info(&rules, &treated.linked, changes.is_replay),
-            rule_notes: rule_notes(&rules, &treated.linked),
+            rule_info: rules::info(&rules, &treated.linked, changes.is_replay),
+            rule_notes: rules::notes(&rules, &treated.linked),
             root: &root,
             transforms: &transforms,
             enrichers: &enrichers,
@@ -144,18 +129,18 @@ impl Plan {
             canonical: Vec::new(),
             diagnostics,
         };
-        let sources = read_sources(&root, &mut compiler);
+        let sources = sources::read(&root, &mut compiler);
         let (mut correlation, grouped) = correlation::plan(&mut compiler, &treated);
         let alerts = alerts::lines(&mut compiler, grouped, sources.len());
         let Compiler { unknown_keys, canonical, collected, mut diagnostics, .. } = compiler;
         treated.warn_of_keys(&collected, &canonical, &root, &mut diagnostics);
         silences.warn_of_fields(&canonical, &mut diagnostics);
         additions::warn_of(&unknown_keys, &enrichers, &canonical, &root, &mut diagnostics);
-        check_listeners(&root, &sources, &mut diagnostics);
+        sources::check_listeners(&root, &sources, &mut diagnostics);
         let health = top.as_mut().map(|top| std::mem::take(&mut top.source_health)).unwrap_or_default();
         let source_health = health.plan(&sources, &root, &mut diagnostics);
-        let settings = top.and_then(|top| settings(&root, top, &mut diagnostics));
-        settings.iter().for_each(|settings| check_sinks(&root, &settings.journal, &mut sinks, &mut diagnostics));
+        let settings = top.and_then(|top| settings::read(&root, top, &mut diagnostics));
+        settings.iter().for_each(|settings| sinks::check(&root, &settings.journal, &mut sinks, &mut diagnostics));
         // In the order of the file, then those of rule files.
         diagnostics.0.sort_by(|a, b| (a.file != file, &a.file, a.line, a.column).cmp(&(b.file != file, &b.file, b.line, b.column)));
         if diagnostics.has_errors() {

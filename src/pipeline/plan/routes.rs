@@ -19,7 +19,7 @@ pub(in crate::pipeline) struct RouteConfig {
     to: Vec<String>,
 }
 
-pub(super) fn read_routes(root: &Section, sinks: &[SinkPlan], diagnostics: &mut Diagnostics) -> Vec<Route> {
+pub(super) fn read(root: &Section, sinks: &[SinkPlan], diagnostics: &mut Diagnostics) -> Vec<Route> {
     let everywhere = (0..sinks.len()).fold(0u64, |bits, index| bits | 1 << (index % DESTINATIONS_MAX));
     let Some(section) = root.child("routes") else { return vec![Route { when: None, to: everywhere }] };
     let declared: Vec<String> = root.child("sinks").map(|s| s.children().into_iter().map(|(name, _)| name).collect()).unwrap_or_default();

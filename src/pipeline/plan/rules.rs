@@ -26,7 +26,7 @@ pub(super) fn preparation(root: &Section, pipelines: &[PathBuf], base: &Path, di
 }
 
 /// Where the rules are; a path that leads nowhere is a mistake of the configuration.
-pub(super) fn rule_paths(root: &Section, named: &[PathBuf], base: &Path, diagnostics: &mut Diagnostics) -> Vec<PathBuf> {
+pub(super) fn paths(root: &Section, named: &[PathBuf], base: &Path, diagnostics: &mut Diagnostics) -> Vec<PathBuf> {
     let places = root.child("rules").map(|section| section.items()).unwrap_or_default();
     let mut paths = Vec::new();
     for (path, place) in named.iter().zip(places) {
@@ -44,7 +44,7 @@ pub(super) fn rule_paths(root: &Section, named: &[PathBuf], base: &Path, diagnos
 
 /// One JSON object per rule, for alerts, then one per correlation, deduplications among them, and per rule of source health.
 /// The author stays with the rule: its licence may ask for that.
-pub(super) fn rule_info(rules: &Rules, linked: &[Linked], is_replay: bool) -> Arc<[Box<str>]> {
+pub(super) fn info(rules: &Rules, linked: &[Linked], is_replay: bool) -> Arc<[Box<str>]> {
     let info = |rule: &SigmaRule| {
         let object = json!({
             "id": rule.id, "title": rule.title, "level": rule.level.as_str(), "tags": rule.tags, "author": rule.author,
@@ -60,7 +60,7 @@ pub(super) fn rule_info(rules: &Rules, linked: &[Linked], is_replay: bool) -> Ar
 }
 
 /// What findings say of rules beside that, by the same index. Of rules of source health there is nothing more to say.
-pub(super) fn rule_notes(rules: &Rules, linked: &[Linked]) -> Arc<[Box<str>]> {
+pub(super) fn notes(rules: &Rules, linked: &[Linked]) -> Arc<[Box<str>]> {
     let of_rule = |rule: &SigmaRule| {
         let text = |key: &str| rule.custom.entry(key).and_then(Node::text);
         let LogSource { category, product, service } = &rule.logsource;

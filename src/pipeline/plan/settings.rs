@@ -121,7 +121,7 @@ fn default_drain_timeout() -> Interval {
     Interval(std::time::Duration::from_secs(30))
 }
 
-pub(super) fn settings(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<Settings> {
+pub(super) fn read(root: &Section, top: Top, diagnostics: &mut Diagnostics) -> Option<Settings> {
     let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let shards = top.shards.unwrap_or(available).max(1);
     let journal = top.journal.plan(root, shards, diagnostics);

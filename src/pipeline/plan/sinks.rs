@@ -42,7 +42,7 @@ pub(in crate::pipeline) struct SinkCommon {
 
 const SINK_KEYS: &[&str] = &["when_journal_full", "backfill_from"];
 
-pub(super) fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
+pub(super) fn read(root: &Section, diagnostics: &mut Diagnostics) -> Vec<SinkPlan> {
     let Some(section) = root.child("sinks").filter(|section| !section.node().entries().is_empty()) else {
         diagnostics.push(root.error("there are no `sinks`").help("sinks: { out: { type: stdout } }"));
         return Vec::new();
@@ -70,7 +70,7 @@ pub(super) fn read_sinks(root: &Section, diagnostics: &mut Diagnostics) -> Vec<S
 }
 
 /// Leaves the sinks of a replay.
-pub(super) fn change_sinks(root: &Section, changes: &Changes, sinks: &mut Vec<SinkPlan>, diagnostics: &mut Diagnostics) {
+pub(super) fn change(root: &Section, changes: &Changes, sinks: &mut Vec<SinkPlan>, diagnostics: &mut Diagnostics) {
     if let Some(name) = &changes.sink {
         let names: Vec<String> = sinks.iter().map(|sink| sink.name.to_string()).collect();
         sinks.retain(|sink| *sink.name == **name);
@@ -91,7 +91,7 @@ pub(super) fn change_sinks(root: &Section, changes: &Changes, sinks: &mut Vec<Si
 }
 
 /// What sinks say of the journal has to fit it.
-pub(super) fn check_sinks(root: &Section, journal: &JournalPlan, sinks: &mut [SinkPlan], diagnostics: &mut Diagnostics) {
+pub(super) fn check(root: &Section, journal: &JournalPlan, sinks: &mut [SinkPlan], diagnostics: &mut Diagnostics) {
     set_when_full(root, journal, sinks, diagnostics);
     check_backfill(root, journal, sinks, diagnostics);
 }

@@ -83,7 +83,7 @@ fn default_source_health() -> bool {
 const SOURCE_KEYS: &[&str] =
     &["decoder", "framing", "unwrap", "frame_bytes_max", "utc_offset", "vpc_flow_format", "acknowledge", "lateness", "source_health"];
 
-pub(super) fn read_sources(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
+pub(super) fn read(root: &Section, compiler: &mut Compiler<'_>) -> Vec<SourcePlan> {
     let Some(section) = root.child("sources").filter(|section| !section.node().entries().is_empty()) else {
         compiler
             .diagnostics
