@@ -87,6 +87,21 @@ pub struct Grouping {
 }
 
 impl Grouping {
+    /// `group_by` of sinks that have no reason for another one.
+    pub fn by_rule() -> Vec<String> {
+        vec!["rule.id".to_owned()]
+    }
+
+    /// `group_wait` of sinks that have no reason for another one.
+    pub fn default_wait() -> Interval {
+        Interval(Duration::from_secs(30))
+    }
+
+    /// `group_interval` if nothing is said.
+    pub fn default_interval() -> Interval {
+        Interval(Duration::from_secs(300))
+    }
+
     /// Reads `group_by`, `group_wait` and `group_interval` of a sink's section.
     ///
     /// # Errors
