@@ -27,7 +27,8 @@ use crate::limits::SLOTS_MAX;
 use crate::matcher::Cost;
 use crate::matcher::explain::{Explained, explain as explain_expression};
 use crate::pipeline::own::note_encoding;
-use crate::pipeline::plan::{self, DecoderLine, OwnSlots, Plan, SourcePlan, Words};
+use crate::pipeline::plan::words::Words;
+use crate::pipeline::plan::{self, DecoderLine, OwnSlots, Plan, SourcePlan};
 use crate::transform::{self, Transforms};
 
 /// Decoders and rules, ready for frames.
