@@ -8,50 +8,29 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use hydrant::config::Node;
-use hydrant::decode::{Compiled, DECODERS, Instance, Schema};
+use hydrant::detect::Rules;
 use hydrant::detect::preparation::Preparation;
-use hydrant::detect::sigma::{LogSource, SigmaRule};
-use hydrant::detect::{Detector, Hit, Rules, Scratch, Vocabulary};
-use hydrant::event::{Chunk, Events, Fields, Sender, Span};
-use hydrant::matcher::{Expr, Glob, Number, Predicate, TextOp};
-use regex_syntax::hir::{Class, Hir, HirKind};
+use hydrant::matcher::Expr;
 use rsigma_eval::event::JsonEvent;
 use serde_json::{Map, Value};
+
+use crate::generated::{Choices, Random, event};
+use crate::oracles::{Asked, Shard};
 
 /// Events that the index is held against the full scan with, unless `HYDRANT_EVENTS` says otherwise. The full scan asks
 /// 38,000 predicates about each of them, which takes a build without optimisation some 20 times as long.
 const EVENTS: usize = if cfg!(debug_assertions) { 800 } else { 20_000 };
 
-/// Events of a chunk: rows have a slot for each of the rules' fields.
-const CHUNK_EVENTS: usize = 250;
+/// Bytes of choices for one event: enough for three rules.
+const CHOICES: usize = 600;
 
-/// JSON whose keys are the names in the rules, from every log source.
-struct AnyJson;
-
-impl Vocabulary for AnyJson {
-    fn carries(&self, _: &LogSource) -> bool {
-        true
-    }
-
-    fn resolve(&self, field: &str) -> Option<String> {
-        Some(format!("%native.{field}"))
-    }
-
-    fn names(&self) -> Vec<&str> {
-        Vec::new()
-    }
-}
-
-/// All rules in one detector behind the `json` decoder.
+/// All rules, and the folder that they are in.
 struct Hq {
     folder: tempfile::TempDir,
-    rules: Vec<SigmaRule>,
-    detector: Detector,
-    compiled: Compiled,
-    width: usize,
+    asked: Asked,
 }
 
 fn shared(path: &str) -> Option<PathBuf> {
@@ -84,12 +63,7 @@ fn load() -> Option<Hq> {
     }
     let (rules, diagnostics) = Rules::load(&kinds, &Preparation { placeholders, ..Preparation::default() });
     assert!(!diagnostics.has_errors(), "{diagnostics}");
-    let mut fields = Fields::default();
-    let (detector, diagnostics) = Detector::new(&rules.rules, &AnyJson, &mut fields);
-    assert!(diagnostics.0.is_empty(), "{diagnostics}");
-    let json = DECODERS.iter().find(|kind| kind.name() == "json").unwrap();
-    let compiled = Compiled::new(*json, &Schema::default(), &mut fields, 0).unwrap();
-    Some(Hq { folder, rules: rules.rules, detector, compiled, width: fields.width() })
+    Some(Hq { folder, asked: Asked::new(rules.rules) })
 }
 
 fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
@@ -110,54 +84,30 @@ fn texts(folder: &Path) -> Vec<String> {
 }
 
 impl Hq {
-    /// The rules that hold for each event, by the index and, if wanted, by the full scan.
-    fn decide(&self, lines: &[String], with_scan: bool) -> [Vec<BTreeSet<u32>>; 2] {
-        thread_local!(static WORKING: RefCell<Option<(Instance, Scratch)>> = const { RefCell::new(None) });
-        let mut decided = [Vec::new(), Vec::new()];
-        // Some thousand paths are compiled for it; explanations ask for one event at a time.
-        let (mut decoder, mut scratch) = WORKING.take().unwrap_or_else(|| (self.compiled.instance(), self.detector.scratch()));
-        let sender = Arc::new(Sender { source: "test".into(), source_index: 0 });
-        for lines in lines.chunks(CHUNK_EVENTS) {
-            let mut frames = Vec::new();
-            let mut bytes = Vec::new();
-            for line in lines {
-                frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
-                bytes.extend_from_slice(line.as_bytes());
-            }
-            let chunk = Chunk::new(bytes, frames, sender.clone(), 0);
-            let mut events = Events::default();
-            events.reset(&chunk, self.width);
-            decoder.decode(&chunk, 0..lines.len(), &mut events);
-            let rows = 0..lines.len() as u32;
-            let mut hits = [Vec::new(), Vec::new()];
-            self.detector.detect(&chunk, &events, rows.clone(), &mut scratch, &mut hits[0]);
-            if with_scan {
-                self.detector.full_scan(&chunk, &events, rows, &mut hits[1]);
-            }
-            for (hits, decided) in hits.into_iter().zip(&mut decided) {
-                let first = decided.len();
-                decided.resize(first + lines.len(), BTreeSet::new());
-                for Hit { row, rule } in hits {
-                    assert!(decided[first + row as usize].insert(rule), "a rule hits once an event");
-                }
-            }
-        }
-        WORKING.set(Some((decoder, scratch)));
-        decided
+    /// Lets `ask` use this thread's shard: some thousand paths are compiled for it, and explanations ask for one event at a time.
+    fn with_shard<T>(&self, ask: impl FnOnce(&Asked, &mut Shard) -> T) -> T {
+        thread_local!(static SHARD: RefCell<Option<Shard>> = const { RefCell::new(None) });
+        let mut shard = SHARD.take().unwrap_or_else(|| self.asked.shard());
+        let answer = ask(&self.asked, &mut shard);
+        SHARD.set(Some(shard));
+        answer
+    }
+
+    /// The rules that hold for each event.
+    fn decide(&self, lines: &[String]) -> Vec<BTreeSet<u32>> {
+        let [indexed, _] = self.with_shard(|asked, shard| asked.decide(shard, lines, false));
+        indexed
     }
 
     /// Whether a rule holds for an event.
     fn holds(&self, rule: u32, event: &Value) -> bool {
-        self.decide(&[event.to_string()], false)[0].iter().any(|rules| rules.contains(&rule))
+        self.decide(&[event.to_string()]).iter().any(|rules| rules.contains(&rule))
     }
 
     /// Holds the index against the full scan; the rules that hold for each event.
-    fn agreed(&self, what: &str, lines: &[String]) -> Vec<BTreeSet<u32>> {
-        let [indexed, scanned] = self.decide(lines, true);
-        for ((indexed, scanned), line) in indexed.iter().zip(&scanned).zip(lines) {
-            let titles = |rules: &BTreeSet<u32>| rules.iter().map(|rule| self.rules[*rule as usize].title.clone()).collect::<Vec<_>>();
-            assert_eq!(titles(indexed), titles(scanned), "the index differs from the full scan for {line}");
-        }
+    fn agreed(&self, what: &str, lines: &[impl AsRef<[u8]>]) -> Vec<BTreeSet<u32>> {
+        let indexed =
+            self.with_shard(|asked, shard| asked.agreed(shard, lines)).unwrap_or_else(|difference| panic!("{what}: {difference}"));
         let hits: usize = indexed.iter().map(BTreeSet::len).sum();
         let rules: BTreeSet<u32> = indexed.iter().flatten().copied().collect();
         println!("{what}: {} events, {hits} hits of {} rules, no difference", lines.len(), rules.len());
@@ -168,15 +118,15 @@ impl Hq {
 #[test]
 fn every_rule_loads_into_a_detector() {
     let Some(hq) = hq() else { return };
-    println!("{} rules over {} fields", hq.rules.len(), hq.width);
-    assert_eq!((hq.rules.len(), hq.detector.len()), (3780, 3780));
+    println!("{} rules over {} fields", hq.asked.rules.len(), hq.asked.width);
+    assert_eq!((hq.asked.rules.len(), hq.asked.detector.len()), (3780, 3780));
 }
 
 #[test]
 fn the_events_that_came_with_rules_match_through_the_engine() {
     let Some(hq) = hq() else { return };
     let mut wanted = HashMap::new();
-    for (index, rule) in hq.rules.iter().enumerate() {
+    for (index, rule) in hq.asked.rules.iter().enumerate() {
         if let Some(tests) = rule.custom.entry("regression_tests_path").and_then(Node::text) {
             wanted.insert(Path::new(tests).parent().unwrap().to_owned(), index as u32);
         }
@@ -189,7 +139,7 @@ fn the_events_that_came_with_rules_match_through_the_engine() {
         let text = std::fs::read_to_string(&file).unwrap();
         let documents = serde_json::Deserializer::from_str(&text).into_iter::<Value>().map(Result::unwrap);
         let lines: Vec<String> = documents.map(|event| flat(&event).to_string()).collect();
-        let is_hit = wanted.get(place).is_some_and(|rule| hq.decide(&lines, false)[0].iter().any(|rules| rules.contains(rule)));
+        let is_hit = wanted.get(place).is_some_and(|rule| hq.decide(&lines).iter().any(|rules| rules.contains(rule)));
         if is_hit {
             matched += 1;
         } else {
@@ -224,164 +174,14 @@ fn events() -> usize {
 #[test]
 fn index_and_full_scan_agree_on_random_events() {
     let Some(hq) = hq() else { return };
-    let mut random =
-        Random(std::env::var("HYDRANT_SEED").map_or(0x9e37_79b9_7f4a_7c15, |seed| seed.parse().expect("HYDRANT_SEED is a number")));
+    let mut random = Random(std::env::var("HYDRANT_SEED").map_or(7, |seed| seed.parse().expect("HYDRANT_SEED is a number")));
     let mut left = events() / 2;
     while left > 0 {
         let count = left.min(50_000);
-        let lines: Vec<String> = (0..count).map(|_| random.event(&hq.rules)).collect();
+        let lines: Vec<Vec<u8>> = (0..count).map(|_| event(&mut Choices(&random.bytes(CHOICES)), &hq.asked.rules)).collect();
         let decided = hq.agreed("random", &lines);
         assert!(decided.iter().filter(|rules| !rules.is_empty()).count() * 2 > count, "most random events are made to match");
         left -= count;
-    }
-}
-
-/// Makes events out of what rules ask for.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % below.max(1)
-    }
-
-    fn event(&mut self, rules: &[SigmaRule]) -> String {
-        let mut fields = Map::new();
-        for _ in 0..=self.below(3) {
-            let rule = self.below(rules.len());
-            self.satisfy(&rules[rule].condition, &mut fields);
-        }
-        // Some of another rule: near misses.
-        let rule = self.below(rules.len());
-        let mut more = Map::new();
-        self.satisfy(&rules[rule].condition, &mut more);
-        more.into_iter().filter(|_| self.below(2) == 0).for_each(|(name, value)| {
-            fields.insert(name, value);
-        });
-        Value::Object(fields).to_string()
-    }
-
-    /// Fills fields so that the condition tends to hold.
-    fn satisfy(&mut self, expr: &Expr<String>, fields: &mut Map<String, Value>) {
-        match expr {
-            Expr::All(items) => items.iter().for_each(|item| self.satisfy(item, fields)),
-            Expr::Any(items) => {
-                let chosen = self.below(items.len());
-                if let Some(item) = items.get(chosen) {
-                    self.satisfy(item, fields);
-                }
-            }
-            // Now and then what should not be there is.
-            Expr::Not(inner) if self.below(8) == 0 => self.satisfy(inner, fields),
-            Expr::Not(_) => {}
-            Expr::Field(name, predicate) => {
-                let value = self.value(predicate);
-                self.put(name, value, fields);
-            }
-            Expr::Fields { left, right, .. } => {
-                let value = self.noise().into();
-                self.put(left, value, fields);
-                let same = fields[left].clone();
-                fields.insert(right.clone(), same);
-            }
-            Expr::Keyword(predicate) => {
-                let value = self.value(predicate);
-                self.put("message", value, fields);
-            }
-        }
-    }
-
-    /// Texts that come together in one field are joined, so that `contains|all` may hold.
-    fn put(&mut self, name: &str, value: Value, fields: &mut Map<String, Value>) {
-        let value = match (fields.get(name), value) {
-            (Some(Value::String(before)), Value::String(text)) => match self.below(3) {
-                0 => format!("{before}{text}").into(),
-                1 => format!("{text}{before}").into(),
-                _ => vec![before.clone(), text].into(),
-            },
-            (_, value) if self.below(16) == 0 => vec![value, self.noise().into()].into(),
-            (_, value) => value,
-        };
-        fields.insert(name.to_owned(), value);
-    }
-
-    fn noise(&mut self) -> String {
-        let words = ["", "a", "C:\\Windows\\", " -x ", "é", "\"", "/", "0", "Ünï", "\n", "%20", "evil"];
-        words[self.below(words.len())].to_owned()
-    }
-
-    fn cased(&mut self, text: &str) -> String {
-        match self.below(4) {
-            0 => text.to_uppercase(),
-            1 => text.to_lowercase(),
-            _ => text.to_owned(),
-        }
-    }
-
-    fn value(&mut self, predicate: &Predicate) -> Value {
-        match predicate {
-            Predicate::Text { op, text, cased } => {
-                let text = if *cased { text.clone() } else { self.cased(text) };
-                let (before, behind) = (self.noise(), self.noise());
-                match op {
-                    TextOp::Contains => format!("{before}{text}{behind}"),
-                    TextOp::EndsWith => format!("{before}{text}"),
-                    TextOp::Equals => text,
-                    TextOp::StartsWith => format!("{text}{behind}"),
-                }
-                .into()
-            }
-            Predicate::Glob { pieces, .. } => {
-                let mut text = String::new();
-                for piece in pieces {
-                    match piece {
-                        Glob::Any => text.push_str(&self.noise()),
-                        Glob::One => text.push('?'),
-                        Glob::Text(piece) => text.push_str(&self.cased(piece)),
-                    }
-                }
-                text.into()
-            }
-            Predicate::Regex(regex) => {
-                let hir = regex_syntax::ParserBuilder::new().utf8(false).build().parse(regex.as_str()).unwrap();
-                let mut text = self.noise();
-                self.sample(&hir, &mut text);
-                text.into()
-            }
-            Predicate::Number { number: Number::Integer(number), .. } => {
-                let number = number + self.below(3) as i128 - 1;
-                if self.below(3) == 0 { number.to_string().into() } else { (number as i64).into() }
-            }
-            Predicate::Number { number: Number::Float(number), .. } => (*number).into(),
-            Predicate::Cidr(network) => network.addr().to_string().into(),
-            Predicate::Boolean(wanted) if self.below(2) == 0 => (*wanted).into(),
-            Predicate::Boolean(wanted) => wanted.to_string().into(),
-            Predicate::Null => Value::Null,
-            Predicate::Exists | Predicate::Type(_) | Predicate::Time { .. } => self.noise().into(),
-        }
-    }
-
-    /// A text that a regular expression finds itself in, but for look-around.
-    fn sample(&mut self, hir: &Hir, out: &mut String) {
-        match hir.kind() {
-            HirKind::Empty | HirKind::Look(_) => {}
-            HirKind::Literal(literal) => out.push_str(&String::from_utf8_lossy(&literal.0)),
-            HirKind::Class(Class::Unicode(class)) => {
-                let range = class.ranges().get(self.below(class.ranges().len()));
-                out.extend(range.map(|range| if self.below(2) == 0 { range.start() } else { range.end() }));
-            }
-            HirKind::Class(Class::Bytes(class)) => out.extend(class.ranges().first().map(|range| range.start() as char)),
-            HirKind::Repetition(repetition) => {
-                let least = repetition.min.max(u32::from(repetition.max != Some(0) && self.below(2) == 0));
-                (0..least).for_each(|_| self.sample(&repetition.sub, out));
-            }
-            HirKind::Capture(capture) => self.sample(&capture.sub, out),
-            HirKind::Concat(parts) => parts.iter().for_each(|part| self.sample(part, out)),
-            HirKind::Alternation(parts) => {
-                let chosen = self.below(parts.len());
-                self.sample(&parts[chosen], out);
-            }
-        }
     }
 }
 
@@ -420,7 +220,7 @@ struct Difference {
 const DIFFERENCES: &[Difference] = &[Difference {
     // Sigma 2.1.0: keywords are "applied to the full log message"; rsigma looks into values that are texts.
     reason: "a keyword stands in the raw event, but in none of its texts: in a key, a number, or across values",
-    explains: |hq, rule, event, is_ours| is_ours && is_keyword(&hq.rules[rule as usize].condition) && !hq.holds(rule, &bare(event)),
+    explains: |hq, rule, event, is_ours| is_ours && is_keyword(&hq.asked.rules[rule as usize].condition) && !hq.holds(rule, &bare(event)),
 }];
 
 /// Whether a condition asks for keywords and nothing else.
@@ -455,7 +255,7 @@ fn index_and_full_scan_agree_on_lanes_and_rsigma_agrees_but_for_known_difference
     let mut engine = rsigma_eval::Engine::new();
     let mut known = HashSet::new();
     let mut parsed = Vec::new();
-    for (rule, index) in hq.rules.iter().zip(0..) {
+    for (rule, index) in hq.asked.rules.iter().zip(0..) {
         let text = std::fs::read_to_string(&rule.file).unwrap();
         // Without a pipeline rsigma takes `%name%` as it stands, or for anything; ours had values.
         if !text.contains("|expand") {
@@ -466,8 +266,8 @@ fn index_and_full_scan_agree_on_lanes_and_rsigma_agrees_but_for_known_difference
     // All at once: its index is made anew with every call.
     let refused = engine.add_rules(&parsed);
     assert!(refused.is_empty(), "{refused:?}");
-    println!("rsigma has {} of {} rules", engine.rule_count(), hq.rules.len());
-    let index: HashMap<&str, u32> = hq.rules.iter().zip(0..).map(|(rule, index)| (rule.id.as_str(), index)).collect();
+    println!("rsigma has {} of {} rules", engine.rule_count(), hq.asked.rules.len());
+    let index: HashMap<&str, u32> = hq.asked.rules.iter().zip(0..).map(|(rule, index)| (rule.id.as_str(), index)).collect();
     let mut explained = vec![(0, BTreeSet::new()); DIFFERENCES.len()];
     let (mut compared, mut same, mut unknown) = (0, 0, BTreeMap::new());
     for (name, lines) in &lanes {
@@ -481,7 +281,7 @@ fn index_and_full_scan_agree_on_lanes_and_rsigma_agrees_but_for_known_difference
             same += ours.intersection(&theirs).count();
             for rule in ours.symmetric_difference(&theirs) {
                 let is_ours = ours.contains(rule);
-                let title = hq.rules[*rule as usize].title.as_str();
+                let title = hq.asked.rules[*rule as usize].title.as_str();
                 match DIFFERENCES.iter().position(|difference| (difference.explains)(hq, *rule, &event, is_ours)) {
                     Some(reason) => {
                         explained[reason].0 += 1;
