@@ -211,7 +211,7 @@ mod tests {
         for (now_ms, seven, eight) in [
             (9_999, Some((name.clone(), true)), Some((None, true))),
             (10_000, Some((name.clone(), false)), None),
-            (69_999, Some((name.clone(), false)), None),
+            (69_999, Some((name, false)), None),
             (70_000, None, None),
         ] {
             assert_eq!((found(&mut reader, 7, now_ms), found(&mut reader, 8, now_ms)), (seven, eight), "{now_ms}");

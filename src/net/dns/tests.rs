@@ -186,7 +186,8 @@ async fn an_answer_that_is_cut_is_asked_for_again_over_tcp() {
     let (address, _) = server(|query| vec![answer(query, (2, 0), &[], &[])]);
     assert_eq!(names(&[address]).await, Err(Failure::Unreachable), "nobody listens there by TCP");
     let listener = std::net::TcpListener::bind(address).unwrap();
-    let answers: Arc<Mutex<Vec<fn(&[u8]) -> Vec<u8>>>> = Arc::default();
+    type Answers = Arc<Mutex<Vec<fn(&[u8]) -> Vec<u8>>>>;
+    let answers = Answers::default();
     let cell = answers.clone();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
