@@ -2,17 +2,20 @@
 //! row, with the writing of what was found. `repeating`: 300 addresses, as behind a firewall; `distinct`: every
 //! row has another one. About 9 addresses in 10 are found.
 //!
-//! `threat_list`: a million indicators of one kind; `absent`: no row has one, as nearly always, `found`: every row. What
-//! a list takes is printed when it is loaded: memory of the process after it less that before.
+//! `threat_list`: a million indicators of one kind; `absent`: no row has one, as nearly always, `found`: every row.
+//!
+//! `HYDRANT_LIST_MEMORY=1 cargo bench --bench enrich` measures no time: for each kind a process of its own prints what a million
+//! indicators take, as the resident memory after loading less that before, and the most that it was while loading.
 
 #![allow(clippy::expect_used, clippy::print_stderr, clippy::unwrap_used, reason = "a bench that cannot go on says so")]
 
 use std::hint::black_box;
+use std::io::{BufWriter, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use hydrant::config::Section;
 use hydrant::enrich::{ENRICHERS, Enricher, Folders, Refresh};
 use hydrant::event::{Chunk, Events, Fields, Sender, Span};
@@ -21,6 +24,10 @@ use hydrant::event::{Chunk, Events, Fields, Sender, Span};
 mod mmdb;
 
 use mmdb::{Value, Writer, map, text};
+
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Rows of a chunk: 256 KiB of PAN-OS lines.
 const ROWS: usize = 600;
@@ -124,30 +131,30 @@ fn spread(n: u32) -> u32 {
     n.wrapping_mul(2_654_435_761)
 }
 
-/// Resident memory of the process in MiB.
-fn resident_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")).unwrap();
-    kib.trim().parse::<f64>().unwrap() / 1024.0
+/// A kind of indicator: its name, the field that is looked up, and the text of each.
+type ListKind = (&'static str, &'static str, fn(u32) -> String);
+
+const LIST_KINDS: [ListKind; 4] = [
+    ("ipv4", "destination.ip", |n| Ipv4Addr::from_bits(0x0b00_0000 + spread(n) % 0xb000_0000).to_string()),
+    ("domain", "dns.question.name", |n| format!("{:x}.c{}.example", spread(n), n % 1000)),
+    ("sha256", "file.hash.sha256", |n| (0..8).map(|part| format!("{:08x}", spread(n.wrapping_add(part * 77_777_777)))).collect()),
+    ("url", "url.full", |n| format!("http://{:x}.c{}.example/wp-content/{}/index.php?id={n}", spread(n / 4), n / 4 % 1000, n % 97)),
+];
+
+/// Writes a list of a million and loads it.
+fn threat_list(folder: &Path, text: fn(u32) -> String) -> Box<dyn Enricher> {
+    let mut list = BufWriter::new(std::fs::File::create(folder.join("list")).unwrap());
+    (0..INDICATORS).for_each(|n| writeln!(list, "{}", text(n)).unwrap());
+    drop(list);
+    enricher(folder, "threat_list", "format: plain\nskip_private: false\npath: list\n", None)
 }
 
 fn threat_lists(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let mut group = criterion.benchmark_group("threat_list");
     group.throughput(Throughput::Elements(ROWS as u64));
-    let address = |n: u32| Ipv4Addr::from_bits(0x0b00_0000 + spread(n) % 0xb000_0000).to_string();
-    let domain = |n: u32| format!("{:x}.c{}.example", spread(n), n % 1000);
-    let sha256 = |n: u32| (0..8).map(|part| format!("{:08x}", spread(n.wrapping_add(part * 77_777_777)))).collect::<String>();
-    type Make<'a> = &'a dyn Fn(u32) -> String;
-    let kinds: [(&str, &str, Make<'_>); 3] =
-        [("ipv4", "destination.ip", &address), ("domain", "dns.question.name", &domain), ("sha256", "file.hash.sha256", &sha256)];
-    for (name, key, text) in kinds {
-        let list: String = (0..INDICATORS).map(|n| text(n) + "\n").collect();
-        std::fs::write(folder.path().join("list"), &list).unwrap();
-        drop(list);
-        let before = resident_mib();
-        let list = enricher(folder.path(), "threat_list", "format: plain\nskip_private: false\npath: list\n", None);
-        eprintln!("threat_list {name}: {:.1} MiB for {INDICATORS} indicators", resident_mib() - before);
+    for (name, key, text) in LIST_KINDS {
+        let list = threat_list(folder.path(), text);
         for (pattern, first) in [("absent", INDICATORS), ("found", 0)] {
             let values: Vec<String> = (0..ROWS as u32).map(|row| text(first + row * 1600)).collect();
             let values = if pattern == "absent" { values.iter().map(|text| absent(name, text)).collect() } else { values };
@@ -175,9 +182,47 @@ fn absent(kind: &str, text: &str) -> String {
     match kind {
         "ipv4" => format!("10.{}", text.split_once('.').unwrap().1),
         "domain" => format!("www.{text}.org"),
+        "url" => text.replace(".example/", ".example.org/"),
         _ => format!("ffffffff{}", &text[8..]),
     }
 }
 
+/// A line of the process's status, in MiB.
+fn status_mib(key: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")).unwrap();
+    kib.trim().parse::<f64>().unwrap() / 1024.0
+}
+
+/// What a million indicators of a kind take.
+fn measure(kind: &str) {
+    let (name, _, text) = LIST_KINDS.into_iter().find(|(name, ..)| *name == kind).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let before = status_mib("VmRSS:");
+    let list = threat_list(folder.path(), text);
+    // What the allocator holds back for a moment is none of the list's.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let (after, peak) = (status_mib("VmRSS:") - before, status_mib("VmHWM:") - before);
+    eprintln!("{INDICATORS} {name}: {after:.1} MiB, at most {peak:.1} MiB while loading");
+    drop(list);
+}
+
+const MEMORY: &str = "HYDRANT_LIST_MEMORY";
+
 criterion_group!(benches, look_up, threat_lists);
-criterion_main!(benches);
+
+fn main() {
+    match std::env::var(MEMORY).ok().as_deref() {
+        None => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+        }
+        Some("1") => {
+            for (name, ..) in LIST_KINDS {
+                let program = std::env::current_exe().unwrap();
+                assert!(std::process::Command::new(program).env(MEMORY, name).status().unwrap().success());
+            }
+        }
+        Some(kind) => measure(kind),
+    }
+}

@@ -421,7 +421,7 @@ fn alone(rules: &[SigmaRule], lane: &Lane) {
         let all = median((0..ROUNDS).map(|_| lane.hydrant_us(&mut engine)).collect());
         let mut dearest: Vec<(u64, &str)> = Vec::new();
         for (detector, scratch) in &mut engine.detectors {
-            detector.take_costs(scratch, |rule, ns| dearest.push((ns, &rules[rule as usize].title)));
+            detector.take_costs(scratch, |rule, cost| dearest.push((cost.ns, &rules[rule as usize].title)));
         }
         dearest.sort_unstable_by(|a, b| b.cmp(a));
         (engine.carried, engine.detectors) = (Vec::new(), vec![nothing]);

@@ -8,6 +8,7 @@
 //! | `/api/v1/config` | JSON: settings, sources, sinks, routes, rules; no secret is in it |
 //! | `/api/v1/ledger?since=&sender=` | JSON: what became of every event ([`crate::ledger::Book`]), `balanced`, `imbalances` |
 //! | `/api/v1/health` | JSON: how every sender is ([`crate::source_health`]) |
+//! | `/api/v1/rules` | JSON: what every rule has cost and found since the start, and whether it is in quarantine |
 //! | `/api/v1/silences` | JSON: silences that are not over, each with how many alerts it has `silenced` since the start |
 //! | `/api/v1/tap?source=&sink=&limit=` | NDJSON, a sample of live events ([`crate::pipeline::tap`]), until the limit or until the client goes |
 //!
@@ -22,6 +23,7 @@
 //! It runs on a thread of its own, so that no request ever takes time from a shard, and it answers until the
 //! shards have drained.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -38,9 +40,13 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::detect::sigma::SigmaRule;
 use crate::error::{Error, ErrorKind, nearest};
 use crate::ledger;
-use crate::metrics::{ALERTS_NOT_MADE, BUDGET_LIMIT, BUDGET_USED, EVENTS_RESENT, EVENTS_WAITING, HELD, LEDGER_IMBALANCES};
+use crate::metrics::{
+    ALERTS_NOT_MADE, BUDGET_LIMIT, BUDGET_USED, EVENTS_RECEIVED, EVENTS_RESENT, EVENTS_WAITING, Family, HELD, LEDGER_IMBALANCES, RULE_CPU,
+    RULE_HITS, RULES_QUARANTINED, RULES_SHARED_CPU,
+};
 use crate::net::http_server::{ServerOptions, serve};
 use crate::pipeline::health::Readiness;
 use crate::pipeline::plan::Plan;
@@ -131,11 +137,13 @@ fn answer(request: &Request<Incoming>, common: &Common) -> Response<Answer> {
         "/api/v1/config" => json_answer(StatusCode::OK, &summary(&common.plan.borrow())),
         "/api/v1/ledger" => book(request.uri().query().unwrap_or_default(), common),
         "/api/v1/health" => senders(common),
+        "/api/v1/rules" => rules(common),
         "/api/v1/silences" => silences(common),
         "/api/v1/tap" => tap(request.uri().query().unwrap_or_default(), common),
         _ => problem(
             StatusCode::NOT_FOUND,
-            "there are /healthz, /readyz, /metrics, /api/v1/config, /api/v1/ledger, /api/v1/health, /api/v1/silences and /api/v1/tap"
+            "there are /healthz, /readyz, /metrics, /api/v1/config, /api/v1/ledger, /api/v1/health, /api/v1/rules, /api/v1/silences \
+             and /api/v1/tap"
                 .to_owned(),
         ),
     }
@@ -212,6 +220,34 @@ fn book(query: &str, common: &Common) -> Response<Answer> {
 fn senders(common: &Common) -> Response<Answer> {
     let plan = common.plan.borrow().clone();
     json_answer(StatusCode::OK, &common.source_health.report(&plan.source_health.settings))
+}
+
+fn rules(common: &Common) -> Response<Answer> {
+    let plan = common.plan.borrow().clone();
+    let by_rule = |family: &'static Family| {
+        let mut sums = BTreeMap::new();
+        for (labels, value) in common.registry.list(family) {
+            let id = labels.into_iter().find(|(key, _)| *key == "rule_id").map(|(_, id)| id);
+            *sums.entry(id.unwrap_or_default()).or_insert(0) += value;
+        }
+        sums
+    };
+    let [cpu_ns, hits, quarantined] = [&RULE_CPU, &RULE_HITS, &RULES_QUARANTINED].map(by_rule);
+    let of = |sums: &BTreeMap<String, u64>, rule: &SigmaRule| sums.get(&rule.id).copied().unwrap_or(0);
+    let rule = |rule: &SigmaRule| {
+        json!({
+            "rule_id": rule.id, "title": rule.title, "cpu_ns": of(&cpu_ns, rule), "hits": of(&hits, rule),
+            "quarantined": of(&quarantined, rule) > 0,
+        })
+    };
+    let total = |family| common.registry.list(family).into_iter().map(|(_, value)| value).sum::<u64>();
+    json_answer(
+        StatusCode::OK,
+        &json!({
+            "events": total(&EVENTS_RECEIVED), "shared_cpu_ns": total(&RULES_SHARED_CPU),
+            "rules": plan.rules.rules.iter().map(rule).collect::<Vec<_>>(),
+        }),
+    )
 }
 
 fn silences(common: &Common) -> Response<Answer> {

@@ -29,6 +29,7 @@ mod rules;
 mod run;
 mod schema;
 mod silence;
+mod source;
 mod table;
 mod tap;
 mod test;

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Chunk, Event, Events, Fields};
 use crate::limits::DOCUMENT_BYTES_MAX;
-use crate::matcher::{self, Builder, Matched, Matcher, ProgramId};
+use crate::matcher::{self, Builder, Cost, Matched, Matcher, ProgramId};
 
 use correlate::Correlations;
 use preparation::Preparation;
@@ -169,6 +169,11 @@ impl Scratch {
     pub fn stopped(&self) -> u32 {
         self.stopped
     }
+
+    /// Has the cost of rules measured on one event in so many from now on; 1 is every event.
+    pub fn measure_every(&mut self, every: u32) {
+        self.matcher.measure_every(every);
+    }
 }
 
 impl Detector {
@@ -227,10 +232,10 @@ impl Detector {
         }
     }
 
-    /// Calls `of` with each rule that was looked at on a measured event since the last call, and the CPU time in ns that it
-    /// is estimated to have taken on all of them.
-    pub fn take_costs(&self, scratch: &mut Scratch, mut of: impl FnMut(u32, u64)) {
-        scratch.matcher.take_costs(|program, ns| of(self.rules[program.0 as usize], ns));
+    /// Calls `of` with each rule that was looked at on a measured event since the last call, and what it is estimated to have
+    /// cost on all events; gives what belongs to no rule.
+    pub fn take_costs(&self, scratch: &mut Scratch, mut of: impl FnMut(u32, Cost)) -> Cost {
+        scratch.matcher.take_costs(|program, cost| of(self.rules[program.0 as usize], cost))
     }
 
     /// Leaves out the rules that `is_stopped` names, `count` in all, from now on.

@@ -13,7 +13,8 @@
 //!
 //! Files are read when the plan is made and again when they change ([`Watched`]): in the background, exchanged
 //! as a whole at a chunk boundary; a new file with mistakes is reported and the old content stays. Lists that come over
-//! HTTP are fetched by a thread of their own, see the module `feed`; nothing is fetched while a plan is made.
+//! HTTP are fetched by a thread of their own, see the module `feed`; nothing is fetched while a plan is made. Names of
+//! addresses are asked for by a thread of their own too, see the module `reverse_dns`; no event waits for it.
 //!
 //! Never: I/O on a shard, allocation per event. To add one: a file with an `EnricherKind`, and its two lines in
 //! [`ENRICHERS`].
@@ -28,6 +29,7 @@ mod keys;
 mod mmdb;
 mod networks;
 mod pool;
+mod reverse_dns;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -46,12 +48,13 @@ use crate::config::Section;
 use crate::error::{Diagnostic, Diagnostics};
 use crate::event::{Chunk, Events, Fields, Kind, Row, Slot, SlotId, Value};
 use crate::json;
+use crate::metrics::Registry;
 
 use keys::address;
 use watch::Handle;
 
 /// Every enricher.
-pub static ENRICHERS: &[&dyn EnricherKind] = &[&asn::Asn, &geoip::Geoip, &table::Table, &threat_list::ThreatList];
+pub static ENRICHERS: &[&dyn EnricherKind] = &[&asn::Asn, &geoip::Geoip, &reverse_dns::ReverseDns, &table::Table, &threat_list::ThreatList];
 
 /// How often files are looked at. A change counts when two looks find the same file, so it takes effect
 /// within two intervals.
@@ -99,6 +102,8 @@ pub trait Enricher: Send + Sync {
     /// Loads its file if that is new or has changed. For one caller at a time, not on a shard: it reads a
     /// whole file.
     fn refresh(&self) -> Refresh;
+    /// Where it counts what only it has to count, under the name of the enrichment; before [`Enricher::bind`].
+    fn observe(&self, _registry: &Registry, _name: &str) {}
     /// The look-ups of which `fields` has the key and anything that they add, for one shard.
     fn bind(&self, fields: &Fields) -> Box<dyn Bound>;
 }

@@ -35,8 +35,9 @@ mod program;
 #[cfg(test)]
 mod tests;
 mod text;
+mod typical;
 
-pub use cost::EVERY as COST_EVERY;
+pub use cost::{Cost, EVERY as COST_EVERY};
 pub use engine::{Builder, Matcher, ProgramId, Scratch};
 pub use matched::Matched;
 
@@ -199,7 +200,7 @@ pub enum Expr<F> {
         /// Whether upper and lower case differ.
         cased: bool,
     },
-    /// A predicate that holds for the raw event or for any value in it (Sigma keywords).
+    /// A predicate that holds for the raw event, for what it is without JSON escapes, or for any value in it (Sigma keywords).
     Keyword(Predicate),
 }
 

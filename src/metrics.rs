@@ -57,10 +57,22 @@ families! {
     ENRICHMENT_LOADS Counter "hydrant_enrichment_loads_total";
     /// Look-ups given up because of a damaged entry or a full chunk, per enrichment.
     ENRICHMENT_ERRORS Counter "hydrant_enrichment_errors_total";
+    /// Addresses that a `reverse_dns` looked for in its memory, one that repeats in a chunk once, per enrichment and result:
+    /// `name`, `no_name` (it is known that there is none), `unknown` (asked for), `private` (not asked for).
+    REVERSE_DNS_LOOKUPS Counter "hydrant_reverse_dns_lookups_total";
+    /// Questions to name servers, per enrichment and outcome: `name`, `no_name`, `not_a_host`, `not_confirmed`, `timeout`,
+    /// `refused`, `malformed`, `unreachable`; `dropped` were not asked, as too many wait.
+    REVERSE_DNS_QUESTIONS Counter "hydrant_reverse_dns_questions_total";
+    /// Addresses that a `reverse_dns` remembers, per enrichment.
+    REVERSE_DNS_CACHED Gauge "hydrant_reverse_dns_cached_addresses";
+    /// Addresses that it forgot for want of room, per enrichment.
+    REVERSE_DNS_EVICTED Counter "hydrant_reverse_dns_evicted_total";
     /// Rule matches, per rule.
     RULE_HITS Counter "hydrant_rule_hits_total";
     /// CPU time of looking at a rule, without what all rules share, estimated from one event in 509, per rule.
     RULE_CPU Counter "hydrant_rule_cpu_nanoseconds_total";
+    /// CPU time of detection that belongs to no rule since all share it, estimated from one event in 509.
+    RULES_SHARED_CPU Counter "hydrant_rules_shared_cpu_nanoseconds_total";
     /// 1 if the rule takes more than its budget and is not looked at until the next reload, per rule.
     RULES_QUARANTINED Gauge "hydrant_rule_quarantined";
     /// Hits of rules that were given to a correlation, per correlation.

@@ -14,6 +14,7 @@
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod certificate;
+pub mod dns;
 pub mod download;
 pub mod handover;
 pub mod http_auth;

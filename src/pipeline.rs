@@ -23,6 +23,7 @@ pub mod intake;
 pub mod links;
 pub mod mesh;
 pub mod offline;
+mod own;
 pub mod plan;
 pub mod reload;
 pub mod replay;

@@ -181,7 +181,7 @@ pub enum Step {
     Send(Request<Bytes>),
     /// Come back after this long.
     Wait(Duration),
-    /// The same, and others may have the place meanwhile: this batch is not due, the destination is well.
+    /// The same, and others may have the place meanwhile: this batch is not due.
     Later(Duration),
     /// Everything arrived.
     Stored,

@@ -2,7 +2,7 @@
 //! indicator whose text is taken again as the same, and a list that is taken answers look-ups.
 #![no_main]
 
-use hydrant::enrich::indicators::{Columns, Format, Kind, Pattern, read_indicators};
+use hydrant::enrich::indicators::{Columns, Format, Kind, Pattern, misp_attributes, read_indicators};
 use hydrant_fuzz::seed;
 use libfuzzer_sys::fuzz_target;
 
@@ -19,7 +19,16 @@ fuzz_target!(init: seed(seeds()), |list: &[u8]| {
         }
         assert!(broken <= 1, "nothing follows what is broken");
     }
+    kept(list);
 });
+
+/// What is kept of an event has the indicators of the event.
+fn kept(event: &[u8]) {
+    let Ok((attributes, _)) = misp_attributes(event, "about") else { return };
+    let patterns = |list: &[u8]| read_indicators(&Format::Misp, list).flatten().map(|found| found.pattern).collect::<Vec<_>>();
+    let line = serde_json::to_vec(&serde_json::json!({ "uuid": "u", "Attribute": attributes })).unwrap();
+    assert_eq!(patterns(&line), patterns(event));
+}
 
 fn again(pattern: &Pattern) {
     let kind = match pattern {

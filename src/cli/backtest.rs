@@ -5,7 +5,8 @@
 //! rules and correlations that are new, gone or changed, and the hits that only one of the two has.
 //!
 //! `rule` and `correlation` alert; a `base` is a rule that only correlations count. Hits of a rule here are its matches:
-//! deduplication, silences and shadow mode belong to a configuration, and so do transforms and enrichments.
+//! deduplication, silences and shadow mode belong to a configuration. So do transforms and enrichments, which events pass if
+//! they are said to be those of a source (`--config`, `--source`).
 //!
 //! What is held does not grow with the input, but for alerts of correlations that only one of two versions has. Hits that
 //! correlations count wait for the end, so that the order of files does not matter; beyond 32 MB of them time goes on an hour
@@ -20,11 +21,13 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::past::Past;
 use crate::cli::preparing::Preparing;
-use crate::cli::{Failure, Output, warn};
+use crate::cli::source::OfSource;
+use crate::cli::{Failure, Output};
 use crate::detect::Rules;
 use crate::detect::correlate::Fired;
 use crate::error::{Diagnostic, Diagnostics};
 use crate::event::{Chunk, fingerprint};
+use crate::pipeline::offline::{Fill, Offline};
 use side::{Sample, Side};
 
 /// Samples of each kind of difference, at least: a difference that cannot be looked at helps nobody.
@@ -37,7 +40,7 @@ pub(super) struct Arguments {
     #[arg(required = true)]
     inputs: Vec<String>,
     /// Rule files and folders.
-    #[arg(long, required = true, num_args = 1)]
+    #[arg(long, required_unless_present = "source", num_args = 1)]
     rules: Vec<PathBuf>,
     /// Rule files and folders to compare with, such as the version before.
     #[arg(long, num_args = 1)]
@@ -45,11 +48,10 @@ pub(super) struct Arguments {
     #[command(flatten)]
     preparing: Preparing,
     /// The format of the lines; `auto` looks at each.
-    #[arg(long, default_value = "auto", value_parser = crate::cli::input::decoder)]
+    #[arg(long, default_value = "auto", value_parser = crate::cli::input::decoder, conflicts_with = "source")]
     decoder: String,
-    /// A configuration whose `aws_s3` sinks know the address and the keys of buckets.
-    #[arg(short, long)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    of: OfSource,
     /// Events to show for each rule.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=100))]
     samples: u8,
@@ -83,17 +85,18 @@ struct Comparison<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let rules = load(&arguments.rules, &arguments.preparing)?;
-    let older = if arguments.against.is_empty() { None } else { Some(load(&arguments.against, &arguments.preparing)?) };
+    let (rules, offline) = load(arguments, &arguments.rules)?;
+    let older = if arguments.against.is_empty() { None } else { Some(load(arguments, &arguments.against)?) };
+    let (older, offline_of_older) = older.unzip();
     let samples = usize::from(arguments.samples);
     let mut comparison = Comparison {
-        new: Side::new(&rules, &arguments.decoder, samples)?,
-        old: older.as_ref().map(|older| Side::new(older, &arguments.decoder, 0)).transpose()?,
+        new: Side::new(&rules, offline, samples),
+        old: older.as_ref().zip(offline_of_older).map(|(older, offline)| Side::new(older, offline, 0)),
         differences: BTreeMap::new(),
         open: HashMap::new(),
         samples: samples.max(DIFFERENCE_SAMPLES),
     };
-    let past = Past { places: &arguments.inputs, config: arguments.config.as_deref() };
+    let past = Past { places: &arguments.inputs, config: arguments.of.config.as_deref() };
     let seen = past.chunks(|chunk| {
         comparison.take(&chunk);
         Ok(())
@@ -102,17 +105,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     report::show(&comparison, &seen, arguments.output, arguments.fail_above)
 }
 
-fn load(paths: &[PathBuf], preparing: &Preparing) -> Result<Rules, Failure> {
-    let (rules, diagnostics) = Rules::load(paths, &preparing.read()?);
-    if diagnostics.has_errors() {
-        return Err(diagnostics.into());
-    }
-    warn(&diagnostics);
+fn load(arguments: &Arguments, paths: &[PathBuf]) -> Result<(Rules, Offline), Failure> {
+    let Arguments { of, preparing, decoder, .. } = arguments;
+    let (rules, offline) = of.load(paths, preparing, decoder, Fill::Rules)?;
     if rules.rules.is_empty() {
         let file = paths.first().map_or_else(|| Path::new("--rules"), PathBuf::as_path);
         return Err(Diagnostics::from(Diagnostic::error(file, 0, 0, "", "there is no rule here")).into());
     }
-    Ok(rules)
+    Ok((rules, offline))
 }
 
 impl Comparison<'_> {

@@ -1,30 +1,34 @@
 //! `hydrant decode`: raw lines to what the decoders find in them.
 //!
 //! One JSON object a frame: `frame` (its number), `decoder` and `why`, `flaws` (names, empty if there is none),
-//! `fields` (`@timestamp` and the ECS names, nested), `raw`, and `raw_base64` if the bytes are not UTF-8.
+//! `fields` (`@timestamp` and the ECS names, nested), `raw`, and `raw_base64` if the bytes are not UTF-8. With `--source` the
+//! fields are those behind the transforms and enrichments of that source of a configuration, and `dropped` is there if a
+//! transform drops the event.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::cli::input::Input;
+use crate::cli::source::OfSource;
 use crate::cli::{Failure, Output, print, table};
 use crate::clock;
-use crate::detect::Rules;
 use crate::encode::template::write_value;
 use crate::json;
-use crate::pipeline::offline::{Examined, Offline};
+use crate::pipeline::offline::Examined;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     input: Input,
+    #[command(flatten)]
+    of: OfSource,
     /// How events are printed.
     #[arg(long, value_enum, default_value = "json")]
     output: Output,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut offline = Offline::new(&arguments.input.decoder, &Rules::default())?;
+    let mut offline = arguments.of.stages(&arguments.input.decoder)?;
     arguments.input.chunks(|chunk, first| {
         let mut out = Vec::new();
         let mut number = first;
@@ -55,7 +59,11 @@ fn write_json(examined: &Examined<'_>, number: u64, out: &mut Vec<u8>) {
         }
         json::write_string(flaw.as_bytes(), out);
     }
-    out.extend_from_slice(b"],\"fields\":{\"@timestamp\":\"");
+    out.push(b']');
+    if examined.is_dropped {
+        out.extend_from_slice(b",\"dropped\":true");
+    }
+    out.extend_from_slice(b",\"fields\":{\"@timestamp\":\"");
     clock::write_rfc3339(examined.event.time_ms, out);
     out.push(b'"');
     examined.write_fields(out);

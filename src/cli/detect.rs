@@ -10,19 +10,22 @@ use serde_json::json;
 
 use crate::cli::input::Input;
 use crate::cli::preparing::Preparing;
-use crate::cli::{Failure, Output, message, print, table, warn};
+use crate::cli::source::OfSource;
+use crate::cli::{Failure, Output, message, print, table};
 use crate::detect::Rules;
 use crate::detect::correlate::Form;
 use crate::json;
-use crate::pipeline::offline::Offline;
+use crate::pipeline::offline::{Fill, Offline};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Rule files and folders.
-    #[arg(long, required = true, num_args = 1)]
+    #[arg(long, required_unless_present = "source", num_args = 1)]
     rules: Vec<PathBuf>,
     #[command(flatten)]
     preparing: Preparing,
+    #[command(flatten)]
+    of: OfSource,
     #[command(flatten)]
     input: Input,
     /// How matches are printed.
@@ -31,15 +34,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, diagnostics) = Rules::load(&arguments.rules, &arguments.preparing.read()?);
-    if diagnostics.has_errors() {
-        return Err(diagnostics.into());
-    }
-    warn(&diagnostics);
-    let mut offline = Offline::new(&arguments.input.decoder, &rules)?;
+    let Arguments { rules, preparing, of, input, .. } = arguments;
+    let (rules, mut offline) = of.load(rules, preparing, &input.decoder, Fill::Rules)?;
     let (mut events, mut matches) = (0u64, 0u64);
     let mut rows = Vec::new();
-    arguments.input.chunks(|chunk, first| {
+    input.chunks(|chunk, first| {
         let mut out = String::new();
         let mut number = first;
         offline.examine(&chunk, |examined| {

@@ -23,7 +23,7 @@ pub(super) struct Input {
     #[arg(default_value = "-")]
     file: PathBuf,
     /// The format of the lines; `auto` looks at each.
-    #[arg(long, default_value = "auto", value_parser = decoder)]
+    #[arg(long, default_value = "auto", value_parser = decoder, conflicts_with = "source")]
     pub(super) decoder: String,
     /// How frames are found in the bytes.
     #[arg(long, default_value = "newline", value_parser = framing)]

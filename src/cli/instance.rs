@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
 use crate::cli::{Failure, validate};
@@ -48,6 +49,19 @@ pub(super) async fn get(address: &str, path: &str) -> Result<(Response<Incoming>
     let answer: serde_json::Value = serde_json::from_slice(&refusal).unwrap_or_default();
     let message = answer["error"].as_str().map_or_else(|| status.to_string(), str::to_owned);
     Err(failed(address, &message).into())
+}
+
+/// Asks for a path whose answer is a JSON document of at most so many bytes: `what` it should be is for messages.
+pub(super) fn read<T: DeserializeOwned>(address: &str, path: &str, bytes_max: usize, what: &str) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "ask the instance", "no runtime").because(error))?;
+    runtime.block_on(async {
+        let (response, driver) = get(address, path).await?;
+        let body = Limited::new(response.into_body(), bytes_max).collect().await;
+        driver.abort();
+        let body = body.map_err(|error| failed(address, &error.to_string()))?.to_bytes();
+        serde_json::from_slice(&body).map_err(|error| failed(address, &format!("this is no {what}")).because(error).into())
+    })
 }
 
 /// Percent encoding of everything but RFC 3986's unreserved characters.

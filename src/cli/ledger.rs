@@ -5,8 +5,6 @@
 
 use std::path::PathBuf;
 
-use http_body_util::{BodyExt as _, Limited};
-
 use crate::cli::instance::{self, encoded};
 use crate::cli::{Failure, message, print, print_json, table, validate};
 use crate::clock;
@@ -102,15 +100,7 @@ fn stored(store: &Store, since_ms: Option<i64>) -> Result<Book, Failure> {
 
 fn asked(address: &str, since: Option<&str>) -> Result<Book, Failure> {
     let query = since.map_or(String::new(), |since| format!("?since={}", encoded(since)));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "read the ledger", "no runtime").because(error))?;
-    runtime.block_on(async {
-        let (response, driver) = instance::get(address, &format!("/api/v1/ledger{query}")).await?;
-        let body = Limited::new(response.into_body(), BOOK_BYTES_MAX).collect().await;
-        driver.abort();
-        let body = body.map_err(|error| instance::failed(address, &error.to_string()))?.to_bytes();
-        serde_json::from_slice(&body).map_err(|error| instance::failed(address, "this is no ledger").because(error).into())
-    })
+    instance::read(address, &format!("/api/v1/ledger{query}"), BOOK_BYTES_MAX, "ledger")
 }
 
 fn time(ms: i64) -> String {

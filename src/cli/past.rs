@@ -1,4 +1,4 @@
-//! Events of the past as chunks, for the commands that look at many of them without a configuration.
+//! Events of the past as chunks, for the commands that look at many of them without a run.
 //!
 //! A place is a file, a folder with files, `-` (stdin), `s3://bucket/prefix`, or a data folder, whose journal is then read:
 //! what it still has, delivered or not. Files are plain, gzip or zstd, told by the first bytes.

@@ -17,6 +17,11 @@ pub(super) struct Preparing {
 }
 
 impl Preparing {
+    /// Whether anything is put into rules.
+    pub(super) fn is_given(&self) -> bool {
+        !self.placeholders.is_empty() || !self.pipelines.is_empty()
+    }
+
     pub(super) fn read(&self) -> Result<Preparation, Diagnostics> {
         let (mut preparation, mut diagnostics) = (Preparation::default(), Diagnostics::new());
         self.placeholders.iter().for_each(|file| preparation.add_placeholder_file(file, &mut diagnostics));

@@ -168,7 +168,7 @@ impl Progress {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let text = validate::text(&arguments.config)?;
     let rules = (!arguments.rules.is_empty()).then(|| arguments.rules.clone());
-    let changes = Changes { sink: arguments.sink.clone(), rules, is_replay: true, sends_nothing: arguments.dry_run };
+    let changes = Changes { sink: arguments.sink.clone(), rules, is_replay: true, sends_nothing: arguments.dry_run, ..Changes::default() };
     let plan = Arc::new(Plan::read_changed(&arguments.config, &text, &changes)?);
     warn(&plan.warnings);
     let data_dir = &plan.settings.data_dir;

@@ -1,9 +1,10 @@
 //! `hydrant retro-hunt`: which events of the past hold any of some indicators.
 //!
-//! Indicators are addresses, networks, domains (with all names below them), links, hashes and e-mail addresses, one a line.
-//! Each event's raw line is cut into words, once, and each word is looked up ([`index`]): the cost does not depend on the
-//! number of indicators, nothing has to be decoded, and what stands inside a field that no decoder knows is found as well. Only
-//! events that hold something are decoded: for their time, and to say which fields hold it.
+//! Indicators are addresses, networks, domains (with all names below them), links, hashes and e-mail addresses, from the lists
+//! that a `threat_list` reads; one that has an end counts for events before it. Each event's raw line is cut into words, once,
+//! and each word is looked up ([`index`]): the cost does not depend on the number of indicators, nothing has to be decoded, and
+//! what stands inside a field that no decoder knows is found as well. Only events that hold something are decoded: for their
+//! time, and to say which fields hold it.
 //!
 //! Told are events per indicator and day (UTC), first and last, and samples. What was encoded when it was logged (base64,
 //! percent signs) is not found; JSON escapes are resolved.
@@ -12,17 +13,17 @@ mod index;
 mod list;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json, json};
 
 use crate::cli::past::{Past, Seen};
+use crate::cli::source::OfSource;
 use crate::cli::{Failure, Output, message, print, print_json, table};
 use crate::clock;
-use crate::detect::Rules;
 use crate::event::{Chunk, Span};
-use crate::pipeline::offline::{Examined, Fill, Offline};
+use crate::pipeline::offline::{Examined, Offline};
 use index::{Index, Words};
+use list::Lists;
 
 /// Days of all indicators that are counted apart; of forged times the rest is one number.
 const DAYS_MAX: usize = 1_000_000;
@@ -42,15 +43,13 @@ pub(super) struct Arguments {
     /// folder, for its journal; `-` is stdin.
     #[arg(required = true)]
     inputs: Vec<String>,
-    /// Lists of indicators, one a line; what follows `#` is a comment. May be given more than once.
-    #[arg(long, required = true, num_args = 1)]
-    indicators: Vec<PathBuf>,
+    #[command(flatten)]
+    lists: Lists,
     /// The format of the lines; `auto` looks at each.
-    #[arg(long, default_value = "auto", value_parser = crate::cli::input::decoder)]
+    #[arg(long, default_value = "auto", value_parser = crate::cli::input::decoder, conflicts_with = "source")]
     decoder: String,
-    /// A configuration whose `aws_s3` sinks know the address and the keys of buckets.
-    #[arg(short, long)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    of: OfSource,
     /// Events to show for each indicator.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=100))]
     samples: u8,
@@ -92,20 +91,18 @@ struct Hunt<'a> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut index = Index::default();
-    for path in &arguments.indicators {
-        list::read(path, &mut index)?;
-    }
+    arguments.lists.read(&mut index)?;
     message(&format!("{} indicators", index.len()));
     let mut hunt = Hunt {
         index: &index,
         words: Words::default(),
-        offline: Offline::filled(&arguments.decoder, &Rules::default(), Fill::Canonical)?,
+        offline: arguments.of.stages(&arguments.decoder)?,
         counts: BTreeMap::new(),
         days: 0,
         samples: usize::from(arguments.samples),
         events: 0,
     };
-    let past = Past { places: &arguments.inputs, config: arguments.config.as_deref() };
+    let past = Past { places: &arguments.inputs, config: arguments.of.config.as_deref() };
     let seen = past.chunks(|chunk| hunt.take(&chunk))?;
     match arguments.output {
         Output::Json => print_json(&hunt.json(&seen))?,
@@ -138,14 +135,17 @@ impl Hunt<'_> {
         let Self { index, words, offline, counts, days, samples, events } = self;
         let mut rows = found.iter();
         offline.examine(&holding, |examined| {
-            *events += 1;
-            for id in rows.next().into_iter().flatten() {
+            let mut holds = false;
+            let in_time = |id: &&u32| index.counts(**id, examined.event.time_ms);
+            for id in rows.next().into_iter().flatten().filter(in_time) {
+                holds = true;
                 let count = counts.entry(*id).or_insert_with(Count::new);
                 count.add(examined.event.time_ms, days);
                 if count.samples.len() < *samples {
                     count.samples.push(Sample::new(&examined, *id, words, index));
                 }
             }
+            *events += u64::from(holds);
             Ok::<_, Failure>(())
         })
     }

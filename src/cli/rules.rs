@@ -1,9 +1,10 @@
 //! `hydrant rules`: what rule files hold, and what is wrong with them.
 //!
 //! `list` tells for each rule on which decoders it runs; `lint` what is wrong with it; `explain` why it matches an event or
-//! not; `doctor` whether it can match what really arrives; `coverage` which techniques of ATT&CK the rules are about. One file
-//! each, but for `list`.
+//! not; `doctor` whether it can match what really arrives; `cost` what it takes of the CPU; `coverage` which techniques of ATT&CK the
+//! rules are about. One file each, but for `list`.
 
+mod cost;
 mod coverage;
 mod doctor;
 mod explain;
@@ -36,6 +37,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Find rules that cannot match what really arrives.
     Doctor(doctor::Arguments),
+    /// Measure what each rule takes of the CPU, on events of the past or in a running node.
+    Cost(cost::Arguments),
     /// Show which ATT&CK techniques the rules are about, as a layer for the Navigator.
     Coverage(coverage::Arguments),
 }
@@ -58,6 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Lint(arguments) => lint::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Cost(arguments) => cost::run(arguments),
         Command::Coverage(arguments) => coverage::run(arguments),
     }
 }

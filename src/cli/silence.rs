@@ -5,14 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::{Failure, Output, instance, message, print, print_json, table, validate, warn};
 use crate::clock;
 use crate::config::Interval;
-use crate::error::{Diagnostic, Diagnostics, Error, ErrorKind};
+use crate::error::{Diagnostic, Diagnostics};
 use crate::pipeline::silence::{self, Silence, Silences, State};
 
 /// Bytes of an answer: some kilobytes for each silence.
@@ -170,17 +169,8 @@ fn asked(address: &str) -> Result<Vec<Listed>, Failure> {
     struct Answer {
         silences: Vec<Listed>,
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "list silences", "no runtime").because(error))?;
-    runtime.block_on(async {
-        let (response, driver) = instance::get(address, "/api/v1/silences").await?;
-        let body = Limited::new(response.into_body(), LIST_BYTES_MAX).collect().await;
-        driver.abort();
-        let body = body.map_err(|error| instance::failed(address, &error.to_string()))?.to_bytes();
-        let answer: Answer =
-            serde_json::from_slice(&body).map_err(|error| instance::failed(address, "this is no list of silences").because(error))?;
-        Ok(answer.silences)
-    })
+    let answer: Answer = instance::read(address, "/api/v1/silences", LIST_BYTES_MAX, "list of silences")?;
+    Ok(answer.silences)
 }
 
 fn show(listed: &[Listed], output: Output) -> Result<(), Failure> {

@@ -1,11 +1,13 @@
 //! `hydrant test`: runs the tests that stand in rule files ([`crate::detect::cases`]).
 //!
 //! Each case goes the way of a live line: its decoder (chosen by `auto` unless the case names one), all rules that
-//! were given, and then the question whether its own rule is among those that match. One line a case on stdout,
+//! were given, and then the question whether its own rule is among those that match. With `--source` all cases are lines of
+//! that source of a configuration, whatever decoder they name, and pass its transforms and enrichments. One line a case on stdout,
 //! the summary on stderr; `--output junit` prints a report for a CI system in their place, `--junit FILE` writes one as well.
 //! A failed case makes the exit code 1, a rule that cannot be loaded 78.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,21 +15,24 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::cli::preparing::Preparing;
+use crate::cli::source::OfSource;
 use crate::cli::{Failure, message, print, print_json, warn};
 use crate::clock;
 use crate::detect::Rules;
 use crate::detect::cases::{self, Case};
 use crate::error::{Diagnostics, Error, ErrorKind};
 use crate::event::{Chunk, Sender, Span};
-use crate::pipeline::offline::{self, Offline};
+use crate::pipeline::offline::{self, Fill, Offline};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Rule files and folders.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "source")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     preparing: Preparing,
+    #[command(flatten)]
+    of: OfSource,
     /// Write a JUnit XML report here as well.
     #[arg(long)]
     junit: Option<PathBuf>,
@@ -66,7 +71,14 @@ struct Outcome<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, mut diagnostics) = Rules::load(&arguments.paths, &arguments.preparing.read()?);
+    let Arguments { paths, preparing, of, .. } = arguments;
+    let (rules, mut diagnostics, mut desks) = if of.is_given() {
+        let (rules, offline) = of.load(paths, preparing, "auto", Fill::Canonical)?;
+        (rules, Diagnostics::new(), Desks { of_source: Some(offline), ..Desks::default() })
+    } else {
+        let (rules, diagnostics) = Rules::load(paths, &preparing.read()?);
+        (rules, diagnostics, Desks::default())
+    };
     let mut all = Vec::new();
     let check = |name: &str| offline::decoders(name).map(|_| ());
     for (index, rule) in rules.rules.iter().enumerate() {
@@ -81,7 +93,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(diagnostics.into());
     }
     warn(&diagnostics);
-    let mut desks = HashMap::new();
     let mut outcomes = Vec::new();
     for (subject, case) in all {
         let failure = try_case(&rules, subject, &case, &mut desks)?;
@@ -116,12 +127,29 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs a case; returns why it failed.
-fn try_case(rules: &Rules, subject: Subject, case: &Case, desks: &mut HashMap<String, Offline>) -> Result<Option<String>, Diagnostics> {
-    if !desks.contains_key(&case.decoder) {
-        desks.insert(case.decoder.clone(), Offline::new(&case.decoder, rules)?);
+/// Where cases are tried.
+#[derive(Default)]
+struct Desks {
+    of_source: Option<Offline>,
+    by_decoder: HashMap<String, Offline>,
+}
+
+impl Desks {
+    fn of(&mut self, case: &Case, rules: &Rules) -> Result<&mut Offline, Diagnostics> {
+        let desk = match &mut self.of_source {
+            Some(offline) => return Ok(offline),
+            None => self.by_decoder.entry(case.decoder.clone()),
+        };
+        Ok(match desk {
+            Entry::Occupied(desk) => desk.into_mut(),
+            Entry::Vacant(free) => free.insert(Offline::new(&case.decoder, rules)?),
+        })
     }
-    let Some(offline) = desks.get_mut(&case.decoder) else { return Ok(None) };
+}
+
+/// Runs a case; returns why it failed.
+fn try_case(rules: &Rules, subject: Subject, case: &Case, desks: &mut Desks) -> Result<Option<String>, Diagnostics> {
+    let offline = desks.of(case, rules)?;
     match subject {
         Subject::Rule(index) => try_rule(offline, index, case),
         Subject::Correlation(index) => try_correlation(offline, index, case),
@@ -163,6 +191,7 @@ fn try_rule(offline: &mut Offline, index: usize, case: &Case) -> Result<Option<S
         let decoder = examined.decoder();
         let mut why = match (case.expects_match, decoder) {
             (false, _) => "it matches".to_owned(),
+            (true, _) if examined.is_dropped => "it does not match: a transform drops it".to_owned(),
             (true, Some(name)) if !carriers.contains(&name) => format!("it does not match: the rule does not run on events of `{name}`"),
             (true, _) => "it does not match".to_owned(),
         };

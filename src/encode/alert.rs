@@ -195,6 +195,43 @@ impl Reader {
     }
 }
 
+/// Where the events come from that alerts are about.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The source of a decoder's events; of alerts that Hydrant makes itself what it calls them.
+    own: Box<str>,
+    /// Where one of those names the source of its event, or those that feed it.
+    named: Vec<SlotId>,
+}
+
+impl Sources {
+    /// What it reads in alerts that Hydrant makes itself; `details` is the key of what was found.
+    pub fn fields(details: &str) -> [String; 3] {
+        [details_field("evidence.source"), details_field(&format!("{details}.source")), details_field(&format!("{details}.sources"))]
+    }
+
+    /// For the events of a decoder.
+    pub fn new(context: &Context) -> Self {
+        let fields = context.details.map(Self::fields);
+        let named = fields.iter().flatten().filter_map(|name| context.fields.find(name)).collect();
+        Self { own: context.source.as_str().into(), named }
+    }
+
+    /// All of them, at least one.
+    pub fn all<'a>(&'a self, event: Event<'a>) -> Vec<Cow<'a, str>> {
+        let named: Vec<_> = self.named.iter().flat_map(|slot| texts(event.value(*slot))).map(lossy).collect();
+        if named.is_empty() { vec![Cow::Borrowed(&*self.own)] } else { named }
+    }
+
+    /// The only one; if there are several, what Hydrant calls the alert.
+    pub fn one<'a>(&'a self, event: Event<'a>) -> Cow<'a, str> {
+        if self.named.is_empty() {
+            return Cow::Borrowed(&self.own);
+        }
+        <[_; 1]>::try_from(self.all(event)).map_or(Cow::Borrowed(&self.own), |[one]| one)
+    }
+}
+
 fn by_index<'a, T: Deserialize<'a> + Default>(list: &'a [Box<str>], event: Event<'_>) -> T {
     let text = event.alert.and_then(|rule| list.get(rule as usize));
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
@@ -213,13 +250,24 @@ fn lossy(bytes: Cow<'_, [u8]>) -> Cow<'_, str> {
 
 /// The text of a scalar that is not empty; of a list that of its first member.
 pub fn scalar(value: Value<'_>) -> Option<Cow<'_, [u8]>> {
-    let (kind, bytes) = match value {
-        Value::Text(text) => (Kind::Text, text),
-        Value::Number(text) => (Kind::Number, text),
-        Value::Escaped(inside) => (Kind::Escaped, inside),
-        Value::Array(array) => json::elements(array).next()?,
-        Value::Missing | Value::Null | Value::Boolean(_) | Value::Object(_) => return None,
-    };
+    match value {
+        Value::Text(bytes) => text(Kind::Text, bytes),
+        Value::Number(bytes) => text(Kind::Number, bytes),
+        Value::Escaped(bytes) => text(Kind::Escaped, bytes),
+        Value::Array(array) => json::elements(array).next().and_then(|(kind, bytes)| text(kind, bytes)),
+        Value::Missing | Value::Null | Value::Boolean(_) | Value::Object(_) => None,
+    }
+}
+
+/// The texts of a list; of a scalar its own.
+fn texts(value: Value<'_>) -> Vec<Cow<'_, [u8]>> {
+    match value {
+        Value::Array(array) => json::elements(array).filter_map(|(kind, bytes)| text(kind, bytes)).collect(),
+        other => scalar(other).into_iter().collect(),
+    }
+}
+
+fn text(kind: Kind, bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     match kind {
         Kind::Text | Kind::Number if !bytes.is_empty() => Some(bytes.into()),
         Kind::Escaped => {

@@ -12,6 +12,12 @@
 //! `group_interval`, those that wait would grow without end while a storm lasts. So a batch enters its group; when the
 //! group is due, whoever looks first takes all that wait and tells them as one, and the others find that they were told.
 //!
+//! # The destination's pace
+//!
+//! A group that is due takes the next free place in the destination's time, and its batches come back then; what came
+//! meanwhile is told with them. Until then no batch is in the way of others: those of all groups have to come here to be told
+//! together. Where each alert is a group there is nothing to put together, and batches wait in their line.
+//!
 //! # Bounds
 //!
 //! [`GROUPS_MAX`] groups at a time; what makes more goes to the group [`OTHERS`]: a scan from 10,000 addresses is not
@@ -81,6 +87,21 @@ pub struct Grouping {
 }
 
 impl Grouping {
+    /// `group_by` of sinks that have no reason for another one.
+    pub fn by_rule() -> Vec<String> {
+        vec!["rule.id".to_owned()]
+    }
+
+    /// `group_wait` of sinks that have no reason for another one.
+    pub fn default_wait() -> Interval {
+        Interval(Duration::from_secs(30))
+    }
+
+    /// `group_interval` if nothing is said.
+    pub fn default_interval() -> Interval {
+        Interval(Duration::from_secs(300))
+    }
+
     /// Reads `group_by`, `group_wait` and `group_interval` of a sink's section.
     ///
     /// # Errors
@@ -177,12 +198,16 @@ struct State {
     told: HashSet<u128>,
     /// When the next notification may go out.
     next: Option<Instant>,
+    /// The last place in the destination's time that a group has taken.
+    last_place: Option<Instant>,
 }
 
 struct Group {
     /// When an alert of it was seen last.
     seen: Instant,
     told: Option<Instant>,
+    /// Its place in the destination's time, if it is due.
+    place: Option<Instant>,
     waiting: Vec<(u128, Bytes)>,
     /// The batches of the notification that is under way or is to be sent again.
     telling: Vec<u128>,
@@ -199,7 +224,8 @@ struct Group {
 impl Group {
     fn new(now: Instant) -> Self {
         let (told, waiting, telling) = Default::default();
-        Self { seen: now, told, waiting, telling, is_under_way: false, is_all: false, is_one_by_one: false, refused: None }
+        let (place, refused) = (None, None);
+        Self { seen: now, told, place, waiting, telling, is_under_way: false, is_all: false, is_one_by_one: false, refused }
     }
 
     /// Chooses what is told next: everything that waits, oldest first, within [`TOLD_BYTES_MAX`]; at least one.
@@ -236,9 +262,9 @@ pub enum Turn {
     Told,
     /// Send this, and say what became of it.
     Tell(Telling),
-    /// Wait until the destination may be asked again.
+    /// Wait until the destination may be asked again; no other batch may ask it earlier.
     Wait(Duration),
-    /// Come back after this long; the destination is well, but the group is not due.
+    /// Come back after this long, when the group may be told.
     Later(Duration),
 }
 
@@ -283,7 +309,7 @@ impl Groups {
     /// Asks for the turn of a batch of a group, which enters the group if it is new. With `is_last` no more will come,
     /// and nothing waits for `group_interval`.
     pub fn turn(&self, group: &str, (id, body): (u128, &Bytes), is_last: bool, now: Instant) -> Turn {
-        let State { groups, told, next } = &mut *self.state();
+        let State { groups, told, next, last_place } = &mut *self.state();
         if told.remove(&id) {
             return Turn::Told;
         }
@@ -305,8 +331,14 @@ impl Groups {
         if due > now {
             return Turn::Later(due - now);
         }
-        if let Some(next) = next.filter(|next| *next > now) {
-            return Turn::Wait(next - now);
+        let free = next.map_or(now, |next| next.max(now));
+        if self.grouping.by.is_none() && free > now {
+            return Turn::Wait(free - now);
+        }
+        let place = *group.place.get_or_insert_with(|| last_place.map_or(free, |last| free.max(last + self.pace)));
+        *last_place = (*last_place).max(Some(place));
+        if place.max(free) > now {
+            return Turn::Later(place.max(free) - now);
         }
         if group.telling.is_empty() {
             group.choose();
@@ -315,7 +347,7 @@ impl Groups {
             return Turn::Later(LOOK_INTERVAL);
         }
         *next = Some(now + self.pace);
-        group.is_under_way = true;
+        (group.place, group.is_under_way) = (None, true);
         let is_told = |(id, _): &&(u128, Bytes)| group.telling.contains(id);
         let bodies = group.waiting.iter().filter(is_told).map(|(_, body)| body.clone()).collect();
         Turn::Tell(Telling { key: key(&group.telling), bodies })
@@ -323,7 +355,7 @@ impl Groups {
 
     /// The destination has what batch `id` told.
     pub fn stored(&self, group: &str, id: u128, now: Instant) {
-        let State { groups, told, next } = &mut *self.state();
+        let State { groups, told, next, .. } = &mut *self.state();
         // From here, not from when it was sent: on the way it may have waited for a connection.
         *next = (*next).max(Some(now + self.pace));
         let Some(group) = groups.get_mut(group) else { return };
@@ -345,6 +377,9 @@ impl Groups {
             group.is_under_way = false;
         }
         state.next = state.next.max(Some(now + pause.unwrap_or(self.pace)));
+        // All places are taken anew, behind the pause, by those who come back first.
+        state.last_place = None;
+        state.groups.values_mut().for_each(|group| group.place = None);
     }
 
     /// It will never take what batch `id` told. Whether that was this batch alone, which leaves the group; else they are told
@@ -381,6 +416,7 @@ fn key(ids: &[u128]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::path::Path;
 
     use super::*;
@@ -394,7 +430,11 @@ mod tests {
 
     /// What a batch of group `g`, whose body is its id, is told to do.
     fn turn(groups: &Groups, id: u128, now: Instant) -> String {
-        match groups.turn("g", (id, &Bytes::from(id.to_string())), false, now) {
+        turn_of(groups, "g", id, now)
+    }
+
+    fn turn_of(groups: &Groups, group: &str, id: u128, now: Instant) -> String {
+        match groups.turn(group, (id, &Bytes::from(id.to_string())), false, now) {
             Turn::Told => "told".into(),
             Turn::Tell(telling) => String::from_utf8(telling.bodies.join(&b' ')).unwrap(),
             Turn::Wait(duration) => format!("wait {}", duration.as_secs()),
@@ -462,6 +502,63 @@ mod tests {
         groups.unknown("a", Some(Duration::from_secs(30)), start);
         assert!(matches!(turn("b", 2, start + Duration::from_secs(29)), Turn::Wait(wait) if wait == Duration::from_secs(1)));
         assert!(matches!(turn("b", 2, start + Duration::from_secs(30)), Turn::Tell(_)));
+    }
+
+    #[test]
+    fn a_group_goes_back_until_its_place_in_the_destinations_time_and_is_told_with_what_came_meanwhile() {
+        let (groups, start) = (groups(Some(&["rule.id"]), Duration::from_secs(2)), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let turn = |group, id, seconds| turn_of(&groups, group, id, at(seconds));
+        assert_eq!(turn("a", 1, 0), "1");
+        assert_eq!([turn("b", 2, 0), turn("c", 3, 0), turn("b", 4, 1)], ["later 2", "later 4", "later 1"]);
+        groups.stored("a", 1, at(0));
+        assert_eq!(turn("b", 2, 2), "2 4");
+        groups.stored("b", 2, at(2));
+        assert_eq!(turn("c", 3, 4), "3");
+        groups.unknown("c", Some(Duration::from_secs(30)), at(4));
+        assert_eq!([turn("d", 5, 4), turn("c", 3, 5), turn("c", 6, 33)], ["later 30", "later 31", "later 3"], "behind the pause");
+        assert_eq!(turn("d", 5, 34), "5");
+        groups.stored("d", 5, at(34));
+        assert_eq!(turn("c", 3, 36), "3", "what was sent is sent as it was");
+    }
+
+    /// Batches as `deliver` treats them: those that wait keep one of four places, those that come back later do not.
+    #[test]
+    fn a_storm_is_little_more_than_one_notification_a_group() {
+        let grouping = Grouping { by: Some(vec!["source.ip".to_owned()]), wait: Duration::ZERO, interval: Duration::from_secs(20) };
+        let (groups, start) = (Groups::new(grouping, Duration::from_millis(550)), Instant::now());
+        let (mut queue, mut places, mut aside) = (VecDeque::new(), Vec::new(), Vec::new());
+        let (mut sent, mut told, mut done) = (0, 0, 0);
+        for tick in 0..1200 {
+            let now = start + Duration::from_millis(50) * tick;
+            if tick < 40 && tick % 2 == 0 {
+                (0..40).for_each(|group| queue.push_back((group, sent + group)));
+                sent += 40;
+            }
+            loop {
+                let is_back = |(_, wake): &((u128, u128), Instant)| *wake <= now;
+                let (group, id) = if let Some(index) = places.iter().position(is_back) {
+                    places.swap_remove(index).0
+                } else if places.len() == 4 {
+                    break;
+                } else if let Some(index) = aside.iter().position(is_back) {
+                    aside.swap_remove(index).0
+                } else {
+                    let Some(batch) = queue.pop_front() else { break };
+                    batch
+                };
+                match groups.turn(&group.to_string(), (id, &Bytes::new()), false, now) {
+                    Turn::Wait(wait) => places.push(((group, id), now + wait)),
+                    Turn::Later(wait) => aside.push(((group, id), now + wait)),
+                    Turn::Told => done += 1,
+                    Turn::Tell(_) => {
+                        groups.stored(&group.to_string(), id, now);
+                        (told, done) = (told + 1, done + 1);
+                    }
+                }
+            }
+        }
+        assert_eq!((sent, done, told), (800, 800, 44), "four were told before the last batch came");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::clock;
+use crate::encode::alert::Sources;
 use crate::encode::body::{Context, OWN_ALERT_FIELDS};
 use crate::encode::rows;
 use crate::event::{Event, Position, SlotId, Value};
@@ -97,7 +98,7 @@ pub struct Notices {
     identity: Identity,
     /// Of what has no frame of its own.
     message: Option<SlotId>,
-    source: String,
+    sources: Sources,
     fields: Vec<(String, SlotId)>,
 }
 
@@ -108,7 +109,7 @@ impl Notices {
         Self {
             identity: Identity::new(context),
             message: context.fields.find("message").filter(|_| context.details.is_some()),
-            source: context.source.clone(),
+            sources: Sources::new(context),
             fields: fields.iter().filter_map(find).collect(),
         }
     }
@@ -124,7 +125,7 @@ impl Notices {
         clock::write_rfc3339(event.time_ms, out);
         out.extend_from_slice(b"\",\"rule\":");
         json::write_checked(self.identity.rule_json(event), false, out);
-        string(",\"source\":", self.source.as_bytes(), out);
+        string(",\"source\":", self.sources.one(event).as_bytes(), out);
         let message = match self.message.map(|slot| event.value(slot)) {
             Some(Value::Text(message)) => message,
             _ => event.raw(),

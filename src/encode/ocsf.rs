@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::clock;
-use crate::encode::alert::{Alert, Attack, Named, Reader, severity};
+use crate::encode::alert::{Alert, Attack, Named, Reader, Sources, severity};
 use crate::encode::body::Context;
 use crate::encode::object::Object;
 use crate::encode::template::Template;
@@ -120,7 +120,7 @@ pub struct Finding {
     reader: Reader,
     named: Named,
     fields: Template,
-    source: Box<str>,
+    sources: Sources,
     decoder: &'static str,
 }
 
@@ -150,7 +150,7 @@ impl Finding {
             reader: Reader::new(context),
             named: Named::new(FIELDS, &context.fields),
             fields,
-            source: context.source.as_str().into(),
+            sources: Sources::new(context),
             decoder: context.decoder,
         }
     }
@@ -178,8 +178,8 @@ impl Finding {
             None if alert.is_of_event => position.to_string(),
             None => String::new(),
         };
-        finding.object("metadata", |metadata| self.write_metadata(&alert, &attack, &event_position, event.time_ms, metadata));
-        finding.object("finding_info", |info| self.write_info(&alert, &attack, event.time_ms, info));
+        finding.object("metadata", |metadata| self.write_metadata(&alert, &attack, &event_position, event, metadata));
+        finding.object("finding_info", |info| self.write_info(&alert, &attack, event, info));
         write_window(&alert, &mut finding);
         finding.objects("evidences", [()], |evidence, ()| self.write_evidence(event, &alert, evidence));
         self.write_observables(event, &mut finding);
@@ -195,7 +195,7 @@ impl Finding {
         finding.close();
     }
 
-    fn write_metadata(&self, alert: &Alert<'_>, attack: &Attack, event_position: &str, time_ms: i64, metadata: &mut Object<'_>) {
+    fn write_metadata(&self, alert: &Alert<'_>, attack: &Attack, event_position: &str, event: Event<'_>, metadata: &mut Object<'_>) {
         metadata.text("version", VERSION);
         metadata.object("product", |product| {
             product.text("name", "Hydrant");
@@ -203,16 +203,16 @@ impl Finding {
             product.text("version", env!("CARGO_PKG_VERSION"));
         });
         metadata.text("uid", alert.id.as_bytes());
-        metadata.text("log_source", self.source.as_bytes());
+        metadata.text("log_source", self.sources.one(event).as_bytes());
         if alert.is_of_event {
             metadata.text("log_format", self.decoder);
-            metadata.text("original_time", rfc3339(time_ms));
+            metadata.text("original_time", rfc3339(event.time_ms));
         }
         metadata.text_if("original_event_uid", Some(event_position));
         metadata.texts("labels", &attack.others);
     }
 
-    fn write_info(&self, alert: &Alert<'_>, attack: &Attack, time_ms: i64, info: &mut Object<'_>) {
+    fn write_info(&self, alert: &Alert<'_>, attack: &Attack, event: Event<'_>, info: &mut Object<'_>) {
         let Alert { rule, notes, details, .. } = alert;
         info.text("uid", details["episode"].as_str().unwrap_or(&alert.id));
         info.text("title", rule.title.as_bytes());
@@ -227,11 +227,11 @@ impl Finding {
             analytic.text_if("category", Some(notes.category.as_bytes()));
         });
         write_attacks(attack, info);
-        info.plain("created_time", time_ms);
+        info.plain("created_time", event.time_ms);
         let time = |key: &str| clock::rfc3339_ms(details[key].as_str()?.as_bytes());
         for (name, time_ms) in [
             ("first_seen_time", time("window_start").or_else(|| time("since"))),
-            ("last_seen_time", time("window_end").or_else(|| time("since").map(|_| time_ms))),
+            ("last_seen_time", time("window_end").or_else(|| time("since").map(|_| event.time_ms))),
         ] {
             time_ms.into_iter().for_each(|time_ms| info.plain(name, time_ms));
         }
@@ -241,7 +241,7 @@ impl Finding {
             related.text("type", "log event");
         });
         count(alert).into_iter().for_each(|count| info.plain("related_events_count", count));
-        info.texts("data_sources", [details["source"].as_str().unwrap_or(&self.source)]);
+        info.texts("data_sources", self.sources.all(event).iter().map(|source| source.as_bytes()));
     }
 
     fn write_evidence(&self, event: Event<'_>, alert: &Alert<'_>, evidence: &mut Object<'_>) {

@@ -6,14 +6,18 @@
 //! exchanges the content; a later call tells what became of it. The first call only reads what is kept, so making a plan
 //! (`hydrant validate`) sends nothing.
 //!
+//! A list is one file, or many: the module `misp` makes one of those.
+//!
 //! A download that fails, or whose content the parser refuses, leaves everything as it was and is tried again after
 //! [`RETRY_FIRST_MS`], twice as long each time up to the interval, or after what the server asks for. Each wait is up to a
 //! tenth shorter, so that many instances do not come at once.
 
+mod misp;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -27,7 +31,10 @@ use crate::atomic_file::{self, Draft};
 use crate::clock;
 use crate::error::{Diagnostic, Diagnostics};
 use crate::event::fingerprint;
-use crate::net::download::{Downloaded, Downloader, Shown, Validators};
+use crate::net::download::{DownloadError, Downloaded, Downloader, Shown, Validators};
+
+pub(super) use misp::MANIFEST;
+use misp::MispFeed;
 
 /// Wait after the first failure.
 const RETRY_FIRST_MS: i64 = 30_000;
@@ -35,9 +42,19 @@ const RETRY_FIRST_MS: i64 = 30_000;
 /// Longest file beside a list.
 const STATE_BYTES_MAX: u64 = 16 * 1024;
 
+/// What stands at the address.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// The list.
+    File,
+    /// The manifest of a MISP feed, of which so many events are taken.
+    Misp(usize),
+}
+
 /// A list of somebody else's.
 pub(super) struct Feed<T> {
     downloader: Downloader,
+    form: Form,
     interval_ms: i64,
     bytes_max: u64,
     parse: Parse<T>,
@@ -87,14 +104,15 @@ struct State {
 
 enum Outcome {
     NotModified,
-    Loaded(Validators),
+    /// With what there is to say of it.
+    Loaded(Validators, Diagnostics),
     Failed(Diagnostics, Option<Duration>),
 }
 
 impl<T: Send + Sync + 'static> Feed<T> {
     /// A feed that is kept below `data` under its name and address: with another address it begins anew.
     pub(super) fn new(
-        downloader: Downloader,
+        (downloader, form): (Downloader, Form),
         name: &str,
         (interval, bytes_max): (Duration, u64),
         data: &Path,
@@ -112,6 +130,7 @@ impl<T: Send + Sync + 'static> Feed<T> {
             published: Arc::default(),
             schedule: Mutex::default(),
             downloader,
+            form,
         })
     }
 
@@ -191,9 +210,9 @@ impl<T: Send + Sync + 'static> Feed<T> {
     fn take(&self, schedule: &mut Schedule, outcome: Outcome) -> Refresh {
         let (wait_ms, refresh) = match outcome {
             Outcome::NotModified => (self.interval_ms, Refresh::Unchanged),
-            Outcome::Loaded(known) => {
+            Outcome::Loaded(known, notes) => {
                 schedule.known = known;
-                (self.interval_ms, Refresh::Loaded)
+                (self.interval_ms, if notes.0.is_empty() { Refresh::Loaded } else { Refresh::Partly(notes) })
             }
             Outcome::Failed(diagnostics, retry_after) => {
                 let backoff_ms = RETRY_FIRST_MS.saturating_mul(1 << schedule.failures.min(20)).min(self.interval_ms);
@@ -224,8 +243,8 @@ impl<T: Send + Sync + 'static> Feed<T> {
             Err(error) => return stored(error),
         };
         let mut out = BufWriter::new(&mut draft.file);
-        let downloaded = runtime.block_on(self.downloader.download(known, &mut out));
-        let downloaded = match (downloaded, out.flush()) {
+        let downloaded = runtime.block_on(self.download(known, &mut out));
+        let (downloaded, mut notes) = match (downloaded, out.flush()) {
             (Ok(_), Err(error)) => return stored(error),
             (Ok(downloaded), Ok(())) => downloaded,
             (Err(error), _) => {
@@ -243,14 +262,28 @@ impl<T: Send + Sync + 'static> Feed<T> {
         };
         let content = match open(draft.path(), self.bytes_max).and_then(|file| (self.parse)(&self.shown, file)) {
             Ok(content) => content,
-            Err(diagnostics) => return Outcome::Failed(diagnostics, None),
+            Err(mut diagnostics) => {
+                diagnostics.0.append(&mut notes.0);
+                return Outcome::Failed(diagnostics, None);
+            }
         };
         if let Err(error) = draft.publish() {
             return stored(error);
         }
         self.note(&new);
         self.published.put(content);
-        Outcome::Loaded(new)
+        Outcome::Loaded(new, notes)
+    }
+
+    /// Writes what stands at the address to `out`, with what there is to say of it.
+    async fn download(&self, known: &Validators, out: &mut impl Write) -> Result<(Downloaded, Diagnostics), DownloadError> {
+        match self.form {
+            Form::File => Ok((self.downloader.download(known, out).await?, Diagnostics::new())),
+            Form::Misp(events_max) => {
+                let old = open(&self.list, self.bytes_max).ok();
+                MispFeed { downloader: &self.downloader, events_max, bytes_max: self.bytes_max }.gather(known, old, out).await
+            }
+        }
     }
 
     fn state_path(&self) -> PathBuf {
@@ -324,7 +357,7 @@ mod tests {
             file.read_to_string(&mut text).unwrap();
             if text.starts_with('<') { Err(Diagnostic::error(path, 1, 0, "", "a page").into()) } else { Ok(text) }
         };
-        Feed::new(downloader, "evil list", (Duration::from_secs(3600), 1000), data, Box::new(parse))
+        Feed::new((downloader, Form::File), "evil list", (Duration::from_secs(3600), 1000), data, Box::new(parse))
     }
 
     /// Looks until something has become of a download that is due.

@@ -19,18 +19,21 @@ mod plain;
 mod stix;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::{self, BufRead};
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::elements::{ElementError, Elements, Wanted};
 use super::keys;
+use crate::error::{Diagnostic, Diagnostics};
 
 pub use csv_list::Columns;
+pub use misp::{MispAttribute, misp_attributes};
 
 /// Longest line; a link of 8 KiB is the longest that lists have.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -40,6 +43,9 @@ const TEXT_BYTES_MAX: usize = 256;
 
 /// Bytes of what could not be used that a message repeats.
 const SHOWN_BYTES_MAX: usize = 80;
+
+/// Different reasons that are told; a list has a handful.
+const REASONS_MAX: usize = 24;
 
 /// The widest network: an eighth of what one registry hands out.
 pub const V4_PREFIX_MIN: u8 = 8;
@@ -193,6 +199,28 @@ impl Refusal {
 
     fn unreadable(error: &io::Error) -> Self {
         Self::broken(0, format!("cannot be read: {error}"))
+    }
+}
+
+/// What was left out of a list: for each reason how often, and the first entry.
+#[derive(Debug, Default)]
+pub struct LeftOut(BTreeMap<String, (usize, usize, String)>);
+
+impl LeftOut {
+    /// Takes an entry that was left out.
+    pub fn add(&mut self, line: usize, reason: String, text: String) {
+        let is_known = self.0.contains_key(&reason);
+        let reason = if is_known || self.0.len() < REASONS_MAX { reason } else { "other reasons".to_owned() };
+        self.0.entry(reason).or_insert((0, line, text)).0 += 1;
+    }
+
+    /// A warning for each reason.
+    pub fn warnings(&self, path: &Path) -> Diagnostics {
+        let warning = |(reason, (count, line, text)): (&String, &(usize, usize, String))| {
+            let such = if text.is_empty() { String::new() } else { format!(", such as `{text}`") };
+            Diagnostic::error(path, *line, 0, "", format!("{count} left out: {reason}{such}")).warning()
+        };
+        Diagnostics(self.0.iter().map(warning).collect())
     }
 }
 

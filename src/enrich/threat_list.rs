@@ -27,11 +27,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Uri};
 use serde::Deserialize;
 
-use super::feed::Feed;
+use super::feed::{Feed, Form, MANIFEST};
 use super::indicators::{Columns, Format, Kind};
 use super::watch::{Handle, Parse, Published};
 use super::{Bound, Enricher, EnricherKind, Folders, Lookup, Refresh, Watched, check_name};
@@ -117,6 +117,12 @@ const ENTRIES_MAX: usize = 3_000_000;
 /// What `max_entries` may be.
 const ENTRIES_RANGE: std::ops::RangeInclusive<usize> = 1..=50_000_000;
 
+/// Default of `max_events`: the public feeds of MISP have about two thousand each.
+const EVENTS_MAX: usize = 10_000;
+
+/// What `max_events` may be: each is a request at the first time.
+const EVENTS_RANGE: std::ops::RangeInclusive<usize> = 1..=100_000;
+
 /// Default of `interval`.
 const INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -168,6 +174,8 @@ struct Config {
     max_size: Option<ByteSize>,
     /// Most entries; 3,000,000 by default.
     max_entries: Option<usize>,
+    /// Most events of a MISP feed, the newest; 10,000 by default.
+    max_events: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
@@ -177,7 +185,7 @@ enum FormatName {
     Plain,
     /// Columns, named in the first line or the comment before the first record.
     Csv,
-    /// JSON of MISP: an event, a list of them, attributes.
+    /// JSON of MISP: an event, a list of them, attributes; or a feed, if `url` ends in `/` or `/manifest.json`.
     Misp,
     /// A STIX 2 bundle.
     Stix,
@@ -248,6 +256,7 @@ impl EnricherKind for ThreatList {
         for (key, is_good, expected) in [
             ("max_size", SIZE_RANGE.contains(&size), "from 1KiB to 2GiB"),
             ("max_entries", ENTRIES_RANGE.contains(&entries_max), "from 1 to 50000000"),
+            ("max_events", config.max_events.is_none_or(|events| EVENTS_RANGE.contains(&events)), "from 1 to 100000"),
             ("confidence", config.confidence.is_none_or(|percent| percent <= 100), "from 0 to 100"),
             ("interval", config.interval.is_none_or(|interval| interval.0 >= INTERVAL_MIN), "at least 10s"),
         ] {
@@ -269,8 +278,8 @@ impl EnricherKind for ThreatList {
         let parse: Parse<Content> = Box::new(move |path, file| Content::read(path, BufReader::with_capacity(READ_BYTES, file), &demands));
         let list = match origin {
             Origin::File(path) => List::File(Watched::streamed(folders.base.join(path), size as u64, parse)),
-            Origin::Address(downloader, interval) => {
-                List::Feed(Feed::new(*downloader, section.path(), (interval, size as u64), folders.data, parse))
+            Origin::Address(address, interval) => {
+                List::Feed(Feed::new(*address, section.path(), (interval, size as u64), folders.data, parse))
             }
         };
         diagnostics.into_result(Box::new(Configured { list, lookups, fields, fixed: Arc::new(fixed) }))
@@ -325,14 +334,14 @@ fn format(section: &Section, config: &mut Config) -> Result<Format, Diagnostics>
 /// Where the list comes from.
 enum Origin {
     File(PathBuf),
-    Address(Box<Downloader>, Duration),
+    Address(Box<(Downloader, Form)>, Duration),
 }
 
 fn origin(section: &Section, config: &Config, size: u64) -> Result<Origin, Diagnostics> {
     let mut diagnostics = Diagnostics::new();
     let url = match (&config.path, &config.url) {
         (Some(path), None) => {
-            let of_url = ["interval", "headers", "tls", "allow_private", "allow_loopback"];
+            let of_url = ["interval", "headers", "tls", "allow_private", "allow_loopback", "max_events"];
             for (key, place) in section.children().iter().filter(|(key, _)| of_url.contains(&key.as_str())) {
                 diagnostics.push(place.error(format!("`{key}` goes with `url`, not with `path`")));
             }
@@ -343,15 +352,31 @@ fn origin(section: &Section, config: &Config, size: u64) -> Result<Origin, Diagn
         (None, None) => return Err(section.error("`path` or `url` is missing").help("path: list.txt").into()),
     };
     let uri = parse_address(url).map_err(|error| at(section, "url").error(error.explain("https://host/path")).into());
-    let uri = diagnostics.absorb(uri);
+    let uri = diagnostics.absorb(uri).map(|uri: Uri| feed_of(config, uri));
+    if config.max_events.is_some() && !matches!(uri, Some((_, Form::Misp(_)))) {
+        let message = "goes with a feed of MISP: `format: misp` and a `url` that ends in `/` or `/manifest.json`";
+        diagnostics.push(at(section, "max_events").error(message));
+    }
     let headers = diagnostics.absorb(headers(section, &config.headers));
     let settings = config.tls.clone().unwrap_or_default();
     let tls = ClientTls::load(&settings).map_err(|error| at(section, "tls").error(error.to_string()).into());
     let tls = diagnostics.absorb(tls);
-    let (Some(uri), Some(headers), Some(tls)) = (uri, headers, tls) else { return Err(diagnostics) };
+    let (Some((uri, form)), Some(headers), Some(tls)) = (uri, headers, tls) else { return Err(diagnostics) };
     let reach = Reach { private: config.allow_private, loopback: config.allow_loopback };
     let interval = config.interval.map_or(INTERVAL, |interval| interval.0);
-    diagnostics.into_result(Origin::Address(Box::new(Downloader::new(uri, headers, tls, reach, size)), interval))
+    diagnostics.into_result(Origin::Address(Box::new((Downloader::new(uri, headers, tls, reach, size), form)), interval))
+}
+
+/// Whether an address is that of a list or of a MISP feed; if it is the feed's folder, the address of its manifest.
+fn feed_of(config: &Config, uri: Uri) -> (Uri, Form) {
+    let manifest = if uri.path().ends_with('/') { format!("{}{MANIFEST}", uri.path()) } else { uri.path().to_owned() };
+    if config.format != FormatName::Misp || !manifest.ends_with(&format!("/{MANIFEST}")) {
+        return (uri, Form::File);
+    }
+    let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{manifest}{query}").parse().ok();
+    (Uri::from_parts(parts).unwrap_or(uri), Form::Misp(config.max_events.unwrap_or(EVENTS_MAX)))
 }
 
 fn headers(section: &Section, written: &BTreeMap<String, Secret>) -> Result<HeaderMap, Diagnostics> {
@@ -386,6 +411,10 @@ impl List {
         let notes = || self.published().newest().map(|content| content.notes().clone()).filter(|notes| !notes.0.is_empty());
         match refresh {
             Refresh::Loaded => notes().map_or(Refresh::Loaded, Refresh::Partly),
+            Refresh::Partly(mut told) => {
+                told.0.extend(notes().unwrap_or_default().0);
+                Refresh::Partly(told)
+            }
             other => other,
         }
     }

@@ -1,7 +1,7 @@
 //! `disk`: a log and a writer thread for each shard.
 //!
-//! A shard encodes what it has to say and queues it; the thread collects for `commit_interval` or until
-//! `commit_bytes`, commits, and tells who waits. While the disk fails it tries again for as long as it takes; what is
+//! A shard encodes what it has to say and queues it; the thread commits every `commit_interval`, sooner with
+//! `commit_bytes`, and tells who waits. While the disk fails it tries again for as long as it takes; what is
 //! not durable stays in memory, and nothing more is taken than [`BACKLOG_BYTES_MAX`].
 
 use std::cell::Cell;
@@ -68,9 +68,9 @@ pub struct Options {
     /// A bit for each destination that is given nothing before a restart, and settles it when that is not needed any more.
     /// Senders are never held back for it: when half of the space is used, its oldest is dropped.
     pub kept: u64,
-    /// How long a commit waits for more.
+    /// How far apart commits are.
     pub commit_interval: Duration,
-    /// Bytes at which it does not wait any longer.
+    /// Bytes at which one does not wait.
     pub commit_bytes: usize,
     /// Size of a segment.
     pub segment_bytes: u64,

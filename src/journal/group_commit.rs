@@ -1,7 +1,8 @@
 //! Group commit: `entries of many callers -> one thread -> made durable together -> each caller is told`.
 //!
-//! The thread collects for an interval from the first entry on, or until there are enough bytes. What a caller is told
-//! came behind the commit; what came too late, behind the end, is told to nobody. Checked in every interleaving by `loom/`.
+//! A commit begins an interval behind the last one, or sooner if there are enough bytes: under load an entry shares its
+//! commit with all that came meanwhile, and one that comes alone does not wait. What a caller is told came behind the
+//! commit; what came too late, behind the end, is told to nobody. Checked in every interleaving by `loom/`.
 
 use std::time::{Duration, Instant};
 
@@ -31,10 +32,10 @@ pub(super) trait Store {
     fn told(&mut self);
 }
 
-/// How long a commit waits for more, and the bytes at which it does not.
+/// How far apart commits are, and the bytes at which one does not wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group {
-    /// From the first entry on.
+    /// From the beginning of one to the beginning of the next.
     pub(super) interval: Duration,
     /// Of all entries.
     pub(super) bytes: usize,
@@ -79,9 +80,9 @@ impl<E, Q> Collector<E, Q> {
     pub(super) fn run<S: Store<Entry = E, Question = Q>>(self, mut store: S, group: Group, closing: &AtomicBool) -> bool {
         let mut entries = Vec::new();
         let mut waiting = Vec::new();
+        let mut next_commit = Instant::now();
         while !closing.load(Ordering::Acquire) {
             let Ok(first) = self.0.recv() else { break };
-            let deadline = Instant::now() + group.interval;
             let mut bytes = 0;
             let mut next = Some(first);
             while let Some(message) = next.take() {
@@ -94,10 +95,11 @@ impl<E, Q> Collector<E, Q> {
                     Message::Question(question) => store.answer(question, &mut entries),
                 }
                 if bytes < group.bytes {
-                    let left = deadline.saturating_duration_since(Instant::now());
+                    let left = next_commit.saturating_duration_since(Instant::now());
                     next = self.0.recv_timeout(left).ok();
                 }
             }
+            next_commit = Instant::now() + group.interval;
             if !entries.is_empty() && !store.make_durable(&mut entries, bytes) {
                 return false;
             }

@@ -169,17 +169,14 @@ impl Atoms {
         self.atom(pass, Vec::new())
     }
 
-    /// Takes the atoms that no gate waits for out of the scans that run for every event: those are the literals that are
-    /// short and common, and mostly nobody asks for them.
+    /// Takes the atoms that no gate waits for out of the scans that run for every event, each into a scan of its own: those
+    /// are the literals that are short and common, and of hundreds of a field an event makes programs ask for a few.
     pub(super) fn split_scans(&mut self, is_gate: &[bool]) {
-        let mut lazy = HashMap::new();
         for (atom, _) in self.atoms.list.iter_mut().zip(is_gate).filter(|(_, is_gate)| !**is_gate) {
             let key = self.passes.list[atom.pass as usize];
             if matches!(key, PassKey::Scan(_)) {
-                atom.pass = *lazy.entry(atom.pass).or_insert_with(|| {
-                    self.passes.list.push(key);
-                    self.passes.list.len() as u32 - 1
-                });
+                self.passes.list.push(key);
+                atom.pass = self.passes.list.len() as u32 - 1;
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::clock::thread_cpu_ns;
 use crate::event::{Event, SlotId, SlotSet};
 use crate::matcher::atom::{AtomId, Atoms, PassId, PassKey};
-use crate::matcher::cost::{Costs, EVERY};
+use crate::matcher::cost::{Cost, Costs};
 use crate::matcher::gate::{self, Estimates};
 use crate::matcher::lists::Lists;
 use crate::matcher::pass::{Buffers, Facts, LeafAtoms, Pass};
@@ -164,10 +164,15 @@ impl Scratch {
         self.stamp = stamp;
     }
 
-    /// Calls `of` with every program that was looked at on a measured event since the last call, and the ns that it is
-    /// estimated to have taken on all of them.
-    pub fn take_costs(&mut self, of: impl FnMut(ProgramId, u64)) {
-        self.costs.take(of);
+    /// Has one event in so many measured from now on; 1 is every event.
+    pub fn measure_every(&mut self, every: u32) {
+        self.costs.measure_every(every);
+    }
+
+    /// Calls `of` with every program that was looked at on a measured event since the last call, and what it is estimated to
+    /// have cost on all events; gives what belongs to no program.
+    pub fn take_costs(&mut self, of: impl FnMut(ProgramId, Cost)) -> Cost {
+        self.costs.take(of)
     }
 
     /// Leaves programs out from now on, and none but these; ascending.
@@ -209,6 +214,7 @@ impl Matcher {
     pub fn evaluate(&self, event: Event<'_>, scratch: &mut Scratch, hits: &mut Vec<ProgramId>) {
         hits.clear();
         scratch.begin();
+        let measured_since_ns = scratch.costs.begin(scratch.stamp);
         // A missing field decides nothing that a gate waits for.
         let present = event.present(&self.eager.slots).flat_map(|slot| self.eager.of_slot.list(slot as u32));
         for pass in self.eager.of_event.iter().chain(present) {
@@ -229,7 +235,8 @@ impl Matcher {
             let Scratch { candidates, stopped, .. } = &mut *scratch;
             candidates.retain(|program| stopped.binary_search(&ProgramId(*program)).is_err());
         }
-        let is_measured = scratch.stamp.is_multiple_of(EVERY);
+        measured_since_ns.into_iter().for_each(|since_ns| scratch.costs.add_shared(since_ns));
+        let is_measured = measured_since_ns.is_some();
         for index in 0..scratch.candidates.len() {
             let program = scratch.candidates[index];
             let holds = if is_measured { self.measure(program, event, scratch) } else { self.holds(program, event, scratch) };
@@ -282,7 +289,7 @@ impl Matcher {
     fn measure(&self, program: u32, event: Event<'_>, scratch: &mut Scratch) -> bool {
         let since_ns = thread_cpu_ns();
         let holds = self.holds(program, event, scratch);
-        scratch.costs.add(program, thread_cpu_ns().saturating_sub(since_ns));
+        scratch.costs.add(program, since_ns);
         holds
     }
 

@@ -11,10 +11,18 @@ use std::collections::BTreeMap;
 
 use crate::matcher::atom::{AtomId, Atoms, Leaf, PassId, PassKey, Target};
 use crate::matcher::program::Node;
+use crate::matcher::typical::{gram_likelihood, share_of_lines};
 use crate::matcher::{Order, TextOp, Type};
 
 /// Looking at one program that fails at its first or second test, in ns.
 const EVALUATION_NS: f64 = 6.0;
+
+/// Bytes of text in a value and in an event, to guess how often something is inside.
+const PLACES_OF_VALUE: f64 = 60.0;
+const PLACES_OF_EVENT: f64 = 800.0;
+
+/// Shorter text says nothing: it is in every line.
+const TELLING_BYTES_MIN: usize = 3;
 
 /// What an atom of a decided pass costs to ask, in ns.
 const DECIDED_NS: f64 = 1.0;
@@ -39,7 +47,8 @@ impl Estimates {
         for atom in atoms.atoms() {
             let pass = atoms.passes()[atom.pass as usize];
             let leaves = || atom.leaves.iter().map(|leaf| atoms.leaf_of(*leaf).1);
-            let sum = leaves().map(|leaf| likelihood(leaf, rivals[atom.pass as usize])).sum::<f64>();
+            let places = if pass == PassKey::Scan(Target::Event) { PLACES_OF_EVENT } else { PLACES_OF_VALUE };
+            let sum = leaves().map(|leaf| likelihood(leaf, rivals[atom.pass as usize], places)).sum::<f64>();
             estimates.likelihood.push(if atom.leaves.is_empty() { 0.5 } else { sum.min(0.95) });
             estimates.cost_ns.push(cost_ns(pass));
             estimates.gateable.push(!atom.leaves.is_empty() && !leaves().any(holds_for_nothing));
@@ -69,12 +78,19 @@ fn cost_ns(pass: PassKey) -> f64 {
     }
 }
 
-/// Values of few characters are common, and a field that many rules name different values of has many.
-fn likelihood(leaf: &Leaf, rivals: u32) -> f64 {
+/// Values of few characters are common, and a field that many rules name different values of has many. What typical lines
+/// have is likely, and inside values what is made of their grams.
+fn likelihood(leaf: &Leaf, rivals: u32, places: f64) -> f64 {
     let share = 1.0 / (f64::from(rivals) + 1.0);
     match leaf {
-        Leaf::Text { op: TextOp::Equals, text, .. } => share.min(by_len(text.len(), [0.5, 0.3, 0.1, 0.02])),
-        Leaf::Text { text, .. } => by_len(text.len(), [0.4, 0.1, 0.02, 0.001]),
+        Leaf::Text { op: op @ TextOp::Equals, text, .. } if text.len() >= TELLING_BYTES_MIN => {
+            share.min(by_len(text.len(), [0.5, 0.3, 0.1, 0.02])).max(share_of_lines(*op, text))
+        }
+        Leaf::Text { op: TextOp::Equals, .. } => share.min(0.5),
+        Leaf::Text { op, text, .. } => {
+            let rarest = text.windows(TELLING_BYTES_MIN).map(gram_likelihood).fold(1.0, f64::min);
+            by_len(text.len(), [0.4, 0.02, 0.002, 0.0005]).max(places * rarest).max(share_of_lines(*op, text)).min(0.95)
+        }
         Leaf::Number { op: Order::Equal, .. } => share.min(0.3),
         Leaf::Number { .. } => 0.5,
         Leaf::Network(network) => 0.3 / f64::from(network.prefix_len()).max(1.0),

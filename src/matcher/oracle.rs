@@ -40,9 +40,9 @@ pub(super) fn fields_hold(left: Value<'_>, op: TextOp, right: Value<'_>, cased: 
     pairs.take(FIELD_PAIRS_MAX).any(|(left, right)| asks_text(op, left, right, cased))
 }
 
-/// Whether a predicate holds for the raw event or for any value in it.
+/// Whether a predicate holds for the raw event, for what it is without JSON escapes, or for any value in it.
 pub(super) fn keyword_holds(predicate: &Predicate, event: Event<'_>) -> bool {
-    let values = std::iter::once(Value::Text(event.raw())).chain(event.values());
+    let values = [Value::Text(event.raw()), Value::Escaped(event.raw())].into_iter().chain(event.values());
     let mut text = Vec::new();
     values.filter(|value| *value != Value::Missing).any(|value| any_scalar(value, &mut text, &mut |scalar| asks(predicate, scalar)))
 }

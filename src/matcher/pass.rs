@@ -172,19 +172,21 @@ impl Pass {
     }
 }
 
-/// The raw event first; then only those values that it does not show: what is written as it is inside the raw
-/// event holds no literal that the raw event does not hold.
+/// The raw event first; then only those values that it does not show: what is written inside the raw event holds no
+/// literal that the raw event, or what it is without escapes, does not hold.
 fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut Facts) {
-    let Buffers { unescaped, folded, .. } = buffers;
+    let Buffers { texts, unescaped, folded, .. } = buffers;
+    let mut found = false;
+    texts.any_of_raw(event, &mut |text, folded| {
+        found |= scan.run(text, folded, facts);
+        false
+    });
     let raw = event.raw();
-    fold_into(raw, folded);
-    let found = scan.run(raw, folded, facts);
     for value in event.values() {
         let shown = match value {
             Value::Missing | Value::Null | Value::Object(_) => true,
-            Value::Boolean(_) | Value::Escaped(_) => false,
-            Value::Number(text) | Value::Text(text) => is_part_of(text, raw),
-            Value::Array(text) => is_part_of(text, raw) && memchr::memchr(b'\\', text).is_none(),
+            Value::Boolean(_) => false,
+            Value::Number(text) | Value::Text(text) | Value::Escaped(text) | Value::Array(text) => is_part_of(text, raw),
         };
         if shown && (!found || !scan.has_positions()) {
             continue;

@@ -272,7 +272,7 @@ fn a_long_list_is_one_atom() {
     }
 }
 
-/// One by one, Teddy and DFA, DFA alone, NFA: chosen by the number of literals.
+/// One by one, Teddy and grams, grams alone: chosen by the number of literals.
 #[test]
 fn every_search_finds_what_the_oracle_finds() {
     let slot = slot_ids()[0];
@@ -300,6 +300,31 @@ fn every_search_finds_what_the_oracle_finds() {
             found += hits.len();
         }
         assert!(found > 30, "{count}: {found}");
+    }
+}
+
+/// In a whole event many short literals are found together, overlapping ones and those that begin like others too.
+#[test]
+fn every_short_keyword_is_found() {
+    let words = ["abc", "abcd", "bcd", "cda", "dab", "aab", "baa", "aaa", "aaaa", "abab", "bab", "a.b", "é4"];
+    for words in [&words[..], &words[..4]] {
+        let mut builder = Builder::new();
+        for (index, word) in words.iter().enumerate() {
+            builder.add(Expr::Keyword(text(TextOp::Contains, word, index % 4 == 3)));
+        }
+        let matcher = builder.build();
+        let (mut scratch, mut hits, mut expected, mut found) = (matcher.scratch(), Vec::new(), Vec::new(), 0);
+        for value in 0_usize..2_000 {
+            let letters = (0..value % 40).map(|place| b"abcdABCD.\\"[(value * 31 + place * place * 7 + place * value) % 10]);
+            let bytes: Vec<u8> = letters.chain(*b"\xc3\x894").take(value % 43).collect();
+            with_event(&[Given { kind: Kind::Text, bytes, in_arena: value % 7 == 0 }], |event| {
+                matcher.evaluate(event, &mut scratch, &mut hits);
+                matcher.full_scan(event, &mut expected);
+            });
+            assert_eq!(hits, expected, "{value}");
+            found += hits.len();
+        }
+        assert!(found > 100, "{found}");
     }
 }
 
@@ -526,7 +551,9 @@ fn programs_are_timed_and_can_be_left_out() {
             matcher.evaluate(event, &mut scratch, &mut hits);
         }
         assert_eq!(hits, [ProgramId(0), ProgramId(1)]);
-        scratch.take_costs(|program, ns| costs.push((program, ns >= u64::from(crate::matcher::COST_EVERY))));
+        let every = u64::from(crate::matcher::COST_EVERY);
+        let shared = scratch.take_costs(|program, cost| costs.push((program, cost.looks == every && cost.ns >= every)));
+        assert_eq!(shared.looks, every);
         costs.sort_unstable();
         assert_eq!(costs, [(ProgramId(0), true), (ProgramId(1), true)]);
         scratch.take_costs(|program, _| panic!("{program:?} was taken"));

@@ -23,25 +23,74 @@ pub(super) fn fold_char(character: char) -> char {
 /// Writes `text` folded to `out`, which is overwritten.
 pub(super) fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     out.clear();
-    if text.is_ascii() {
-        // Copied first and changed in place: both are vectorised, mapping byte by byte is not.
-        out.extend_from_slice(text);
-        out.make_ascii_lowercase();
-        return;
+    fold_onto(text, out);
+}
+
+/// Bytes that are looked at together.
+const LANE: usize = 8;
+
+/// Appends `text` folded.
+pub(super) fn fold_onto(text: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(text);
+    // Whole lanes: byte by byte, what is left over would cost more than all of them.
+    out.extend_from_slice(&[0; LANE]);
+    let mut seen = 0;
+    // Written so that the compiler makes vector instructions of it.
+    for byte in &mut out[start..start + text.len().next_multiple_of(LANE)] {
+        seen |= *byte;
+        *byte |= u8::from(byte.wrapping_sub(b'A') < 26) << 5;
     }
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (ascii, other) = rest.split_at(rest.iter().position(|byte| !byte.is_ascii()).unwrap_or(rest.len()));
-        let start = out.len();
-        out.extend_from_slice(ascii);
-        out[start..].make_ascii_lowercase();
-        let (character, behind) = other.split_at(character_len(other));
-        match std::str::from_utf8(character).ok().and_then(|text| text.chars().next()) {
-            Some(character) => out.extend_from_slice(fold_char(character).encode_utf8(&mut [0; 4]).as_bytes()),
-            None => out.extend_from_slice(character),
+    out.truncate(start + text.len());
+    if !seen.is_ascii() {
+        fold_others(start, out);
+    }
+}
+
+/// Folds the characters from `at` on that are not ASCII, in place for as long as they keep their length.
+fn fold_others(mut at: usize, out: &mut Vec<u8>) {
+    let mut buffer = [0; 4];
+    while let Some(offset) = first_other(&out[at..]) {
+        at += offset;
+        let len = character_len(&out[at..]);
+        let folded = fold_bytes(&out[at..at + len], &mut buffer);
+        if folded.len() != len {
+            let rest = out.split_off(at);
+            return fold_rest(&rest, out);
         }
+        out[at..at + len].copy_from_slice(&buffer[..len]);
+        at += len;
+    }
+}
+
+/// Appends `rest`, whose ASCII characters are folded, with the others folded.
+fn fold_rest(mut rest: &[u8], out: &mut Vec<u8>) {
+    while let Some(offset) = first_other(rest) {
+        let (ascii, other) = rest.split_at(offset);
+        out.extend_from_slice(ascii);
+        let (character, behind) = other.split_at(character_len(other));
+        out.extend_from_slice(fold_bytes(character, &mut [0; 4]));
         rest = behind;
     }
+    out.extend_from_slice(rest);
+}
+
+/// The bytes of one character folded; those that are none stay.
+fn fold_bytes<'a>(character: &[u8], buffer: &'a mut [u8; 4]) -> &'a [u8] {
+    match std::str::from_utf8(character).ok().and_then(|text| text.chars().next()) {
+        Some(character) => fold_char(character).encode_utf8(buffer).as_bytes(),
+        None => {
+            buffer[..character.len()].copy_from_slice(character);
+            &buffer[..character.len()]
+        }
+    }
+}
+
+/// Where the first byte stands that is not ASCII.
+fn first_other(text: &[u8]) -> Option<usize> {
+    let lanes = text.as_chunks::<LANE>().0;
+    let skipped = LANE * lanes.iter().position(|lane| !lane.is_ascii()).unwrap_or(lanes.len());
+    text[skipped..].iter().position(|byte| !byte.is_ascii()).map(|at| skipped + at)
 }
 
 /// `text` folded.
@@ -153,8 +202,13 @@ mod tests {
             ("\u{212a}".as_bytes(), b"k"),
             ("ΑΣ".as_bytes(), "ασ".as_bytes()),
             (b"A\xffB\xc3", b"a\xffb\xc3"),
+            ("ÉCOLE à 17 Bytes, KELVIN \u{212a}\u{212a} Ü".as_bytes(), "école à 17 bytes, kelvin kk ü".as_bytes()),
+            (b"", b""),
         ] {
             assert_eq!(folded(text), expected);
+            let mut out = b"Kept".to_vec();
+            fold_onto(text, &mut out);
+            assert_eq!(out, [b"Kept", expected].concat());
         }
     }
 

@@ -93,7 +93,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Downloads one file.
+/// Downloads one file, and those beside it.
 pub struct Downloader {
     client: HttpClient,
     uri: Uri,
@@ -118,19 +118,26 @@ impl Downloader {
     /// # Errors
     /// See the module.
     pub async fn download(&self, known: &Validators, out: &mut impl Write) -> Result<Downloaded, DownloadError> {
-        let all = self.follow(known, out);
-        match tokio::time::timeout(DOWNLOAD_TIMEOUT, all).await {
+        self.download_from((&self.uri, self.bytes_max), known, out).await
+    }
+
+    /// The same for another file, of at most so many bytes: what it may reach and where the headers go is as for the first.
+    ///
+    /// # Errors
+    /// See the module.
+    pub async fn download_from(&self, file: (&Uri, u64), known: &Validators, out: &mut impl Write) -> Result<Downloaded, DownloadError> {
+        match tokio::time::timeout(DOWNLOAD_TIMEOUT, self.follow(file, known, out)).await {
             Ok(result) => result,
-            Err(_) => Err(DownloadError::new(&self.uri, format_args!("not done after {} s", DOWNLOAD_TIMEOUT.as_secs()))),
+            Err(_) => Err(DownloadError::new(file.0, format_args!("not done after {} s", DOWNLOAD_TIMEOUT.as_secs()))),
         }
     }
 
-    async fn follow(&self, known: &Validators, out: &mut impl Write) -> Result<Downloaded, DownloadError> {
-        let mut uri = self.uri.clone();
+    async fn follow(&self, file: (&Uri, u64), known: &Validators, out: &mut impl Write) -> Result<Downloaded, DownloadError> {
+        let mut uri = file.0.clone();
         for _ in 0..=REDIRECTS_MAX {
             let response = self.client.open(self.request(&uri, known)).await.map_err(|error| DownloadError::new(&uri, error))?;
             match response.status() {
-                StatusCode::OK => return self.body(&uri, response, out).await,
+                StatusCode::OK => return self.body((&uri, file.1), response, out).await,
                 StatusCode::NOT_MODIFIED => return Ok(Downloaded::NotModified),
                 StatusCode::MOVED_PERMANENTLY
                 | StatusCode::FOUND
@@ -140,7 +147,7 @@ impl Downloader {
                 status => return Err(refused(&uri, status, response.headers())),
             }
         }
-        Err(DownloadError::new(&self.uri, format_args!("more than {REDIRECTS_MAX} redirects")))
+        Err(DownloadError::new(file.0, format_args!("more than {REDIRECTS_MAX} redirects")))
     }
 
     fn request(&self, uri: &Uri, known: &Validators) -> Request<Full<Bytes>> {
@@ -160,11 +167,17 @@ impl Downloader {
         request
     }
 
-    async fn body(&self, uri: &Uri, response: Response<Incoming>, out: &mut impl Write) -> Result<Downloaded, DownloadError> {
+    async fn body(
+        &self,
+        (uri, bytes_max): (&Uri, u64),
+        response: Response<Incoming>,
+        out: &mut impl Write,
+    ) -> Result<Downloaded, DownloadError> {
         let (head, mut body) = response.into_parts();
         let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        let too_large = || DownloadError::new(uri, format_args!("more than {} bytes (`max_size`)", self.bytes_max));
-        if length.is_some_and(|length| length > self.bytes_max) {
+        let setting = if bytes_max == self.bytes_max { " (`max_size`)" } else { "" };
+        let too_large = || DownloadError::new(uri, format_args!("more than {bytes_max} bytes{setting}"));
+        if length.is_some_and(|length| length > bytes_max) {
             return Err(too_large());
         }
         let encoding = head
@@ -174,7 +187,7 @@ impl Downloader {
         let Some(encoding @ (Encoding::Identity | Encoding::Gzip)) = encoding else {
             return Err(DownloadError::new(uri, "the answer is compressed in a way that was not asked for"));
         };
-        let mut unpacking = Unpacking::Unknown(encoding == Encoding::Gzip, Vec::new(), Capped { out, left: self.bytes_max });
+        let mut unpacking = Unpacking::Unknown(encoding == Encoding::Gzip, Vec::new(), Capped { out, left: bytes_max });
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| DownloadError::new(uri, format_args!("the connection broke: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };

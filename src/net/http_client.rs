@@ -312,7 +312,10 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 
 impl Reach {
     /// Lets an address pass, or says why not.
-    fn admit(self, ip: IpAddr) -> Result<(), &'static str> {
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(self, ip: IpAddr) -> Result<(), &'static str> {
         match Place::of(ip) {
             Place::Nowhere => Err("this address is link-local, a metadata service or nobody's; it is never connected to"),
             Place::Private if !self.private => Err("this address is private, which is not allowed here"),

@@ -1,27 +1,35 @@
 //! The stages that need no run: `frames -> decoded rows and the rules that match`, for the commands that look at lines and
 //! rules.
 //!
-//! The same decoders, schema maps and detectors as in a run. Not here: transforms and enrichments, which belong
-//! to a configuration; a rule that reads a field which they add does not match here.
+//! The same decoders, schema maps and detectors as in a run. Transforms and enrichments belong to a configuration: a rule that
+//! reads a field which they add matches only where the events are said to be those of a source ([`Offline::of_source`]). They
+//! then go through the code of a shard's stages, but for envelopes, which are taken off before anything is kept of an event.
 
 mod correlation;
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::clock;
 use crate::decode::{Compiled, DECODERS, DecoderKind, Instance, explain};
 use correlation::Correlation;
 
-use crate::detect::correlate::{Assembly, Counters, Feeds, Fired, Part, Wanted, parts};
+use crate::detect::correlate::{Assembly, Counters, Feed, Feeds, Fired, Part, Wanted, parts};
 use crate::detect::sigma::SigmaRule;
 use crate::detect::sigma::correlation::{Linked, Source};
 use crate::detect::{self, Detector, Rules, Vocabulary as _};
 use crate::encode::template::Template;
+use crate::enrich::Bound;
 use crate::error::{Diagnostic, Diagnostics, nearest};
 use crate::event::{Chunk, Event, Events, Fields, Flaw, Position, SlotId, Value};
 use crate::limits::SLOTS_MAX;
+use crate::matcher::Cost;
 use crate::matcher::explain::{Explained, explain as explain_expression};
-use crate::pipeline::plan::Words;
+use crate::pipeline::own::note_encoding;
+use crate::pipeline::plan::words::Words;
+use crate::pipeline::plan::{self, DecoderLine, OwnSlots, Plan, SourcePlan};
+use crate::transform::{self, Transforms};
 
 /// Decoders and rules, ready for frames.
 pub struct Offline {
@@ -29,6 +37,8 @@ pub struct Offline {
     lines: Vec<Line>,
     is_auto: bool,
     fields: Fields,
+    /// Of a source of a configuration.
+    stages: Option<Stages>,
     events: Events,
     hits: Vec<detect::Hit>,
     correlation: Correlation,
@@ -37,14 +47,61 @@ pub struct Offline {
 }
 
 /// Which fields are decoded beside those that the rules of a decoder ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fill {
     /// None.
+    #[default]
     Rules,
     /// The canonical ones.
     Canonical,
     /// Everything that has a name: canonical, the decoders' own, and what rules of other log sources ask for.
     Everything,
+}
+
+impl Fill {
+    /// The names of those fields.
+    pub(super) fn names(self, words: &Words, rules: &[SigmaRule]) -> Vec<String> {
+        let mut names = if self == Self::Rules { Vec::new() } else { shown(words) };
+        if self == Self::Everything {
+            let asked = rules.iter().flat_map(|rule| asked(rule));
+            names.extend(words.names().into_iter().chain(asked).filter_map(|name| words.resolve(name)));
+        }
+        names
+    }
+}
+
+/// The canonical fields of a decoder's events, and those that are added to them.
+fn shown(words: &Words) -> Vec<String> {
+    let mut names = words.canonical();
+    names.extend_from_slice(&words.added);
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// What a configuration does to the events of a source between decoding and its rules.
+struct Stages {
+    source: Arc<str>,
+    own: OwnSlots,
+    transforms: Transforms,
+    scratch: transform::Scratch,
+    enrichers: Vec<Box<dyn Bound>>,
+}
+
+impl Stages {
+    fn run(&mut self, chunk: &Chunk, runs: &[(Range<usize>, usize)], lines: &[Line], events: &mut Events) {
+        note_encoding(chunk, events);
+        self.own.fill(&self.source, chunk, runs, |line| lines[line].kind.name(), events);
+        self.transforms.run(chunk, events, &mut self.scratch);
+        for enricher in &mut self.enrichers {
+            enricher.enrich(chunk, 0..chunk.frames().len(), events);
+        }
+    }
+
+    /// Rows that the transforms have dropped, ascending.
+    fn dropped(&self) -> &[u32] {
+        &self.scratch.counts.dropped
+    }
 }
 
 struct Line {
@@ -64,6 +121,8 @@ pub struct Examined<'a> {
     fields: &'a Fields,
     /// Why it got its decoder.
     pub why: &'static str,
+    /// Whether a transform has dropped it, so that no rule is asked.
+    pub is_dropped: bool,
     /// The row.
     pub event: Event<'a>,
     /// Indices of the rules that match, ascending.
@@ -121,28 +180,66 @@ impl Offline {
             let (detector, _) = Detector::new(&rules.rules, &words, &mut fields);
             let wanted = Wanted { linked: &rules.correlations, correlations: &rules.compiled };
             let (feeds, _) = Feeds::new(wanted, &detector, &words, &mut fields, &mut |_, _, _| {});
-            let names = if fill == Fill::Rules { Vec::new() } else { words.canonical() };
-            let names: Vec<_> = names.into_iter().map(|name| (fields.slot(&name), name)).map(|(slot, name)| (name, slot)).collect();
-            if fill == Fill::Everything {
-                let own = words.names().into_iter().filter_map(|name| words.resolve(name));
-                let asked = rules.rules.iter().flat_map(|rule| asked(rule)).filter_map(|name| words.resolve(name));
-                own.chain(asked).for_each(|name| _ = fields.slot(&name));
-            }
-            prepared.push((kind, words, (detector, feeds), names));
+            fill.names(&words, &rules.rules).iter().for_each(|name| _ = fields.slot(name));
+            prepared.push((kind, words, (detector, feeds)));
         }
         let mut lines = Vec::new();
-        for (kind, words, (detector, feeds), names) in prepared {
+        for (kind, words, (detector, feeds)) in prepared {
             let Some(compiled) = diagnostics.absorb(Compiled::new(kind, &words.schema, &mut fields, 0)) else { continue };
-            let template = Template::new(names.iter().map(|(name, slot)| (name.as_str(), *slot)));
-            let scratch = detector.scratch();
-            lines.push(Line { kind, words, instance: compiled.instance(), names, template, detector, feeds, scratch });
+            lines.push(Line::new(&compiled, words, (detector, feeds), &fields));
         }
         if fields.width() > SLOTS_MAX {
             let message = format!("the rules want {} fields; at most {SLOTS_MAX} are supported", fields.width());
             diagnostics.push(Diagnostic::error(Path::new("rules"), 0, 0, "", message));
         }
-        let (is_auto, correlation) = (decoder == "auto", Correlation::new(rules));
-        diagnostics.into_result(Self { lines, is_auto, fields, events: Events::default(), hits: Vec::new(), correlation, seen: 0 })
+        diagnostics.into_result(Self::with(lines, decoder == "auto", fields, rules))
+    }
+
+    /// The stages of a source of a configuration, and its rules. [`plan::Changes::fill`] says which fields are decoded.
+    ///
+    /// # Errors
+    /// No such source; the message names the nearest.
+    pub fn of_source(mut plan: Plan, source: &str) -> Result<(Rules, Self), Diagnostics> {
+        let Some(index) = plan.sources.iter().position(|known| *known.name == *source) else {
+            let names: Vec<&str> = plan.sources.iter().map(|source| &*source.name).collect();
+            let near = nearest(source, names.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`? "));
+            let mistake = Diagnostic::error(Path::new("--source"), 0, 0, "", format!("there is no source `{source}`"));
+            return Err(mistake.help(format!("{near}one of: {}", names.join(", "))).into());
+        };
+        let SourcePlan { name, line, .. } = plan.sources.swap_remove(index);
+        let plan::Line { decoders, is_auto, fields, enrichers, transforms, own, .. } = line;
+        let enrichers = enrichers.iter().filter_map(|index| plan.enrichers.get(*index)).map(|plan| plan.enricher.bind(&fields)).collect();
+        let stages = Stages { source: name, own, scratch: transforms.scratch(), transforms, enrichers };
+        let line = |line: DecoderLine| Line::new(&line.compiled, line.words, (line.detector, line.feeds), &fields);
+        let lines = decoders.into_iter().map(line).collect();
+        let offline = Self { stages: Some(stages), ..Self::with(lines, is_auto, fields, &plan.rules) };
+        Ok((plan.rules, offline))
+    }
+
+    fn with(lines: Vec<Line>, is_auto: bool, fields: Fields, rules: &Rules) -> Self {
+        let (events, hits, correlation) = (Events::default(), Vec::new(), Correlation::new(rules));
+        Self { lines, is_auto, fields, stages: None, events, hits, correlation, seen: 0 }
+    }
+
+    /// Has what rules cost measured on every event from now on.
+    pub fn measure_rules(&mut self) {
+        self.lines.iter_mut().for_each(|line| line.scratch.measure_every(1));
+    }
+
+    /// Calls `of` with what each rule that was looked at since the last call has cost on a decoder's events, and gives what
+    /// belongs to no rule.
+    pub fn take_costs(&mut self, mut of: impl FnMut(u32, Cost)) -> Cost {
+        let mut shared = Cost::default();
+        for line in &mut self.lines {
+            let own = line.detector.take_costs(&mut line.scratch, &mut of);
+            shared = Cost { ns: shared.ns + own.ns, looks: shared.looks + own.looks };
+        }
+        shared
+    }
+
+    /// The decoders that frames may get.
+    pub fn decoders(&self) -> Vec<&'static str> {
+        self.lines.iter().map(|line| line.kind.name()).collect()
     }
 
     /// Decoders that a rule runs on.
@@ -193,20 +290,8 @@ impl Offline {
     /// # Errors
     /// What `each` returns.
     pub fn examine<E>(&mut self, chunk: &Chunk, mut each: impl FnMut(Examined<'_>) -> Result<(), E>) -> Result<(), E> {
-        let frames = chunk.frames().len();
-        let chosen: Vec<_> = (0..frames).map(|frame| self.choose(chunk.frame(frame))).collect();
-        self.events.reset(chunk, self.fields.width());
-        self.hits.clear();
-        let mut start = 0;
-        for run in chosen.chunk_by(|(a, _), (b, _)| a == b) {
-            let frames = start..start + run.len();
-            start = frames.end;
-            let line = run.first().and_then(|(line, _)| *line);
-            let Some(line) = line.and_then(|index| self.lines.get_mut(index)) else { continue };
-            line.instance.decode(chunk, frames.clone(), &mut self.events);
-            let rows = frames.start as u32..frames.end as u32;
-            line.detector.detect(chunk, &self.events, rows, &mut line.scratch, &mut self.hits);
-        }
+        let chosen: Vec<_> = (0..chunk.frames().len()).map(|frame| self.choose(chunk.frame(frame))).collect();
+        self.detect(chunk, chosen.iter().map(|(line, _)| *line));
         self.hits.sort_unstable_by_key(|hit| (hit.row, hit.rule));
         let mut hits = self.hits.as_slice();
         let (now_ms, mut newest_ms) = (clock::now_ms(), i64::MIN);
@@ -219,13 +304,43 @@ impl Offline {
             self.seen += 1;
             newest_ms = newest_ms.max(event.time_ms.min(now_ms));
             let position = Position { epoch: 1, sequence: self.seen };
-            for feed in line.into_iter().flat_map(|line| rules.iter().flat_map(|rule| line.feeds.of(*rule))) {
+            for feed in line.into_iter().flat_map(|line| line.fed(&rules)) {
                 self.correlation.add(feed, event, position);
             }
-            each(Examined { line, fields: &self.fields, why, event, rules })?;
+            let is_dropped = self.stages.as_ref().is_some_and(|stages| stages.dropped().binary_search(&(frame as u32)).is_ok());
+            each(Examined { line, fields: &self.fields, why, is_dropped, event, rules })?;
         }
         self.correlation.go_on(newest_ms);
         Ok(())
+    }
+
+    /// Everything up to the hits of rules, for frames whose lines are chosen.
+    fn detect(&mut self, chunk: &Chunk, chosen: impl Iterator<Item = Option<usize>>) {
+        let Self { lines, fields, stages, events, hits, .. } = self;
+        events.reset(chunk, fields.width());
+        hits.clear();
+        let mut runs: Vec<(Range<usize>, usize)> = Vec::new();
+        for (frame, line) in chosen.enumerate().filter_map(|(frame, line)| Some((frame, line?))) {
+            match runs.last_mut() {
+                Some((frames, last)) if *last == line && frames.end == frame => frames.end += 1,
+                _ => runs.push((frame..frame + 1, line)),
+            }
+        }
+        for (frames, line) in &runs {
+            lines[*line].instance.decode(chunk, frames.clone(), events);
+        }
+        if let Some(stages) = stages {
+            stages.run(chunk, &runs, lines, events);
+        }
+        let dropped = stages.as_ref().map_or(&[][..], Stages::dropped);
+        for (frames, line) in runs {
+            let Line { detector, scratch, .. } = &mut lines[line];
+            if !detector.is_empty() {
+                let rows = frames.start as u32..frames.end as u32;
+                let kept = rows.filter(|row| dropped.is_empty() || dropped.binary_search(row).is_err());
+                detector.detect(chunk, events, kept, scratch, hits);
+            }
+        }
     }
 
     fn choose(&self, frame: &[u8]) -> (Option<usize>, &'static str) {
@@ -234,6 +349,20 @@ impl Offline {
         }
         let (name, why) = explain(frame);
         (self.lines.iter().position(|line| line.kind.name() == name), why)
+    }
+}
+
+impl Line {
+    fn new(compiled: &Compiled, words: Words, (detector, feeds): (Detector, Feeds), fields: &Fields) -> Self {
+        let names: Vec<_> = shown(&words).into_iter().filter_map(|name| fields.find(&name).map(|slot| (name, slot))).collect();
+        let template = Template::new(names.iter().map(|(name, slot)| (name.as_str(), *slot)));
+        let (kind, instance, scratch) = (compiled.kind(), compiled.instance(), detector.scratch());
+        Self { kind, words, instance, names, template, detector, feeds, scratch }
+    }
+
+    /// The correlations that hits of rules are given to; deduplication is none here.
+    fn fed(&self, rules: &[u32]) -> impl Iterator<Item = &Feed> {
+        rules.iter().flat_map(move |rule| self.feeds.of(*rule)).filter(|feed| !feed.is_deduplication())
     }
 }
 
@@ -288,7 +417,7 @@ impl Examined<'_> {
     pub fn fed(&self) -> Vec<Fed> {
         let mut assembly = Assembly::default();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let feeds = self.line.into_iter().flat_map(|line| self.rules.iter().flat_map(|rule| line.feeds.of(*rule)));
+        let feeds = self.line.into_iter().flat_map(|line| line.fed(&self.rules));
         let fed = feeds.map(|feed| {
             let is_whole = feed.assemble(self.event, "", &mut assembly);
             let group = is_whole.then(|| {

@@ -7,7 +7,10 @@ use crate::enrich::ENRICHERS;
 use crate::limits::DESTINATIONS_MAX;
 use crate::pipeline::plan::additions::TransformConfig;
 use crate::pipeline::plan::dead_letters;
-use crate::pipeline::plan::{RouteConfig, SinkCommon, SourceCommon, Top};
+use crate::pipeline::plan::routes::RouteConfig;
+use crate::pipeline::plan::settings::Top;
+use crate::pipeline::plan::sinks::SinkCommon;
+use crate::pipeline::plan::sources::SourceCommon;
 use crate::sink::SINKS;
 use crate::source::SOURCES;
 

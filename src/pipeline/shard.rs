@@ -28,12 +28,13 @@ use crate::detect::sigma::{Level, SigmaRule};
 use crate::detect::{self, Hit};
 use crate::enrich::Bound;
 use crate::error::Error;
-use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members, OriginField};
+use crate::event::{AlertKey, Chunk, Events, Flaw, Kind, Members};
 use crate::ledger::{DestinationCounts, Ledger, Page, Waiting};
 use crate::limits::RULE_HITS_PER_EVENT_MAX;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::correlation::{Exchange, Share};
 use crate::pipeline::health::Health;
+use crate::pipeline::own::note_encoding;
 use crate::pipeline::plan::{AlertLine, Line, Plan, SourcePlan, WhenFull};
 use crate::pipeline::silence;
 use crate::pipeline::tap::{Routed, Taps};
@@ -519,13 +520,7 @@ impl Shard {
                 decoder.instance.decode(chunk, frames.clone(), &mut state.events);
             }
         }
-        if simdutf8::basic::from_utf8(chunk.bytes()).is_err() {
-            for frame in 0..frames {
-                if simdutf8::basic::from_utf8(chunk.frame(frame)).is_err() {
-                    state.events.row_mut(chunk, frame).set_flaw(Flaw::NotUtf8);
-                }
-            }
-        }
+        note_encoding(chunk, &mut state.events);
         state.unreadable.clear();
         for (frame, flaw) in (0..frames).filter_map(|frame| Some((frame, state.events.event(chunk, frame).flaw?))) {
             let cell = FLAWS.iter().zip(&state.counters.flaws).find(|(known, _)| **known == flaw);
@@ -535,49 +530,8 @@ impl Shard {
             }
         }
         state.counters.received.add(frames as u64);
-        self.fill_own(line, index, chunk);
-    }
-
-    fn fill_own(&mut self, line: &Line, index: usize, chunk: &Chunk) {
-        let LineState { events, runs, .. } = &mut self.lines[index];
-        let own = line.own;
-        for (slot, text) in [(own.source, &*chunk.sender.source), (own.kind, "event")] {
-            if let Some(slot) = slot {
-                events.fill(slot, Kind::Text, text.as_bytes());
-            }
-        }
-        if let Some(slot) = own.decoder {
-            for (frames, decoder) in runs {
-                let name = line.decoders[*decoder].compiled.kind().name();
-                frames.for_each(|frame| {
-                    events.row_mut(chunk, frame).set_written(slot, Kind::Text, |out| out.extend_from_slice(name.as_bytes()))
-                });
-            }
-        }
-        if let Some(slot) = own.peer {
-            for frame in 0..chunk.frames().len() {
-                if let Some(peer) = chunk.peer(frame) {
-                    events.row_mut(chunk, frame).set_written(slot, Kind::Text, |out| out.extend_from_slice(peer.to_string().as_bytes()));
-                }
-            }
-        }
-        for field in OriginField::ALL {
-            let Some(slot) = own.origin[field as usize] else { continue };
-            let origins = chunk.origins();
-            for (index, (first, origin)) in origins.iter().enumerate() {
-                let end = origins.get(index + 1).map_or_else(|| chunk.frames().len(), |(next, _)| *next as usize);
-                if let Some(value) = origin.value(field) {
-                    events.fill_run(*first as usize..end, slot, field.kind(), value.as_bytes());
-                }
-            }
-        }
-        if let Some(slot) = own.flaw {
-            for frame in 0..chunk.frames().len() {
-                if let Some(flaw) = events.event(chunk, frame).flaw {
-                    events.row_mut(chunk, frame).set_written(slot, Kind::Text, |out| out.extend_from_slice(flaw.name().as_bytes()));
-                }
-            }
-        }
+        let decoder = |number: usize| line.decoders[number].compiled.kind().name();
+        line.own.fill(&chunk.sender.source, chunk, &state.runs, decoder, &mut state.events);
     }
 
     fn transform(&mut self, line: &Line, index: usize, chunk: &Chunk) {
@@ -848,6 +802,7 @@ impl LineState {
         };
         let enricher = |index: &usize| {
             let plan = plan.enrichers.get(*index)?;
+            plan.enricher.observe(registry, &plan.name);
             Some((plan.enricher.bind(&line.fields), registry.cell(&metrics::ENRICHMENT_ERRORS, &[("component_id", &plan.name)])))
         };
         let flaw = |flaw: Flaw| registry.cell(&metrics::DECODE_FLAWS, &[("component_id", name), ("reason", flaw.name())]);

@@ -19,6 +19,7 @@
 //!   the bad log is alone, 408, 429 and 5xx are tried again.
 //! * Not supported: Datadog's archives, metrics and events.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use super::{Encoder, Exchange, Http, Selection, Sink, SinkKind, Step, Transport}
 use crate::batch::{Batching, Buffer, BufferRange, Items, Limits, Sealed};
 use crate::clock;
 use crate::config::{Secret, Section, schema_of};
-use crate::encode::alert::{Alert, Attack, Reader, Rule, WANTED};
+use crate::encode::alert::{Alert, Attack, Reader, Rule, Sources, WANTED};
 use crate::encode::body::{Body, Context, Form};
 use crate::encode::compress::Compression;
 use crate::error::{Diagnostics, Error, nearest};
@@ -268,21 +269,29 @@ struct LogEncoder {
     message: Option<SlotId>,
     /// `{"ddsource":..,"service":..,"ddtags":"a,b` up to the tags' closing quote.
     head: Box<[u8]>,
-    /// The same for alerts.
-    alert_head: Box<[u8]>,
+    /// The same for alerts, which are not all of one source: what stands before the service, and behind it.
+    alert_head: (Vec<u8>, Vec<u8>),
+    /// The service, if it is configured.
+    service: Option<String>,
+    sources: Sources,
     reader: Reader,
 }
 
 impl LogEncoder {
     fn new(config: &Config, context: &Context) -> Self {
         let source = config.source.as_deref();
+        let (mut head, behind) = head(source.unwrap_or_else(|| ddsource(context.decoder)), config);
+        json::write_string(config.service.as_deref().unwrap_or(&context.source).as_bytes(), &mut head);
+        head.extend_from_slice(&behind);
         Self {
             body: Body::new(Form::Json, false, &without_reserved(context)),
             host: context.fields.find("host.hostname"),
             severity: context.fields.find("log.syslog.severity.code"),
             message: context.fields.find("message").filter(|_| context.details.is_some()),
-            head: head(source.unwrap_or_else(|| ddsource(context.decoder)), config, context),
-            alert_head: head(source.unwrap_or("hydrant"), config, context),
+            head: head.into_boxed_slice(),
+            alert_head: self::head(source.unwrap_or("hydrant"), config),
+            service: config.service.clone(),
+            sources: Sources::new(context),
             reader: Reader::new(context),
         }
     }
@@ -318,7 +327,14 @@ impl LogEncoder {
     fn write_whole(&self, event: Event<'_>, log: &Log<'_>, (message, keeps_fields): (&[u8], bool), out: &mut Vec<u8>) {
         let is_cut = (message.len() < event.raw().len() && self.message.is_none()) || !keeps_fields;
         let alert = log.alert.as_ref();
-        out.extend_from_slice(if alert.is_some() { &self.alert_head } else { &self.head });
+        if alert.is_some() {
+            out.extend_from_slice(&self.alert_head.0);
+            let service = self.service.as_deref().map_or_else(|| self.sources.one(event), Cow::Borrowed);
+            json::write_string(service.as_bytes(), out);
+            out.extend_from_slice(&self.alert_head.1);
+        } else {
+            out.extend_from_slice(&self.head);
+        }
         for tags in [alert.map(|alert| alert_tags(&alert.rule)), is_cut.then(|| "truncated:true".to_owned())].into_iter().flatten() {
             if !out.ends_with(b":\"") {
                 out.push(b',');
@@ -361,17 +377,15 @@ impl LogEncoder {
     }
 }
 
-/// `{"ddsource":..,"service":..,"ddtags":"a,b` up to the tags' closing quote.
-fn head(source: &str, config: &Config, context: &Context) -> Box<[u8]> {
+/// `{"ddsource":..,"service":` and, behind the service, `,"ddtags":"a,b` up to the tags' closing quote.
+fn head(source: &str, config: &Config) -> (Vec<u8>, Vec<u8>) {
     let mut head = b"{\"ddsource\":".to_vec();
     json::write_string(source.as_bytes(), &mut head);
     head.extend_from_slice(b",\"service\":");
-    json::write_string(config.service.as_deref().unwrap_or(&context.source).as_bytes(), &mut head);
-    head.extend_from_slice(b",\"ddtags\":");
-    let tags: Vec<&str> = config.tags.iter().map(String::as_str).collect();
-    json::write_string(tags.join(",").as_bytes(), &mut head);
-    head.pop();
-    head.into_boxed_slice()
+    let mut behind = b",\"ddtags\":".to_vec();
+    json::write_string(config.tags.join(",").as_bytes(), &mut behind);
+    behind.pop();
+    (head, behind)
 }
 
 /// What a log needs to know beside its event.

@@ -153,7 +153,7 @@ struct Config {
     #[serde(default = "Config::group_wait")]
     group_wait: Interval,
     /// Time between two notifications of a group.
-    #[serde(default = "Config::group_interval")]
+    #[serde(default = "Grouping::default_interval")]
     group_interval: Interval,
     /// Certificates.
     #[serde(default)]
@@ -171,10 +171,6 @@ impl Config {
 
     fn group_wait() -> Interval {
         Interval(Duration::ZERO)
-    }
-
-    fn group_interval() -> Interval {
-        Interval(Duration::from_secs(300))
     }
 }
 

@@ -118,13 +118,13 @@ struct Config {
     #[serde(default = "Config::fields")]
     fields: Vec<String>,
     /// Fields whose values make a group; `["..."]` tells each alert by itself.
-    #[serde(default = "Config::group_by")]
+    #[serde(default = "Grouping::by_rule")]
     group_by: Vec<String>,
     /// Time from the first alert of a group to its message.
-    #[serde(default = "Config::group_wait")]
+    #[serde(default = "Grouping::default_wait")]
     group_wait: Interval,
     /// Time between two messages of a group.
-    #[serde(default = "Config::group_interval")]
+    #[serde(default = "Grouping::default_interval")]
     group_interval: Interval,
     /// Certificates.
     #[serde(default)]
@@ -134,18 +134,6 @@ struct Config {
 impl Config {
     fn fields() -> Vec<String> {
         DEFAULT_FIELDS.map(str::to_owned).to_vec()
-    }
-
-    fn group_by() -> Vec<String> {
-        vec!["rule.id".to_owned()]
-    }
-
-    fn group_wait() -> Interval {
-        Interval(Duration::from_secs(30))
-    }
-
-    fn group_interval() -> Interval {
-        Interval(Duration::from_secs(300))
     }
 }
 

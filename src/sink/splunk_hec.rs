@@ -28,7 +28,7 @@ use self::notable::Notable;
 use super::{Encoder, Exchange, Http, Selection, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Items, Sealed};
 use crate::config::{ByteSize, Interval, Secret, Section, schema_of};
-use crate::encode::alert::WANTED;
+use crate::encode::alert::{Sources, WANTED};
 use crate::encode::body::{Body, Context, Form};
 use crate::encode::compress::Codec;
 use crate::error::{Diagnostics, Error};
@@ -208,8 +208,8 @@ impl Sink for Configured {
         let sourcetype = config.sourcetype.as_deref().unwrap_or_else(|| sourcetype(context.decoder));
         let mut context = context.clone();
         let notable = Notable::new(&context, index, sourcetype);
-        let of_alerts = metadata(&context.source, &config.alert_sourcetype, config.alert_index.as_deref().or(index));
-        let of_events = metadata(&context.source, sourcetype, index);
+        let of_alerts = metadata(None, &config.alert_sourcetype, config.alert_index.as_deref().or(index));
+        let of_events = metadata(Some(&context.source), sourcetype, index);
         if let Some(fields) = &config.fields {
             context.canonical.clone_from(fields);
         }
@@ -218,6 +218,7 @@ impl Sink for Configured {
             host: context.fields.find("host.hostname"),
             of_events,
             of_alerts,
+            sources: Sources::new(&context),
             notable,
         })
     }
@@ -231,14 +232,14 @@ impl Sink for Configured {
     }
 }
 
-/// `,"source":..,..,"event":`
-fn metadata(source: &str, sourcetype: &str, index: Option<&str>) -> Box<[u8]> {
+/// `,"source":..,..,"event":`; without the source if none is said.
+fn metadata(source: Option<&str>, sourcetype: &str, index: Option<&str>) -> Box<[u8]> {
     let mut metadata = Vec::new();
     let mut text = |key: &str, value: &str| {
         metadata.extend_from_slice(format!(",\"{key}\":").as_bytes());
         json::write_string(value.as_bytes(), &mut metadata);
     };
-    text("source", source);
+    source.into_iter().for_each(|source| text("source", source));
     text("sourcetype", sourcetype);
     index.into_iter().for_each(|index| text("index", index));
     metadata.extend_from_slice(b",\"event\":");
@@ -264,6 +265,7 @@ struct EventEncoder {
     host: Option<SlotId>,
     of_events: Box<[u8]>,
     of_alerts: Box<[u8]>,
+    sources: Sources,
     notable: Notable,
 }
 
@@ -280,6 +282,8 @@ impl Encoder for EventEncoder {
                 }
                 let position = selection.chunk.position.plus(event.frame as usize);
                 if event.alert.is_some() {
+                    out.extend_from_slice(b",\"source\":");
+                    json::write_string(self.sources.one(event).as_bytes(), out);
                     out.extend_from_slice(&self.of_alerts);
                     self.notable.write(event, position, &self.body, out);
                 } else {

@@ -40,7 +40,7 @@ use super::{Client, Encoder, Selection, Sink, SinkKind, Step, Transport};
 use crate::batch::{Batching, Buffer, BufferRange, Items, Limits, Sealed};
 use crate::clock;
 use crate::config::{ByteSize, Section, schema_of};
-use crate::encode::alert::AlertForm;
+use crate::encode::alert::{AlertForm, Sources};
 use crate::encode::body::{Context, Form};
 use crate::encode::compress::Codec;
 use crate::encode::notice::Identity;
@@ -460,7 +460,7 @@ struct Cef {
     identity: Identity,
     message: Option<SlotId>,
     keys: Vec<(&'static Key, SlotId)>,
-    source: String,
+    sources: Sources,
     decoder: &'static str,
 }
 
@@ -471,7 +471,7 @@ impl Cef {
             identity: Identity::new(context),
             message: context.fields.find("message").filter(|_| context.details.is_some()),
             keys: EXTENSION.iter().filter_map(find).collect(),
-            source: context.source.clone(),
+            sources: Sources::new(context),
             decoder: context.decoder,
         }
     }
@@ -500,7 +500,7 @@ impl Cef {
                 write_custom("cs1", "tags", &rule.tags.join(","), out);
             }
         }
-        write_custom("cs2", "source", &self.source, out);
+        write_custom("cs2", "source", &self.sources.one(event), out);
         let message = match self.message.map(|slot| event.value(slot)) {
             Some(Value::Text(message)) => message,
             _ => event.raw(),

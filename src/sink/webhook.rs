@@ -101,31 +101,17 @@ struct Config {
     /// One secret, or two while one is replaced by the other: the new one first.
     secrets: Vec<Secret>,
     /// Fields whose values make a group; `["..."]` tells each alert by itself.
-    #[serde(default = "Config::group_by")]
+    #[serde(default = "Grouping::by_rule")]
     group_by: Vec<String>,
     /// Time from the first alert of a group to its notification.
-    #[serde(default = "Config::group_wait")]
+    #[serde(default = "Grouping::default_wait")]
     group_wait: Interval,
     /// Time between two notifications of a group.
-    #[serde(default = "Config::group_interval")]
+    #[serde(default = "Grouping::default_interval")]
     group_interval: Interval,
     /// Certificates.
     #[serde(default)]
     tls: TlsClient,
-}
-
-impl Config {
-    fn group_by() -> Vec<String> {
-        vec!["rule.id".to_owned()]
-    }
-
-    fn group_wait() -> Interval {
-        Interval(Duration::from_secs(30))
-    }
-
-    fn group_interval() -> Interval {
-        Interval(Duration::from_secs(300))
-    }
 }
 
 struct Configured {

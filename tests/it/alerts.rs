@@ -222,7 +222,10 @@ fn one_alert_for_many_hits_on_two_shards_and_none_again_after_a_kill_or_a_stop()
         let counted = setup.ledger();
         assert!(counted == expected.len() || (is_killed && counted < expected.len()), "{counted}");
         let state = hec.state.lock().unwrap();
-        let alert = state.events.iter().map(|event| &event["event"]).find(|event| event["hydrant"]["alert"] == true).unwrap();
+        let sent = state.events.iter().find(|event| event["event"]["hydrant"]["alert"] == true).unwrap();
+        let alert = &sent["event"];
+        assert_eq!(sent["source"], "app");
+        assert!(alert["drilldown_search"].as_str().unwrap().starts_with("index=* source=\"app\" "), "{alert}");
         let hydrant = &alert["hydrant"];
         assert_eq!((&hydrant["source"], &hydrant["evidence"]["source"]), (&"app".into(), &"app".into()));
         assert!(hydrant["evidence"]["raw"].as_str().unwrap().starts_with("{\"time\":1795240800"), "{hydrant}");

@@ -192,7 +192,7 @@ fn a_hunt_tells_which_events_hold_an_indicator_in_which_fields() {
     assert_eq!(network["samples"][0]["decoder"], "palo_alto");
     let fields = network["samples"][0]["fields"].as_array().unwrap();
     assert!(fields.contains(&json!("source.ip")) && !fields.contains(&json!("destination.ip")), "{fields:?}");
-    assert_eq!((&of("evil[.]example")["events"], &of("hxxp://evil.example/a?b")["events"]), (&json!(1), &json!(1)));
+    assert_eq!((&of("evil.example")["events"], &of("evil.example/a?b")["events"]), (&json!(1), &json!(1)));
 
     let (code, stdout, stderr) = run(folder.path(), &[&arguments[..5], &["--samples", "0"]].concat(), "");
     assert_eq!(code, 0);
@@ -201,5 +201,56 @@ fn a_hunt_tells_which_events_hold_an_indicator_in_which_fields() {
 
     fs::write(folder.path().join("page.txt"), "<html>\n<body>no list</body>\n").unwrap();
     let (code, _, stderr) = run(folder.path(), &["retro-hunt", "--indicators", "page.txt", "in.log"], "");
-    assert!(code == 78 && stderr.contains("page.txt:1: error: `<html>` is no indicator"), "{stderr}");
+    assert!(code == 78 && stderr.contains("page.txt:1: error: this is a web page or XML, not a list of indicators"), "{stderr}");
+}
+
+#[test]
+fn a_hunt_reads_the_lists_that_the_node_reads() {
+    let sha1 = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
+    let misp = format!(
+        "{{\"Event\":{{\"info\":\"x\",\"Attribute\":[{{\"type\":\"ip-dst\",\"value\":\"93.184.216.3\",\"to_ids\":true}},\
+         {{\"type\":\"sha1\",\"value\":\"{sha1}\",\"to_ids\":true}},{{\"type\":\"filename\",\"value\":\"a.exe\",\"to_ids\":true}}]}}}}"
+    );
+    let stix = "{\"type\":\"bundle\",\"id\":\"bundle--1\",\"objects\":[
+        {\"type\":\"indicator\",\"id\":\"indicator--1\",\"pattern_type\":\"stix\",\"pattern\":\"[ipv4-addr:value = '10.1.2.4']\",
+         \"valid_from\":\"2026-01-01T00:00:00Z\",\"valid_until\":\"2026-11-21T00:00:00Z\"},
+        {\"type\":\"indicator\",\"id\":\"indicator--2\",\"pattern_type\":\"stix\",\"pattern\":\"[domain-name:value = 'evil.example']\",
+         \"valid_from\":\"2026-01-01T00:00:00Z\"}]}";
+    let csv = "first_seen,ioc,kind\n2026-01-01,phish@mail.example,email\n2026-01-01,http://shop.example/a?b,url\n2026-01-01,x,yara\n";
+    let mail = format!("{{\"from\":\"Phish@Mail.example\",\"u\":\"https://shop.example/a?b\",\"h\":\"{}\"}}\n", sha1.to_uppercase());
+    let input = lines(&[(20, 4, "deny"), (22, 4, "deny")]).replace("93.184.216.34", "93.184.216.3") + &mail + "host=a.evil.example\n";
+    let folder = folder(&[("misp.json", &misp), ("stix.json", stix), ("list.csv", csv), ("in.log", &input)]);
+    let hunt = |arguments: &[&str]| {
+        let (code, stdout, stderr) = run(folder.path(), &[&["retro-hunt", "--output", "json", "in.log"][..], arguments].concat(), "");
+        assert_eq!(code, 0, "{stderr}");
+        let told = objects(&stdout).remove(0);
+        let found = |found: &Value| (found["indicator"].as_str().unwrap().to_owned(), found["events"].as_u64().unwrap());
+        (told["found"].as_array().unwrap().iter().map(found).collect::<Vec<_>>(), stderr)
+    };
+    let named = |found: &[(&str, u64)]| found.iter().map(|(text, events)| ((*text).to_owned(), *events)).collect::<Vec<_>>();
+    let (found, stderr) = hunt(&["--indicators", "misp.json", "--indicators", "stix.json"]);
+    assert_eq!(found, named(&[("93.184.216.3", 2), (sha1, 1), ("10.1.2.4", 1), ("evil.example", 1)]), "it counts until its end");
+    assert!(stderr.contains("misp.json:1: warning: 1 left out: ") && stderr.contains("`a.exe`"), "{stderr}");
+    let (found, stderr) = hunt(&["--indicators", "list.csv", "--format", "csv", "--columns", "value=ioc,kind=kind"]);
+    assert_eq!(found, named(&[("phish@mail.example", 1), ("shop.example/a?b", 1)]));
+    assert!(stderr.contains("1 left out: nothing is looked up for the kind `yara`, such as `x`"), "{stderr}");
+
+    let refused = |arguments: &[&str]| {
+        let (code, _, stderr) = run(folder.path(), &[&["retro-hunt", "in.log", "--indicators", "list.csv"][..], arguments].concat(), "");
+        (code, stderr)
+    };
+    let (code, stderr) = refused(&["--columns", "value=ico"]);
+    assert!(code == 78 && stderr.contains("there is no column `ico`") && stderr.contains("did you mean `ioc`?"), "{stderr}");
+    let (code, stderr) = refused(&["--columns", "valeu=ioc"]);
+    assert!(code == 78 && stderr.contains("there is no `valeu`") && stderr.contains("only `value` is needed"), "{stderr}");
+    let (code, stderr) = refused(&["--format", "csv"]);
+    assert!(code == 2 && stderr.contains("--columns"), "{stderr}");
+    let (code, stderr) = refused(&["--kind", "name"]);
+    assert!(code == 2 && stderr.contains("expected one of: ip, domain, url, hash, email"), "{stderr}");
+    let (code, stderr) = refused(&[]);
+    assert!(code == 78 && stderr.contains("--columns: error: which columns of `list.csv` hold what?"), "{stderr}");
+    fs::write(folder.path().join("empty.txt"), "# nothing\ncom\n").unwrap();
+    let (code, _, stderr) = run(folder.path(), &["retro-hunt", "in.log", "--indicators", "empty.txt"], "");
+    assert!(code == 78 && stderr.contains("there is no indicator in it that can be used"), "{stderr}");
+    assert!(stderr.contains("empty.txt:2: warning: 1 left out: a top-level domain"), "{stderr}");
 }

@@ -118,6 +118,8 @@ fn any_number_of_shards_finds_the_brute_force_in_raw_lines_and_only_that() {
         let correlation = &hydrant["correlation"];
         assert_eq!((&correlation["type"], &correlation["value"]), (&Value::from("event_count"), &Value::from(15)));
         assert_eq!(correlation["group"], serde_json::json!({"source.ip": "198.51.100.7"}));
+        assert_eq!(correlation["sources"], serde_json::json!(["fw"]));
+        assert!(brute_force["drilldown_search"].as_str().unwrap().starts_with("index=* source=\"fw\" "), "{brute_force}");
         assert!(correlation["window_end"].as_str().unwrap().starts_with("2026-11-21T08:00:14."));
         assert_eq!(correlation["sample"].as_array().unwrap().len(), 15);
         assert_eq!(hydrant["alert_id"].as_str().unwrap().len(), 32);

@@ -1,13 +1,16 @@
 //! Enrichment in the running program: a changed table or threat list is used without a restart, a broken one is not; a
-//! feed is fetched, kept, and there after a restart without a network.
+//! feed is fetched, kept, and there after a restart without a network; names of addresses come without any event's waiting.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use hydrant::traffic::{Kind, Traffic};
 
+use crate::client;
 use crate::hec::{Hec, TOKEN};
 use crate::process::{Hydrant, Running, eventually, free_port};
 
@@ -189,5 +192,117 @@ fn a_feed_on_this_machine_has_to_be_allowed() {
     let hydrant = Hydrant::run(&list_config(free_port(), Hec::start().port, &url), &[]);
     eventually("the refusal", || hydrant.log().contains("this machine's own, which is not allowed here").then_some(()));
     assert!(asked.lock().unwrap().is_empty());
+    assert!(hydrant.stop());
+}
+
+/// A MISP feed of one event that has every address.
+fn misp_feed() -> u16 {
+    let uuid = "5f0c0000-aaaa-4000-8000-000000000001";
+    let attribute = |first: u32| format!(r#"{{"type": "ip-dst", "value": "{first}.0.0.0/8", "to_ids": true}}"#);
+    let attributes: Vec<String> = (1..224).map(attribute).collect();
+    let event = format!(r#"{{"Event": {{"uuid": "{uuid}", "Attribute": [{}]}}}}"#, attributes.join(","));
+    let manifest = format!(r#"{{"{uuid}": {{"timestamp": "1795240800", "info": "fetched"}}}}"#);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let (status, body) = match head.split(' ').nth(1) {
+                Some("/feed/manifest.json") => ("200 OK", manifest.as_str()),
+                Some(path) if path == format!("/feed/{uuid}.json") => ("200 OK", event.as_str()),
+                _ => ("404 Not Found", ""),
+            };
+            let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            // Who does not want all of it may go.
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+#[test]
+fn a_misp_feed_is_fetched_by_its_manifest() {
+    let hec = Hec::start();
+    let port = free_port();
+    let url = format!("url: \"http://127.0.0.1:{}/feed/\", allow_loopback: true", misp_feed());
+    let config = list_config(port, hec.port, &url)
+        .replace("format: csv, kind: ip,", "format: misp, max_events: 5,")
+        .replace("columns: { value: value, description: what },", "");
+    let hydrant = Hydrant::run(&config, &[]);
+    eventually("the feed", || descriptions(&hec, port, 5).contains(&Some("fetched".to_owned())).then_some(()));
+    assert!(hydrant.stop());
+}
+
+/// A name server that knows every address as `a.example`, until it is silent.
+fn name_server(is_silent: Arc<AtomicBool>) -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((len, peer)) = socket.recv_from(&mut query) {
+            if !is_silent.load(Ordering::SeqCst) {
+                let record = b"\xc0\x0c\x00\x0c\x00\x01\x00\x00\x0e\x10\x00\x0b\x01a\x07example\x00";
+                let head = [query[0], query[1], 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+                socket.send_to(&[&head, &query[12..len], record].concat(), peer).unwrap();
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn an_address_gets_its_name_and_no_event_waits_for_a_silent_name_server() {
+    let (hec, is_silent) = (Hec::start(), Arc::new(AtomicBool::new(false)));
+    let (port, admin) = (free_port(), free_port());
+    let server = name_server(is_silent.clone());
+    let config = format!(
+        "
+data_dir: data
+shards: 2
+admin: \"127.0.0.1:{admin}\"
+sources:
+  fw: {{ type: syslog, listen: \"127.0.0.1:{port}\", decoder: palo_alto }}
+enrichments:
+  names: {{ type: reverse_dns, field: source.ip, into: source.domain, servers: [\"127.0.0.1:{server}\"], private: true, timeout: 30s }}
+sinks:
+  splunk: {{ type: splunk_hec, endpoint: \"http://127.0.0.1:{}\", token: \"{TOKEN}\", buffer: {{ interval: 20ms }} }}
+",
+        hec.port
+    );
+    let hydrant = Hydrant::run(&config, &[]);
+    let mut stream = eventually("the listener", || TcpStream::connect(("127.0.0.1", port)).ok());
+    let mut send = |seed: u64, count: usize| {
+        let (seen, mut traffic) = (hec.count(), Traffic::new(Kind::PaloAlto, seed));
+        for _ in 0..count {
+            let mut line = Vec::new();
+            traffic.next(1_795_240_800_000, &mut line);
+            line.push(b'\n');
+            stream.write_all(&line).unwrap();
+        }
+        eventually("the events", || (hec.count() >= seen + count).then_some(()));
+        let name = |event: &serde_json::Value| event["event"]["hydrant"]["added"]["source"]["domain"].as_str().map(str::to_owned);
+        hec.state.lock().unwrap().events.iter().skip(seen).map(name).collect::<Vec<_>>()
+    };
+    let first = send(3, 1);
+    assert_eq!(first, [None], "an event does not wait for its name");
+    eventually("the name", || (send(3, 1) == [Some("a.example".to_owned())]).then_some(()));
+    is_silent.store(true, Ordering::SeqCst);
+    let started = Instant::now();
+    let unknown = send(4, 500).iter().filter(|name| name.is_none()).count();
+    assert!(unknown > 0 && started.elapsed() < Duration::from_secs(30), "{unknown} without a name, {:?}", started.elapsed());
+    assert_eq!(send(3, 1), [Some("a.example".to_owned())]);
+    let metrics = client::send(admin, "GET /metrics", &["connection: close"], b"").body;
+    for part in [
+        "hydrant_reverse_dns_lookups_total{component_id=\"names\",result=\"unknown\"} ",
+        "hydrant_reverse_dns_questions_total{component_id=\"names\",outcome=\"name\"} ",
+        "hydrant_reverse_dns_cached_addresses{component_id=\"names\"} ",
+    ] {
+        let value = metrics.split(part).nth(1).and_then(|rest| rest.split('\n').next());
+        assert!(value.is_some_and(|value| value != "0"), "{part}\n{metrics}");
+    }
     assert!(hydrant.stop());
 }

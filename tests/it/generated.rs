@@ -707,7 +707,7 @@ impl EventMaker<'_, '_> {
                 '/' if style == 4 => out.extend_from_slice(b"\\/"),
                 '"' | '\\' | '\0'..' ' => {
                     let quoted = quoted(&character.to_string());
-                    out.extend_from_slice(quoted[1..quoted.len() - 1].as_bytes());
+                    out.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
                 }
                 _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }

@@ -34,6 +34,7 @@ mod kill;
 mod ledger;
 mod mistakes;
 mod ocsf;
+mod of_source;
 #[expect(unreachable_pub, reason = "the package of the fuzz targets has this file too")]
 mod oracles;
 mod peers;
@@ -44,6 +45,7 @@ mod registry;
 mod replay;
 mod rules;
 mod rules_as_code;
+mod rules_cost;
 mod sigma_peer;
 mod sigmahq;
 mod slice;

@@ -1,4 +1,4 @@
-//! Processing pipelines: what becomes of rules, as `tests/cases/pipelines/cases.yaml` says, which
+//! Processing pipelines and filters: what becomes of rules, as `tests/cases/pipelines/cases.yaml` says, which
 //! `tests/real/pysigma.py` holds to pySigma; and what is not supported, or wrong, is told with its line.
 
 use std::path::Path;

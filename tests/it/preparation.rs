@@ -21,7 +21,7 @@ tests:
 
 const FILTER: &str = "title: The robot
 logsource: { product: aws }
-filter: { rules: [admin], selection: { user: adm_robot }, condition: selection }
+filter: { rules: [admin], selection: { user: adm_robot }, condition: not selection }
 ";
 
 const PIPELINE: &str = "name: own names

@@ -7,13 +7,14 @@ that nothing is refused and nothing is forgotten.
 2. Start: the journal is filled while its destination is away, the process killed, and started again: the time until its
    listener answers, and the CPU time until then.
 """
-import http.client
 import os
 import socket
+import sys
 import time
 
+import flood
 import harness
-from harness import check, eventually, in_thread
+from harness import check, eventually
 
 COMMIT_INTERVAL_MS = 5
 CONNECTIONS, REQUESTS = (4, 2_000) if harness.FULL else (4, 200)
@@ -44,19 +45,6 @@ def sync_ms(folder):
     return times
 
 
-def post(port, count):
-    """Times from the request to its answer."""
-    connection, times = http.client.HTTPConnection("127.0.0.1", port), []
-    for number in range(count):
-        start = time.monotonic()
-        connection.request("POST", "/", f'{{"number":{number}}}', {"content-type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        times.append(1000 * (time.monotonic() - start))
-        check(answer.status == 200, f"the answer is {answer.status}")
-    return times
-
-
 def acknowledgement(stage):
     port = harness.free_port()
     hydrant = stage.hydrant(f"""
@@ -67,8 +55,11 @@ sinks:
   out: {{ type: file, path: out.ndjson, buffer: {{ interval: 1s }} }}
 """, "acknowledges")
     syncs = sync_ms(hydrant.folder)
-    senders = [in_thread(post, port, REQUESTS) for _ in range(CONNECTIONS)]
-    times = [each for sender in senders for each in sender.result(600)]
+    files = [stage.folder / f"times-{number}" for number in range(CONNECTIONS)]
+    senders = [stage.start(f"sender-{number}", [sys.executable, flood.__file__, "ask", port, REQUESTS, file]) for number, file in enumerate(files)]
+    for sender in senders:
+        harness.same("exit code", sender.wait(600), 0)
+    times = [float(line) for file in files for line in file.read_text().splitlines()]
     hydrant.stop()
     harness.same("events", len(harness.rows(hydrant.folder / "out.ndjson")), CONNECTIONS * REQUESTS)
     bound = COMMIT_INTERVAL_MS + 2 * at(0.99, syncs)

@@ -1,6 +1,7 @@
 """Senders and a receiver that are never the narrow place, as processes of their own, and the books on what came.
 
     flood.py send BOARD PORT INDEX      requests of prepared bodies over one connection, as fast as the board says
+    flood.py ask PORT COUNT FILE        requests of one event, one behind the other; their times in ms to a file
     flood.py receive PORT FILE          appends the bodies of POST requests to a file
 
 An event is a line with a number. A request has EVENTS_A_REQUEST of them: the number of the request and, within it, of the
@@ -94,6 +95,20 @@ def send(board_path, port, sender):
         add("acknowledged")
         request += SENDERS
     add("ended")
+
+
+def ask(port, count, path):
+    connection, times = socket.create_connection(("127.0.0.1", port), 60), []
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for number in range(count):
+        body = b'{"number":%d}' % number
+        begin = time.monotonic()
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: flood\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        status = answer_of(connection)
+        times.append(1000 * (time.monotonic() - begin))
+        if status != 200:
+            sys.exit(f"request {number} was answered by {status}")
+    pathlib.Path(path).write_text("".join(f"{each}\n" for each in times))
 
 
 def answer_of(connection):
@@ -204,5 +219,7 @@ class Book:
 if __name__ == "__main__":
     if sys.argv[1] == "send":
         send(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    elif sys.argv[1] == "ask":
+        ask(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     else:
         receive(int(sys.argv[2]), sys.argv[3])

@@ -7,9 +7,8 @@ use crate::clock;
 use crate::detect::Rules;
 use crate::detect::correlate::{Counters, Fired, Form};
 use crate::detect::sigma::correlation::Linked;
-use crate::error::Diagnostics;
 use crate::event::Chunk;
-use crate::pipeline::offline::{Fill, Offline};
+use crate::pipeline::offline::Offline;
 
 /// Days of all rules that are counted apart. Honest events have a few hundred days; of forged times the rest is one number.
 const DAYS_MAX: usize = 1_000_000;
@@ -116,8 +115,7 @@ pub(super) struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    pub(super) fn new(rules: &'a Rules, decoder: &str, samples: usize) -> Result<Self, Diagnostics> {
-        let offline = Offline::filled(decoder, rules, Fill::Rules)?;
+    pub(super) fn new(rules: &'a Rules, offline: Offline, samples: usize) -> Self {
         let subject = |id, title, level, kind, hash| {
             let (hits, days, other_days, samples) = Default::default();
             Subject { id, title, level, kind, hash, hits, days, other_days, samples }
@@ -132,7 +130,7 @@ impl<'a> Side<'a> {
             subject(&*correlation.id, &*correlation.title, linked.level.as_str(), kind, &*correlation.hash)
         });
         let subjects = own.chain(correlations).collect();
-        Ok(Self { rules, offline, subjects, days: 0, samples })
+        Self { rules, offline, subjects, days: 0, samples }
     }
 
     /// Counts the hits of rules in a chunk.

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::enrich::indicators::{Indicator, Pattern};
 use crate::json;
 
 /// Longest word that is looked up: SHA-512 in hexadecimal has 128 bytes, a name 253.
@@ -21,31 +22,24 @@ const LINK_BYTES_MAX: usize = 8_192;
 
 type Table<K> = HashMap<K, u32, foldhash::fast::RandomState>;
 
-/// What is hunted, in the form in which it is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Pattern {
-    /// An address or network.
-    Network(IpNet),
-    /// A name in small letters; those below it count.
-    Domain(String),
-    /// A link without scheme and fragment, the host in small letters: `evil.example/a?b`.
-    Link(String),
-    /// Hexadecimal, in small letters.
-    Hash(String),
-    /// In small letters.
-    Email(String),
+/// What is told of an indicator.
+struct Entry {
+    kind: &'static str,
+    text: Box<str>,
+    /// From when on it is none any more.
+    valid_until_ms: i64,
 }
 
 /// All indicators.
 #[derive(Default)]
 pub(super) struct Index {
-    /// Kind, and the text as it was written.
-    names: Vec<(&'static str, Box<str>)>,
+    entries: Vec<Entry>,
     /// By length of the prefix; addresses of both families stand at the top of 128 bits.
     v4: Vec<(u128, Table<u128>)>,
     v6: Vec<(u128, Table<u128>)>,
     domains: Table<Box<[u8]>>,
     links: Table<Box<[u8]>>,
+    /// By hexadecimal digits.
     hashes: Table<Box<[u8]>>,
     emails: Table<Box<[u8]>>,
 }
@@ -53,37 +47,41 @@ pub(super) struct Index {
 impl Index {
     /// Number of indicators.
     pub(super) fn len(&self) -> usize {
-        self.names.len()
+        self.entries.len()
     }
 
     /// Kind and text of an indicator.
     pub(super) fn name(&self, id: u32) -> (&'static str, &str) {
-        self.names.get(id as usize).map_or(("", ""), |(kind, text)| (*kind, &**text))
+        self.entries.get(id as usize).map_or(("", ""), |entry| (entry.kind, &*entry.text))
     }
 
-    /// Adds an indicator; one that is there already counts once.
-    pub(super) fn add(&mut self, pattern: Pattern, text: &str) {
-        let id = self.names.len() as u32;
-        let (kind, table, key) = match pattern {
-            Pattern::Network(network) => {
-                if self.add_network(network, id) {
-                    let kind = if network.prefix_len() == network.max_prefix_len() { "ip" } else { "cidr" };
-                    self.names.push((kind, text.into()));
-                }
-                return;
-            }
-            Pattern::Domain(key) => ("domain", &mut self.domains, key),
-            Pattern::Link(key) => ("url", &mut self.links, key),
-            Pattern::Hash(key) => ("hash", &mut self.hashes, key),
-            Pattern::Email(key) => ("email", &mut self.emails, key),
+    /// Whether an indicator is one for an event of this time.
+    pub(super) fn counts(&self, id: u32, time_ms: i64) -> bool {
+        self.entries.get(id as usize).is_some_and(|entry| time_ms < entry.valid_until_ms)
+    }
+
+    /// Adds an indicator; one that is there already counts once, as long as either does.
+    pub(super) fn add(&mut self, Indicator { pattern, details }: &Indicator) {
+        let next = self.entries.len() as u32;
+        let text = pattern.to_string();
+        let number = |table: &mut Table<Box<[u8]>>| *table.entry(text.as_bytes().into()).or_insert(next);
+        let (kind, id) = match pattern {
+            Pattern::Network(network) if network.prefix_len() == network.max_prefix_len() => ("ip", self.add_network(*network, next)),
+            Pattern::Network(network) => ("cidr", self.add_network(*network, next)),
+            Pattern::Domain(_) => ("domain", number(&mut self.domains)),
+            Pattern::Url(_) => ("url", number(&mut self.links)),
+            Pattern::Hash(_) => ("hash", number(&mut self.hashes)),
+            Pattern::Email(_) => ("email", number(&mut self.emails)),
         };
-        table.entry(key.into_bytes().into_boxed_slice()).or_insert_with(|| {
-            self.names.push((kind, text.into()));
-            id
-        });
+        let valid_until_ms = details.valid_until_ms.unwrap_or(i64::MAX);
+        match self.entries.get_mut(id as usize) {
+            Some(entry) => entry.valid_until_ms = entry.valid_until_ms.max(valid_until_ms),
+            None => self.entries.push(Entry { kind, text: text.into(), valid_until_ms }),
+        }
     }
 
-    fn add_network(&mut self, network: IpNet, id: u32) -> bool {
+    /// The number of a network, which is `id` if it is new.
+    fn add_network(&mut self, network: IpNet, id: u32) -> u32 {
         let (tables, address) = match network.network() {
             IpAddr::V4(address) => (&mut self.v4, u128::from(address.to_bits()) << 96),
             IpAddr::V6(address) => (&mut self.v6, address.to_bits()),
@@ -93,7 +91,7 @@ impl Index {
             tables.push((mask, Table::default()));
         }
         let table = tables.iter_mut().find(|(other, _)| *other == mask);
-        table.is_some_and(|(_, table)| *table.entry(address).or_insert(id) == id)
+        table.map_or(id, |(_, table)| *table.entry(address).or_insert(id))
     }
 
     fn address(&self, address: IpAddr, found: &mut Vec<u32>) {
@@ -241,11 +239,12 @@ fn parse(text: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::retro_hunt::list::pattern;
+    use crate::enrich::indicators::{Details, Format, read_indicators};
 
     fn found(indicators: &[&str], line: &str) -> Vec<String> {
         let mut index = Index::default();
-        indicators.iter().for_each(|text| index.add(pattern(text).unwrap(), text));
+        let list = indicators.join("\n");
+        read_indicators(&Format::Plain(None), list.as_bytes()).for_each(|indicator| index.add(&indicator.unwrap()));
         let mut words = Words::default();
         words.find(line.as_bytes(), &index).iter().map(|id| index.name(*id).1.to_owned()).collect()
     }
@@ -286,5 +285,22 @@ mod tests {
     fn an_event_counts_once_for_each_indicator() {
         let all = ["198.51.100.0/24", "198.51.100.7", "evil.example", "198.51.100.7/32"];
         assert_eq!(found(&all, "198.51.100.7 198.51.100.7 a.evil.example b.evil.example"), all[..3]);
+    }
+
+    #[test]
+    fn an_indicator_counts_until_its_last_end() {
+        let mut index = Index::default();
+        let mut add = |text: &str, valid_until_ms| {
+            let details = Details { valid_until_ms, ..Details::default() };
+            index.add(&Indicator { pattern: Pattern::Domain(text.into()), details });
+        };
+        add("a.example", Some(10));
+        add("a.example", Some(20));
+        add("a.example", Some(5));
+        add("b.example", Some(10));
+        add("b.example", None);
+        assert_eq!(index.len(), 2);
+        assert_eq!([9, 19, 20].map(|time_ms| index.counts(0, time_ms)), [true, true, false]);
+        assert!(index.counts(1, i64::MAX - 1));
     }
 }

@@ -1,114 +1,142 @@
-//! Lists of indicators: `file -> index`. One a line; what follows `#` is a comment. What a line is, its form says.
-//!
-//! `1.2.3[.]4` and `hxxp://` are read as what they stand for. A line that is none of the kinds is refused with its place, so
-//! that a wrong file is not hunted as an empty one.
+//! Lists of indicators: `file -> index`, read as the node reads those of a `threat_list`.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::IpAddr;
-use std::path::Path;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
-
-use super::index::{Index, Pattern};
-use crate::cli::Failure;
+use super::index::Index;
+use crate::cli::{Failure, warn};
+use crate::enrich::indicators::{Columns, Format, Kind, LeftOut, Refusal, read_indicators};
 use crate::error::{Diagnostic, Diagnostics, Error, ErrorKind};
 
 /// Indicators that are hunted at once; each takes some 150 bytes.
 const INDICATORS_MAX: usize = 4_000_000;
 
-/// Longest line.
-const LINE_BYTES_MAX: u64 = 16 * 1024;
+/// Read at once; a format is told by what stands in so much of a list.
+const READ_BYTES: usize = 128 * 1024;
 
-/// Mistakes of one file that are told.
-const MISTAKES_MAX: usize = 20;
+/// How lists are written.
+#[derive(clap::Args)]
+pub(super) struct Lists {
+    /// Lists of indicators. May be given more than once.
+    #[arg(long, required = true, num_args = 1, value_name = "FILE")]
+    indicators: Vec<PathBuf>,
+    /// How they are written; `auto` tells MISP and STIX by their JSON, CSV by the name of the file, and takes everything else
+    /// for `plain`.
+    #[arg(long, value_enum, default_value = "auto")]
+    format: FormatName,
+    /// Columns of a `csv` list, by the names in its first line or in the comment before its first record.
+    #[arg(long, value_delimiter = ',', required_if_eq("format", "csv"), value_name = "value=NAME,kind=NAME")]
+    columns: Vec<String>,
+    /// What all entries of a `plain` or `csv` list are, in the place of what each looks like.
+    #[arg(long, value_parser = kind, value_name = "ip|domain|url|hash|email")]
+    kind: Option<Kind>,
+}
 
-/// Digits of MD5, SHA-1, SHA-224, SHA-256, SHA-384 and SHA-512.
-const HASH_DIGITS: [usize; 6] = [32, 40, 56, 64, 96, 128];
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FormatName {
+    /// Told by the beginning.
+    Auto,
+    /// One a line; what follows `#` or `;` is a comment.
+    Plain,
+    /// Columns.
+    Csv,
+    /// JSON of MISP: an event, a list of them, attributes.
+    Misp,
+    /// A STIX 2 bundle.
+    Stix,
+}
 
-/// Adds the indicators of a file.
-pub(super) fn read(path: &Path, index: &mut Index) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Error::new(ErrorKind::Storage, "read the list", error.to_string()).with("file", path.display());
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
-    let mut diagnostics = Diagnostics::new();
-    let before = index.len();
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(failed)? == 0 {
-            break;
-        }
-        let text = String::from_utf8_lossy(&line);
-        let text = text.split('#').next().unwrap_or_default().trim().trim_start_matches('\u{feff}');
-        if text.is_empty() {
-            continue;
-        }
-        match pattern(text) {
-            Some(pattern) => index.add(pattern, text),
-            None => {
-                let shown: String = text.chars().take(80).collect();
-                let message = format!("`{shown}` is no indicator");
-                let help = "an address, a network, a domain, a link, a hash or an e-mail address on each line";
-                diagnostics.push(Diagnostic::error(path, number, 0, "", message).help(help));
+fn kind(name: &str) -> Result<Kind, String> {
+    let kinds = [Kind::Ip, Kind::Domain, Kind::Url, Kind::Hash, Kind::Email];
+    let known = kinds.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| format!("expected one of: {}", kinds.map(Kind::name).join(", ")))
+}
+
+impl Lists {
+    /// Adds the indicators of all lists.
+    pub(super) fn read(&self, index: &mut Index) -> Result<(), Failure> {
+        let columns = self.columns()?;
+        self.indicators.iter().try_for_each(|path| self.read_one(path, columns.as_ref(), index))
+    }
+
+    fn read_one(&self, path: &Path, columns: Option<&Columns>, index: &mut Index) -> Result<(), Failure> {
+        let failed =
+            |error: std::io::Error| Error::new(ErrorKind::Storage, "read the list", error.to_string()).with("file", path.display());
+        let mut reader = BufReader::with_capacity(READ_BYTES, File::open(path).map_err(failed)?);
+        let format = match (self.format, columns) {
+            (FormatName::Auto, None) if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) => {
+                return Err(wrong(&format!("which columns of `{}` hold what?", path.display())).into());
+            }
+            (FormatName::Auto, None) => told(reader.fill_buf().map_err(failed)?, self.kind),
+            (FormatName::Misp, _) => Format::Misp,
+            (FormatName::Stix, _) => Format::Stix,
+            (FormatName::Auto | FormatName::Csv, Some(columns)) => Format::Csv(Box::new(columns.clone())),
+            (FormatName::Plain | FormatName::Csv, _) => Format::Plain(self.kind),
+        };
+        let (mut left_out, mut count) = (LeftOut::default(), 0_usize);
+        for found in read_indicators(&format, reader) {
+            match found {
+                Ok(indicator) => {
+                    count += 1;
+                    index.add(&indicator);
+                }
+                Err(Refusal::Skipped { line, reason, text }) => left_out.add(line, reason.into_owned(), text),
+                Err(Refusal::Broken { line, message, help }) => {
+                    return Err(Diagnostics::from(Diagnostic { help, ..Diagnostic::error(path, line, 0, "", message) }).into());
+                }
+            }
+            if index.len() > INDICATORS_MAX {
+                let message = format!("more than {INDICATORS_MAX} indicators");
+                return Err(Diagnostics::from(Diagnostic::error(path, 0, 0, "", message)).into());
             }
         }
-        if index.len() > INDICATORS_MAX {
-            diagnostics.push(Diagnostic::error(path, number, 0, "", format!("more than {INDICATORS_MAX} indicators")));
+        let mut diagnostics = left_out.warnings(path);
+        if count == 0 {
+            let help = "`--format` and `--columns` say how a list is written";
+            diagnostics.push(Diagnostic::error(path, 0, 0, "", "there is no indicator in it that can be used").help(help));
+            return Err(diagnostics.into());
         }
-        if diagnostics.0.len() >= MISTAKES_MAX || index.len() > INDICATORS_MAX {
-            break;
+        warn(&diagnostics);
+        Ok(())
+    }
+
+    /// The columns, if any are named.
+    fn columns(&self) -> Result<Option<Columns>, Diagnostics> {
+        let mut columns = Columns { all: self.kind, ..Columns::default() };
+        for pair in &self.columns {
+            let (key, name) = pair.split_once('=').unwrap_or((pair, ""));
+            match key {
+                _ if name.is_empty() => return Err(wrong(&format!("`{pair}` has no name of a column"))),
+                "value" => columns.value = name.to_owned(),
+                "kind" => columns.kind = Some(name.to_owned()),
+                "valid_until" => columns.valid_until = Some(name.to_owned()),
+                _ => return Err(wrong(&format!("there is no `{key}`"))),
+            }
         }
+        if !self.columns.is_empty() && columns.value.is_empty() {
+            return Err(wrong("`value` is missing"));
+        }
+        Ok(Some(columns).filter(|columns| !columns.value.is_empty()))
     }
-    if index.len() == before && diagnostics.0.is_empty() {
-        diagnostics.push(Diagnostic::error(path, 0, 0, "", "there is no indicator in this file that was not in those before it").warning());
-    }
-    Ok(diagnostics.into_result(())?)
 }
 
-/// What a text is.
-pub(super) fn pattern(text: &str) -> Option<Pattern> {
-    let text = text.replace("[.]", ".").replace("(.)", ".").replace("hxxp", "http");
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(Pattern::Network(address.to_canonical().into()));
-    }
-    if let Ok(network) = text.parse::<IpNet>() {
-        return Some(Pattern::Network(network.trunc()));
-    }
-    let folded = text.to_ascii_lowercase();
-    if HASH_DIGITS.contains(&folded.len()) && folded.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Some(Pattern::Hash(folded));
-    }
-    if text.contains('/') {
-        return link(&text).map(Pattern::Link);
-    }
-    if let Some((user, host)) = folded.split_once('@') {
-        return (!user.is_empty() && is_domain(host)).then_some(Pattern::Email(folded));
-    }
-    let name = folded.strip_suffix('.').unwrap_or(&folded).trim_start_matches("*.");
-    is_domain(name).then(|| Pattern::Domain(name.to_owned()))
+fn wrong(message: &str) -> Diagnostics {
+    let mistake = Diagnostic::error(Path::new("--columns"), 0, 0, "", message);
+    mistake.help("value=ioc_value,kind=ioc_type,valid_until=expires; only `value` is needed").into()
 }
 
-/// A name with at least two labels, the last of which is no number.
-fn is_domain(name: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || byte >= 0x80;
-    let is_label = |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(is_part);
-    let last = name.rsplit('.').next().unwrap_or_default();
-    name.len() <= 253 && name.contains('.') && name.split('.').all(is_label) && !last.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// A link without scheme, name and password, usual port and fragment, the host in small letters.
-fn link(text: &str) -> Option<String> {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let rest = rest.split('#').next().unwrap_or_default();
-    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let host = host.rsplit('@').next().unwrap_or_default();
-    let host = host.strip_suffix(":80").or_else(|| host.strip_suffix(":443")).unwrap_or(host).to_ascii_lowercase();
-    let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(&*host, |(name, _)| name);
-    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    if !is_domain(name) && name.parse::<IpAddr>().is_err() {
-        return None;
+/// The format that the beginning of a list tells.
+fn told(head: &[u8], kind: Option<Kind>) -> Format {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    // Lines of a plain list begin with neither; an IPv6 address with a port does with `[`.
+    let is_json = text.starts_with(b"{") || text.strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"{"));
+    let has = |key: &[u8]| memchr::memmem::find(text, key).is_some();
+    match is_json {
+        true if has(b"\"objects\"") || has(b"\"bundle\"") => Format::Stix,
+        true => Format::Misp,
+        false => Format::Plain(kind),
     }
-    Some(if path.starts_with('/') { format!("{host}{path}") } else { format!("{host}/{path}") })
 }
 
 #[cfg(test)]
@@ -116,26 +144,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_what_its_form_says() {
-        let network = |text: &str| Some(Pattern::Network(text.parse().unwrap()));
-        for (text, expected) in [
-            ("198.51.100[.]7", network("198.51.100.7/32")),
-            ("::ffff:198.51.100.7", network("198.51.100.7/32")),
-            ("198.51.100.9/24", network("198.51.100.0/24")),
-            ("2001:db8::/32", network("2001:db8::/32")),
-            ("Evil.Example.", Some(Pattern::Domain("evil.example".into()))),
-            ("*.evil.example", Some(Pattern::Domain("evil.example".into()))),
-            ("hxxps://U:p@Evil[.]Example:443/A?b#c", Some(Pattern::Link("evil.example/A?b".into()))),
-            ("D41D8CD98F00B204E9800998ECF8427E", Some(Pattern::Hash("d41d8cd98f00b204e9800998ecf8427e".into()))),
-            ("Bad@Evil.Example", Some(Pattern::Email("bad@evil.example".into()))),
-            ("com", None),
-            ("1.2.3", None),
-            ("http://10.0.0.1:8080/x", Some(Pattern::Link("10.0.0.1:8080/x".into()))),
-            ("/index.html", None),
-            ("<html>", None),
-            ("a b.example", None),
+    fn a_format_is_told_by_the_beginning_of_a_list() {
+        for (head, expected) in [
+            ("# list\n198.51.100.7\n", Format::Plain(None)),
+            ("[2001:db8::1]:443\n", Format::Plain(None)),
+            ("", Format::Plain(None)),
+            ("\u{feff} {\"type\": \"bundle\", \"id\"", Format::Stix),
+            ("{\n  \"objects\": [", Format::Stix),
+            ("{\"Event\": {\"info\": \"x\"", Format::Misp),
+            ("[ {\"Event\": {", Format::Misp),
         ] {
-            assert_eq!(pattern(text), expected, "{text}");
+            assert_eq!(told(head.as_bytes(), None), expected, "{head}");
         }
     }
 }

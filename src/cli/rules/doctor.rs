@@ -25,30 +25,30 @@ use serde_json::{Value as Json, json};
 use crate::cli::input::decoder;
 use crate::cli::past::{Past, Seen};
 use crate::cli::preparing::Preparing;
+use crate::cli::source::OfSource;
 use crate::cli::{Failure, Output, message, print, print_json, table};
 use crate::detect::Rules;
 use crate::detect::sigma::SigmaRule;
 use crate::detect::sigma::correlation::Source;
 use crate::error::nearest;
-use crate::pipeline::offline::{self, Fill, Offline};
+use crate::pipeline::offline::{self, Fill};
 use profile::{Doubt, Profile};
 
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Rule files and folders.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "source")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     preparing: Preparing,
+    #[command(flatten)]
+    of: OfSource,
     /// Where events are: a file, a folder, `s3://bucket/prefix`, a data folder, `-` for stdin; may be given more than once.
     #[arg(long, visible_alias = "sample", required = true, num_args = 1)]
     from: Vec<String>,
     /// The format of the lines; `auto` looks at each.
-    #[arg(long, default_value = "auto", value_parser = decoder)]
+    #[arg(long, default_value = "auto", value_parser = decoder, conflicts_with = "source")]
     decoder: String,
-    /// A configuration whose `aws_s3` sinks know the address and the keys of buckets.
-    #[arg(short, long)]
-    config: Option<PathBuf>,
     /// Also rules that nothing is wrong with, with the fields that they ask for.
     #[arg(long)]
     all: bool,
@@ -110,11 +110,8 @@ struct Doctor<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, diagnostics) = Rules::load(&arguments.paths, &arguments.preparing.read()?);
-    if diagnostics.has_errors() {
-        return Err(diagnostics.into());
-    }
-    let mut offline = Offline::filled(&arguments.decoder, &rules, Fill::Everything)?;
+    let Arguments { paths, preparing, of, decoder, .. } = arguments;
+    let (rules, mut offline) = of.load(paths, preparing, decoder, Fill::Everything)?;
     let mut doctor = Doctor {
         rules: &rules,
         profiles: BTreeMap::new(),
@@ -123,17 +120,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         hits: vec![0; rules.rules.len()],
         found: vec![0; rules.correlations.len()],
     };
-    for kind in offline::decoders(&arguments.decoder).unwrap_or_default() {
-        let runs_here = |index: &usize| doctor.carriers[*index].contains(&kind.name());
+    for name in offline.decoders() {
+        let runs_here = |index: &usize| doctor.carriers[*index].contains(&name);
         let asked = (0..rules.rules.len()).filter(runs_here).flat_map(|index| offline::asked(&rules.rules[index]));
         let asked: Vec<&str> = asked.chain(group_fields(&rules)).collect();
-        doctor.profiles.insert(kind.name(), Profile::new(&offline, kind.name(), &asked));
+        doctor.profiles.insert(name, Profile::new(&offline, name, &asked));
     }
-    let past = Past { places: &arguments.from, config: arguments.config.as_deref() };
+    let past = Past { places: &arguments.from, config: of.config.as_deref() };
     let seen = past.chunks(|chunk| {
         offline.examine(&chunk, |examined| {
             examined.rules.iter().for_each(|rule| doctor.hits[*rule as usize] += 1);
-            if let Some(profile) = examined.decoder().and_then(|decoder| doctor.profiles.get_mut(decoder)) {
+            let decoder = examined.decoder().filter(|_| !examined.is_dropped);
+            if let Some(profile) = decoder.and_then(|decoder| doctor.profiles.get_mut(decoder)) {
                 profile.add(examined.event);
             }
             Ok::<_, Failure>(())
@@ -217,6 +215,9 @@ impl<'a> Doctor<'a> {
                 format!("{message}{help}")
             };
             finding.why = own.map(text).collect();
+            if finding.why.is_empty() {
+                finding.why.push(format!("events are {} only", self.profiles.keys().copied().collect::<Vec<_>>().join(", ")));
+            }
         } else if profiles.is_empty() {
             finding.verdict = Verdict::NotSeen;
             finding.why.push(format!("no event of {}", carriers.join(", ")));

@@ -5,7 +5,7 @@
 //! match. With several rules, and with `--near` always, only those that match or lack one are told. For correlations: which
 //! of their rules hit, the groups, and how much was in the fullest window of each.
 //!
-//! Not here: transforms and enrichments, as in all commands that work without a configuration.
+//! Transforms and enrichments come before it if the events are said to be those of a source (`--config`, `--source`).
 
 mod groups;
 
@@ -16,6 +16,7 @@ use serde_json::{Value as Json, json};
 
 use crate::cli::input::{Input, decoder};
 use crate::cli::preparing::Preparing;
+use crate::cli::source::OfSource;
 use crate::cli::{Failure, Output, message, print, print_json};
 use crate::detect::Rules;
 use crate::detect::sigma::SigmaRule;
@@ -24,7 +25,7 @@ use crate::error::{Error, ErrorKind, nearest};
 use crate::event::Value;
 use crate::matcher::Predicate;
 use crate::matcher::explain::{Explained, What, holds, nearly};
-use crate::pipeline::offline::{Examined, Fill, Offline};
+use crate::pipeline::offline::{Examined, Fill};
 use groups::Groups;
 
 /// Members of one list that are told; a list of indicators may have 100,000.
@@ -36,10 +37,12 @@ const VALUE_SHOWN_MAX: usize = 200;
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Rule files and folders.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "source")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     preparing: Preparing,
+    #[command(flatten)]
+    of: OfSource,
     /// One raw line, in the place of a file.
     #[arg(long, conflicts_with = "file")]
     line: Option<String>,
@@ -47,7 +50,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "-")]
     file: PathBuf,
     /// The format of the lines; `auto` looks at each.
-    #[arg(long, default_value = "auto", value_parser = decoder)]
+    #[arg(long, default_value = "auto", value_parser = decoder, conflicts_with = "source")]
     decoder: String,
     /// Only the rule or correlation with this id, name or title.
     #[arg(long)]
@@ -91,12 +94,9 @@ impl Selection {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (rules, diagnostics) = Rules::load(&arguments.paths, &arguments.preparing.read()?);
-    if diagnostics.has_errors() {
-        return Err(diagnostics.into());
-    }
+    let Arguments { paths, preparing, of, decoder, .. } = arguments;
+    let (rules, mut offline) = of.load(paths, preparing, decoder, Fill::Everything)?;
     let selection = Selection::new(&rules, arguments.rule.as_deref())?;
-    let mut offline = Offline::filled(&arguments.decoder, &rules, Fill::Everything)?;
     let carriers: Vec<Vec<&str>> = (0..rules.rules.len()).map(|rule| offline.carriers(rule)).collect();
     let is_one = selection.rules.len() == 1;
     let mut groups = Groups::new(&rules);
@@ -105,7 +105,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let mut far = 0;
         for index in &selection.rules {
             let rule = &rules.rules[*index];
-            let runs = examined.decoder().is_some_and(|decoder| carriers[*index].contains(&decoder));
+            let runs = !examined.is_dropped && examined.decoder().is_some_and(|decoder| carriers[*index].contains(&decoder));
             if !runs && !is_one {
                 continue;
             }
@@ -216,6 +216,7 @@ impl Told<'_> {
         let decoder = examined.decoder().unwrap_or("no decoder");
         let verdict = match (runs, explained.to_hold) {
             (true, 0) => "matches".to_owned(),
+            (false, _) if examined.is_dropped => "is not asked: a transform drops the event".to_owned(),
             (false, _) => format!("does not run on events of `{decoder}`"),
             (true, 1) => "does not match: it lacks one predicate".to_owned(),
             (true, usize::MAX) => "can never match".to_owned(),

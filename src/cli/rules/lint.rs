@@ -70,7 +70,8 @@ pub(super) fn kind(diagnostic: &Diagnostic) -> usize {
     let top = path.split(['.', '[', '|']).next().unwrap_or_default();
     let name = match (diagnostic.code, top) {
         ("", "") => "document",
-        ("", "detection") if path.starts_with("detection.condition") => "condition",
+        ("", "detection" | "filter") if path.get(top.len()..).is_some_and(|rest| rest.starts_with(".condition")) => "condition",
+        ("", "filter") if !path.starts_with("filter.rules") => "detection",
         ("", "generate" | "aliases") => "correlation",
         ("", top) => top,
         (code, _) => code,
@@ -145,6 +146,9 @@ mod tests {
             (at(""), "document"),
             (at("detection.selection.src_ip|cidr"), "detection"),
             (at("detection.condition"), "condition"),
+            (at("filter.condition"), "condition"),
+            (at("filter.selection.src_ip|cidr"), "detection"),
+            (at("filter.rules[0]"), "metadata"),
             (at("correlation.timespan"), "correlation"),
             (at("tests[0].log"), "tests"),
             (at("titel"), "metadata"),

@@ -6,9 +6,11 @@
 //! ```json
 //! {"@timestamp":"..","message":"..","source.ip":"198.51.100.7","hydrant":{"rule":{"id":"..","title":".."},
 //!  "alert_id":"..","correlation":{"type":"event_count","group":{"source.ip":"198.51.100.7"},"value":10,
-//!  "timespan_ms":300000,"window_start":"..","window_end":"..","sample":["1:42","1:57"]},
+//!  "timespan_ms":300000,"window_start":"..","window_end":"..","sample":["1:42","1:57"],"sources":["fw"]},
 //!  "match":{"key":"..","time_ms":1795240800000,"is_alert":true}}}
 //! ```
+//!
+//! `sources` are those whose events the correlation counts, whether or not one of them is in this window.
 //!
 //! The alert of a deduplicated rule is that rule's. In the place of `correlation` it has
 //!
@@ -25,6 +27,7 @@
 //! The alert's id is the first half of the SHA-256 over the correlation's id, the group and the position of the event
 //! that completed it: the same match has the same id after a restart.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -59,6 +62,8 @@ pub struct Form {
     names: Vec<String>,
     /// The canonical field of each, if it has one.
     canonical: Vec<Option<String>>,
+    /// `,"sources":[..]`, if it is known what feeds it.
+    sources: Box<str>,
 }
 
 impl Form {
@@ -76,7 +81,14 @@ impl Form {
             timespan_ms: correlation.timespan_ms,
             names: correlation.group_by.iter().map(|name| name.text.clone()).collect(),
             canonical,
+            sources: Box::default(),
         }
+    }
+
+    /// The same for one that is fed by some sources.
+    #[must_use]
+    pub fn fed_by(self, sources: &BTreeSet<String>) -> Self {
+        Self { sources: format!(",\"sources\":{}", serde_json::json!(sources)).into(), ..self }
     }
 
     /// A correlation as alerts name their rule.
@@ -136,7 +148,9 @@ impl Form {
         for (index, position) in fired.sample.iter().enumerate() {
             out.extend_from_slice(format!("{}\"{position}\"", if index > 0 { "," } else { "" }).as_bytes());
         }
-        out.extend_from_slice(b"]}");
+        out.push(b']');
+        out.extend_from_slice(self.sources.as_bytes());
+        out.push(b'}');
     }
 
     /// Appends `"group":{..}`.

@@ -97,7 +97,7 @@ pub(super) enum Effect {
     Require,
     /// It must not hold.
     Refuse,
-    /// It is a filter: see [`super::filter`].
+    /// It has to hold: it is a filter ([`super::filter`]).
     Filter,
 }
 
@@ -293,12 +293,10 @@ pub(super) fn lower(reader: &mut Reader<'_>, detection: &Detection) -> Option<Ex
     for also in &detection.also {
         let part = reader.inside(also.file.as_deref(), |reader| {
             let Some(expr) = lower_own(reader, &also.detection)? else { return Some(None) };
-            let is_required = match also.effect {
-                Effect::Require => true,
-                Effect::Refuse => false,
-                Effect::Filter => super::filter::names_what_stays(reader, &also.detection),
-            };
-            Some(Some(if is_required { expr } else { Expr::Not(Box::new(expr)) }))
+            if also.effect == Effect::Filter {
+                super::filter::warn_of_the_other_reading(reader, &also.detection);
+            }
+            Some(Some(if also.effect == Effect::Refuse { Expr::Not(Box::new(expr)) } else { expr }))
         });
         match also.effect {
             Effect::Filter => parts.push(part),

@@ -1,6 +1,7 @@
 //! Sigma 2.1.0 filters: a document that narrows rules of any file, so that those need not be edited.
 //!
-//! In goes a YAML document with a `filter` section; [`link`] says which rules it is for. Its search identifiers are its
+//! In goes a YAML document with a `filter` section; [`link`] says which rules it is for. Its condition is added to theirs
+//! with `and`, as pySigma does (`docs/adr/0017-sigma-filters.md`). Its search identifiers are its
 //! own: they neither see those of the rule nor hide them, and a filter is for detection rules only, so nothing can lead
 //! back to itself. A filter counts in the hash of the rules that it narrows.
 //!
@@ -103,15 +104,18 @@ fn rules(reader: &mut Reader<'_>, section: &Node) -> Option<Option<Vec<Name>>> {
     (names.len() == items.len()).then_some(Some(names))
 }
 
-/// Whether the condition says what stays: whether it holds where no search identifier does, as `not selection` does.
-/// Any other says what is dropped. The text gives no formula; its example drops what `selection` finds, while other
-/// tools, and the documentation beside the text, add `and not selection` for the same.
-pub(super) fn names_what_stays(reader: &mut Reader<'_>, detection: &Detection) -> bool {
+/// Warns of a condition that does not hold where no search identifier does: the rule keeps nothing but what the filter
+/// finds. That may be meant, but whoever follows the specification's example means the opposite.
+pub(super) fn warn_of_the_other_reading(reader: &mut Reader<'_>, detection: &Detection) {
     let nothing = |name| Identifier { name, expr: Some(Expr::Any(Vec::new())), weight: 0, is_used: false };
     let list: Vec<_> = detection.searches.iter().map(|search| nothing(search.name.as_str())).collect();
     let by_name = list.iter().enumerate().map(|(index, identifier)| (identifier.name, index)).collect();
-    condition::read(reader, &detection.condition, "filter.condition", &mut Identifiers { list, by_name })
-        .is_some_and(|expr| holds_for_nothing(&expr))
+    let (condition, path) = (&detection.condition, "filter.condition");
+    if condition::read(reader, condition, path, &mut Identifiers { list, by_name }).is_some_and(|expr| !holds_for_nothing(&expr)) {
+        let text = condition.text().unwrap_or_default();
+        let help = format!("`not ({text})` takes away what it finds");
+        reader.warn(Place::new(condition, path), "its rules match only what this filter finds: the condition is added to theirs", help);
+    }
 }
 
 fn holds_for_nothing(expr: &Expr<String>) -> bool {

@@ -767,12 +767,12 @@ mod filters {
         format!("title: F\nlogsource: {{category: proxy}}\nfilter:\n  rules: {rules}\n{more}")
     }
 
-    const SELECTION: &str = "  selection: {User|startswith: adm_}\n  condition: selection\n";
+    const SELECTION: &str = "  selection: {User|startswith: adm_}\n  condition: not selection\n";
     const ONE: &str = "a Equal int 1";
     const TWO: &str = "any(b Equal int 2, b Equal int 3)";
 
     #[test]
-    fn a_filter_takes_away_what_its_condition_finds_by_id_by_name_and_for_any_rule_of_its_log_source() {
+    fn the_condition_of_a_filter_has_to_hold_too_by_id_by_name_and_for_any_rule_of_its_log_source() {
         let expected = format!("all({ONE}, not(User StartsWith 'adm_'))\n{TWO}\n");
         for rules in ["one", "[one]", "[5d8fd9da-6916-45ef-8d4d-3fa9d19d1a64]", "any", "Any"] {
             assert_eq!(narrowed(&filter(rules, SELECTION)), expected, "{rules}");
@@ -780,21 +780,37 @@ mod filters {
     }
 
     #[test]
-    fn a_condition_that_holds_where_nothing_is_found_says_what_stays() {
+    fn a_filter_that_keeps_only_what_it_finds_does_so_and_is_warned_of() {
         let of = |condition: &str| {
-            let more = format!("  s1: {{u: x}}\n  s2: {{v: y}}\n  condition: {condition}\n");
-            narrowed(&filter("[one]", &more)).lines().next().unwrap_or_default().to_owned()
+            let filter = filter("any", &format!("  s1: {{u: x}}\n  s2: {{v: y}}\n  condition: {condition}\n"));
+            let (placeholders, pipelines) = Default::default();
+            let mut loader = Loader::new(&placeholders, &pipelines);
+            loader.add(Path::new("f.yml"), &filter);
+            loader.add(Path::new("r.yml"), &RULES.replace("category: dns", "category: proxy"));
+            let loaded = loader.finish();
+            assert!(!loaded.diagnostics.has_errors() && loaded.rules.len() == 2);
+            (show(&loaded.rules[0].condition), loaded.diagnostics.to_string())
         };
-        assert_eq!(of("not 1 of s*"), format!("all({ONE}, not(any(u Equals 'x', v Equals 'y')))"));
-        assert_eq!(of("1 of s*"), of("not 1 of s*"));
-        assert_eq!(of("not s1 and not s2"), format!("all({ONE}, all(not(u Equals 'x'), not(v Equals 'y')))"));
-        assert_eq!(of("s1 and not s2"), format!("all({ONE}, not(all(u Equals 'x', not(v Equals 'y'))))"));
+        let kept = |text: &str| (format!("all({ONE}, {text})"), String::new());
+        assert_eq!(of("not 1 of s*"), kept("not(any(u Equals 'x', v Equals 'y'))"));
+        assert_eq!(of("not s1 and not s2"), kept("all(not(u Equals 'x'), not(v Equals 'y'))"));
+        assert_eq!(of("not (s1 and not s2)"), kept("not(all(u Equals 'x', not(v Equals 'y')))"));
+        let warned = |condition: &str, text: &str| {
+            let warning = format!(
+                "f.yml:7:14: warning: filter.condition: its rules match only what this filter finds: the condition is added to theirs\n  \
+                 help: `not ({condition})` takes away what it finds"
+            );
+            assert_eq!(of(condition), (format!("all({ONE}, {text})"), warning), "once for both rules");
+        };
+        warned("1 of s*", "any(u Equals 'x', v Equals 'y')");
+        warned("s1 and not s2", "all(u Equals 'x', not(v Equals 'y'))");
+        warned("not (not 1 of s*)", "not(not(any(u Equals 'x', v Equals 'y')))");
     }
 
     #[test]
     fn names_of_the_filter_and_of_the_rule_do_not_meet() {
         // Both have a `selection`, and `them` means only those of its own section.
-        let more = "  selection: {u: x}\n  other: {v: y}\n  condition: all of them\n";
+        let more = "  selection: {u: x}\n  other: {v: y}\n  condition: not all of them\n";
         let of = narrowed(&filter("any", more).replace("category: proxy", "category: dns"));
         assert_eq!(of, format!("{ONE}\nall({TWO}, not(all(u Equals 'x', v Equals 'y')))\n"));
     }
@@ -825,7 +841,7 @@ mod filters {
         let two = RULES.replace("category: dns", "category: proxy");
         let (placeholders, pipelines) = Default::default();
         let mut loader = Loader::new(&placeholders, &pipelines);
-        loader.add(Path::new("f.yml"), &filter("any", "  selection: {u|re: '('}\n  condition: selection\n"));
+        loader.add(Path::new("f.yml"), &filter("any", "  selection: {u|re: '('}\n  condition: not selection\n"));
         loader.add(Path::new("r.yml"), &two);
         let loaded = loader.finish();
         assert_eq!(loaded.diagnostics.to_string(), "f.yml:5:21: error: filter.selection.u|re: not a regular expression: unclosed group");

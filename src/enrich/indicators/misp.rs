@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Details, Found, Kind, Refusal, push, text, time_ms};
+use crate::enrich::elements::{ElementError, Elements, Wanted};
 
 #[derive(Deserialize)]
 struct Attribute {
@@ -86,5 +87,45 @@ pub(super) fn read(line: usize, object: &[u8], found: &mut VecDeque<Found>) {
         }
         (None, Some((_, value))) if r#type == "malware-sample" => push(found, line, (Some(Kind::Hash), value), details),
         _ => found.push_back(refuse(format!("nothing is looked up for the type `{}`", super::cut(r#type, 40)))),
+    }
+}
+
+/// An attribute as a list of many events keeps it: what [`read`] reads of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MispAttribute {
+    r#type: String,
+    value: String,
+    comment: Option<String>,
+    to_ids: bool,
+    first_seen: Option<String>,
+    last_seen: Option<String>,
+}
+
+/// The attributes of an event that are meant for detection, and how many are not. One that says nothing of itself says what
+/// its event is about.
+///
+/// # Errors
+/// What is sent is no event.
+pub fn misp_attributes(sent: &[u8], about: &str) -> Result<(Vec<MispAttribute>, u64), String> {
+    if memchr::memmem::find(sent, b"\"Event\"").is_none() {
+        return Err("this is not an event of MISP".to_owned());
+    }
+    let mut elements = Elements::new(sent, Wanted::Named("Attribute"));
+    let (mut object, mut attributes, mut left_out) = (Vec::new(), Vec::new(), 0);
+    loop {
+        match elements.next(&mut object) {
+            Ok(Some(_)) => match serde_json::from_slice::<Attribute>(&object) {
+                Ok(Attribute { r#type, value, comment, to_ids, deleted, first_seen, last_seen })
+                    if to_ids.is_set() && !deleted.is_set() =>
+                {
+                    let comment = comment.filter(|comment| !comment.trim().is_empty()).or_else(|| text(about));
+                    attributes.push(MispAttribute { r#type, value, comment, to_ids: true, first_seen, last_seen });
+                }
+                _ => left_out += 1,
+            },
+            Ok(None) => return Ok((attributes, left_out)),
+            Err(ElementError::TooLong(_)) => left_out += 1,
+            Err(error) => return Err(error.to_string()),
+        }
     }
 }

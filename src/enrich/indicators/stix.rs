@@ -9,14 +9,13 @@
 //!
 //! `AND`, `FOLLOWEDBY`, `NOT`, `!=`, `LIKE`, `MATCHES`, qualifiers (`WITHIN`, `REPEATS`, `START`) and other paths cannot
 //! be looked up one by one: the pattern (or, between `OR`, the comparison) is left out and named. So are indicators that
-//! are revoked, or no longer valid.
+//! are revoked; those that are no longer valid are given with their end.
 
 use std::collections::VecDeque;
 
 use serde::Deserialize;
 
 use super::{Details, Found, Kind, Refusal, push, text, time_ms};
-use crate::clock;
 
 /// Longest pattern; a list of a few thousand values.
 const PATTERN_BYTES_MAX: usize = 512 * 1024;
@@ -64,9 +63,6 @@ pub(super) fn read(line: usize, object: &[u8], found: &mut VecDeque<Found>) {
         return found.push_back(refuse(format!("the pattern is of the language `{}`", super::cut(language, 40))));
     }
     let valid_until_ms = object.valid_until.as_deref().and_then(time_ms);
-    if valid_until_ms.is_some_and(|until| until <= clock::now_ms()) {
-        return found.push_back(refuse("no longer valid".to_owned()));
-    }
     let details = Details {
         confidence: object.confidence.filter(|percent| *percent <= 100),
         description: object.name.as_deref().and_then(text),

@@ -92,6 +92,24 @@ fn columns_are_named_in_the_first_line_or_in_the_comment_before_the_first_record
 }
 
 #[test]
+fn of_an_event_of_misp_what_is_read_is_kept_and_is_read_as_before() {
+    let event = r#"{"Event":{"info":"x","Attribute":[
+        {"type":"domain","value":"a.example","to_ids":true,"comment":" ","data":"AAAA","ShadowAttribute":[{"a":"]"}]},
+        {"type":"ip-dst|port","value":"192.0.2.1|80","to_ids":"1","comment":"own","first_seen":"2026-11-20T10:00:00Z"},
+        {"type":"domain","value":"b.example","to_ids":false}, {"type":"domain","value":"c.example","to_ids":true,"deleted":true}],
+        "Object":[{"Attribute":[{"type":"filename|md5","value":"a.exe|d41d8cd98f00b204e9800998ecf8427e","to_ids":true}]}]}}"#;
+    let (attributes, left_out) = misp_attributes(event.as_bytes(), "Emotet").unwrap();
+    assert_eq!((attributes.len(), left_out), (3, 2));
+    let kept = serde_json::json!({ "uuid": "u", "Attribute": attributes }).to_string();
+    assert!(!kept.contains("AAAA") && !kept.contains('\n'));
+    let expected = ["domain a.example (Emotet)", "ip 192.0.2.1 (own)", "hash d41d8cd98f00b204e9800998ecf8427e (Emotet)"];
+    assert_eq!(read(&Format::Misp, &kept), expected);
+    for none in ["", "<html>", "{\"errors\":[]}", "{\"Event\":{\"Attribute\":[{", "{\"Event\":{}}}"] {
+        assert!(misp_attributes(none.as_bytes(), "").is_err(), "{none}");
+    }
+}
+
+#[test]
 fn attributes_of_misp_are_taken_if_they_are_for_detection() {
     let text = r#"{"Event":{"info":"OSINT","Orgc":{"name":"x"},"Attribute":[
         {"type":"ip-dst","value":"203.0.113.7","to_ids":true,"comment":"C2","first_seen":"2026-11-20T10:00:00.000000+00:00"},
@@ -179,7 +197,7 @@ fn indicators_of_stix_are_taken_as_far_as_single_values_say_the_same() {
     let good = "[domain-name:value = 'a.example']";
     assert_eq!(indicator(good, ",\"revoked\":true"), ["1: revoked"]);
     assert_eq!(indicator(good, ",\"pattern_type\":\"yara\""), ["1: the pattern is of the language `yara`"]);
-    assert_eq!(indicator(good, ",\"valid_until\":\"2020-01-01T00:00:00Z\""), ["1: no longer valid"]);
+    assert_eq!(indicator(good, ",\"valid_until\":\"2020-01-01T00:00:00Z\""), ["domain a.example"]);
     assert_eq!(indicator(good, ",\"valid_until\":\"2199-01-01T00:00:00Z\",\"name\":\"Emotet\""), ["domain a.example (Emotet)"]);
 }
 

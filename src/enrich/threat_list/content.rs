@@ -12,14 +12,12 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use crate::enrich::indicators::{Details, Format, Indicator, Kind, Pattern, Refusal, read_indicators};
+use crate::clock;
+use crate::enrich::indicators::{Details, Format, Indicator, Kind, LeftOut, Pattern, Refusal, read_indicators};
 use crate::enrich::keys;
 use crate::enrich::networks::{Network, Networks};
 use crate::enrich::pool::Pool;
 use crate::error::{Diagnostic, Diagnostics};
-
-/// Different reasons that are told; a list has a handful.
-const REASONS_MAX: usize = 24;
 
 /// What is asked of a list.
 #[derive(Clone, Debug)]
@@ -75,14 +73,21 @@ impl Content {
         for found in read_indicators(&demands.format, reader) {
             match found {
                 Ok(Indicator { pattern: Pattern::Network(network), .. }) if demands.skip_private && is_private(network) => {
-                    build.skip(0, "private or reserved addresses (`skip_private: false` takes them)".to_owned(), network.to_string());
+                    build.left_out.add(
+                        0,
+                        "private or reserved addresses (`skip_private: false` takes them)".to_owned(),
+                        network.to_string(),
+                    );
+                }
+                Ok(Indicator { pattern, details }) if details.valid_until_ms.is_some_and(|until| until <= clock::now_ms()) => {
+                    build.left_out.add(0, "no longer valid".to_owned(), pattern.to_string());
                 }
                 Ok(_) if build.entries >= demands.entries_max => {
                     let message = format!("the list has more than {} indicators", demands.entries_max);
                     return Err(Diagnostic::error(path, 0, 0, "", message).help("`max_entries` says how many are taken").into());
                 }
                 Ok(indicator) => build.add(indicator),
-                Err(Refusal::Skipped { line, reason, text }) => build.skip(line, reason.into_owned(), text),
+                Err(Refusal::Skipped { line, reason, text }) => build.left_out.add(line, reason.into_owned(), text),
                 Err(Refusal::Broken { line, message, help }) => {
                     return Err(Diagnostics::from(Diagnostic { help, ..Diagnostic::error(path, line, 0, "", message) }));
                 }
@@ -94,7 +99,7 @@ impl Content {
         let help = "a list that is empty on purpose: `allow_empty: true`";
         let mut diagnostics =
             Diagnostics::from(Diagnostic::error(path, 0, 0, "", "there is no indicator in it that can be used").help(help));
-        diagnostics.0.append(&mut build.notes(path).0);
+        diagnostics.0.append(&mut build.left_out.warnings(path).0);
         Err(diagnostics)
     }
 
@@ -259,8 +264,7 @@ struct Build {
     details: Pool,
     packed: Vec<u8>,
     entries: usize,
-    /// By reason: how many, and the first one.
-    skipped: BTreeMap<String, (usize, usize, String)>,
+    left_out: LeftOut,
 }
 
 impl Build {
@@ -276,7 +280,7 @@ impl Build {
             details: Pool::new(),
             packed: Vec::new(),
             entries: 0,
-            skipped: BTreeMap::new(),
+            left_out: LeftOut::default(),
         }
     }
 
@@ -300,23 +304,8 @@ impl Build {
         }
     }
 
-    fn skip(&mut self, line: usize, reason: String, text: String) {
-        let is_known = self.skipped.contains_key(&reason);
-        let reason = if is_known || self.skipped.len() < REASONS_MAX { reason } else { "other reasons".to_owned() };
-        self.skipped.entry(reason).or_insert((0, line, text)).0 += 1;
-    }
-
-    /// What was left out, as warnings.
-    fn notes(&self, path: &Path) -> Diagnostics {
-        let note = |(reason, (count, line, text)): (&String, &(usize, usize, String))| {
-            let such = if text.is_empty() { String::new() } else { format!(", such as `{text}`") };
-            Diagnostic::error(path, *line, 0, "", format!("{count} left out: {reason}{such}")).warning()
-        };
-        Diagnostics(self.skipped.iter().map(note).collect())
-    }
-
     fn finish(mut self, path: &Path) -> Content {
-        let notes = self.notes(path);
+        let notes = self.left_out.warnings(path);
         self.networks.sort_unstable();
         let (rows, details) = (&self.network_details, &self.details);
         self.networks.dedup_by(|later, first| {
@@ -447,9 +436,11 @@ mod tests {
 
     #[test]
     fn an_indicator_ends_when_it_is_no_longer_valid_and_the_longest_of_doubles_counts() {
+        // 2026-11-21.
+        clock::fix_ms(Some(1_795_240_800_000));
         let columns = crate::enrich::indicators::Columns { value: "v".to_owned(), valid_until: Some("u".to_owned()), ..Default::default() };
         let demands = Demands { format: Format::Csv(Box::new(columns)), ..demands() };
-        let content = read("v,u\na.example,2030-01-01\na.example,2031-01-01\na.example,2029-01-01\n192.0.2.1,2030-01-01\n192.0.2.1,\n192.0.2.2,2030-01-01\n", &demands).unwrap();
+        let content = read("v,u\nover.example,2026-11-20\na.example,2030-01-01\na.example,2031-01-01\na.example,2029-01-01\n192.0.2.1,2030-01-01\n192.0.2.1,\n192.0.2.2,2030-01-01\n", &demands).unwrap();
         let counts = |kind, value: &str, now: &str| {
             let now_ms = now.parse::<jiff::Timestamp>().unwrap().as_millisecond();
             content.find(kind, value.as_bytes(), &mut Vec::new(), now_ms).is_some()
@@ -459,6 +450,7 @@ mod tests {
         assert!(counts(Kind::Ip, "192.0.2.1", "2099-01-01T00:00:00Z"));
         assert!(counts(Kind::Ip, "192.0.2.2", "2029-12-31T00:00:00Z"));
         assert!(!counts(Kind::Ip, "192.0.2.2", "2030-01-01T00:00:00Z"));
+        assert_eq!(content.notes().to_string(), "l.txt: warning: 1 left out: no longer valid, such as `over.example`");
     }
 
     #[test]

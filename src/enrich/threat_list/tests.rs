@@ -135,10 +135,34 @@ fn every_mistake_of_the_section_is_named() {
         ("url: 'https://u:p@a.example/l'\n", "url: a name and password in an address are shown"),
         ("url: 'https://a.example/l'\nheaders: { 'a b': x }\n", "headers.a b: `a b` is not the name of a header"),
         ("url: 'https://a.example/l'\nheaders: { a: \"x\\ny\" }\n", "headers.a: the value has characters"),
+        ("url: 'https://a.example/feed/'\nmax_events: 5\n", "max_events: goes with a feed of MISP: `format: misp`"),
+        ("path: l\nmax_events: 5\n", "max_events: `max_events` goes with `url`"),
+        ("url: 'https://a.example/l'\nmax_events: 0\n", "max_events: is out of range; from 1 to 100000"),
         ("url: 'https://a.example/l'\ntls: { ca: /nowhere.pem }\n", "tls: "),
     ] {
         let text = mistakes(&format!("type: threat_list\nformat: plain\n{more}"));
         assert!(text.contains(part), "{part}\n{text}");
     }
     assert!(mistakes("type: threat_list\nformat: stix\npath: l\nkind: ip\n").contains("kind: a list in this format says itself"));
+}
+
+#[test]
+fn a_folder_or_a_manifest_is_a_feed_of_misp() {
+    let form = |format: &str, url: &str| {
+        let text = format!("format: {format}\nurl: '{url}'\n");
+        let config = Section::parse(Path::new("c.yaml"), &text).unwrap().read::<Config>().unwrap();
+        let (uri, form) = feed_of(&config, url.parse().unwrap());
+        (uri.to_string(), matches!(form, Form::Misp(EVENTS_MAX)))
+    };
+    for (url, manifest) in [
+        ("https://a.example/feed/", "https://a.example/feed/manifest.json"),
+        ("https://a.example/feed/manifest.json", "https://a.example/feed/manifest.json"),
+        ("http://a.example:8080/?key=1", "http://a.example:8080/manifest.json?key=1"),
+    ] {
+        assert_eq!(form("misp", url), (manifest.to_owned(), true));
+        assert_eq!(form("stix", url), (url.to_owned(), false));
+    }
+    for url in ["https://a.example/attributes/restSearch", "https://a.example/my-manifest.json"] {
+        assert_eq!(form("misp", url), (url.to_owned(), false));
+    }
 }

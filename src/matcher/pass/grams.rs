@@ -10,9 +10,8 @@
 //! that is taken costs more than a free one of the same likelihood.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
-use crate::matcher::text::folded;
+use crate::matcher::typical::gram_likelihood;
 
 /// Sizes of the table, each for so many grams that a small part of it is taken.
 const SMALL: usize = 1 << 11;
@@ -34,34 +33,6 @@ const BEHIND_ONE_GRAM: u32 = 8;
 
 /// What looking behind a gram costs before the first comparison, in comparisons.
 const PROBE_COMPARISONS: f64 = 2.0;
-
-/// What logs look like, to tell common grams from rare ones. A poor guess costs time, never a match.
-const TYPICAL: &str = include_str!("typical.txt");
-
-/// How often each gram and each byte is in [`TYPICAL`], folded.
-struct Typical {
-    grams: HashMap<Vec<u8>, u32, foldhash::fast::RandomState>,
-    bytes: [f64; 256],
-}
-
-static LIKELIHOODS: LazyLock<Typical> = LazyLock::new(|| {
-    let text = folded(TYPICAL.as_bytes());
-    let mut typical = Typical { grams: HashMap::default(), bytes: [1.0 / text.len() as f64; 256] };
-    for byte in &text {
-        typical.bytes[usize::from(*byte)] += 1.0 / text.len() as f64;
-    }
-    for gram in text.windows(3).chain(text.windows(4)) {
-        *typical.grams.entry(gram.to_vec()).or_default() += 1;
-    }
-    typical
-});
-
-/// How likely `gram` stands at a place of a log: as often as it was seen, and as its bytes would by chance.
-fn likelihood(gram: &[u8]) -> f64 {
-    let seen = f64::from(LIKELIHOODS.grams.get(gram).copied().unwrap_or_default()) / TYPICAL.len() as f64;
-    let by_chance: f64 = gram.iter().map(|byte| LIKELIHOODS.bytes[usize::from(*byte)]).product();
-    seen + by_chance
-}
 
 /// A literal behind a gram.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +109,7 @@ impl<const W: usize, const S: usize> Grams<W, S> {
                     1..BEHIND_ONE_GRAM => 1.0,
                     count => f64::from(count),
                 };
-                likelihood(gram) * comparisons
+                gram_likelihood(gram) * comparisons
             };
             let costs: Vec<f64> = text.windows(W).map(cost).collect();
             let runs = costs.windows(S).map(|run| run.iter().sum::<f64>());
@@ -312,11 +283,5 @@ mod tests {
             assert!(found.iter().all(|found| *found), "{count}");
             assert!(grams.memory_bytes() > 0);
         }
-    }
-
-    #[test]
-    fn a_rare_gram_is_preferred_to_one_that_logs_are_full_of() {
-        assert!(likelihood(b"http") > 10.0 * likelihood(b"${jn"));
-        assert!(likelihood(b"ex.p") > likelihood(b"x$;q"));
     }
 }

@@ -45,8 +45,8 @@ impl Question {
             }
             Self::Ask(Target::Slot(slot), ready) => any_scalar(event.value(*slot), unescaped, &mut |scalar| ready.holds(scalar, folded)),
             Self::Ask(Target::Event, ready) => {
-                let mut values = std::iter::once(Value::Text(event.raw())).chain(event.values());
-                values.any(|value| any_scalar(value, unescaped, &mut |scalar| ready.holds(scalar, folded)))
+                texts.any_of_raw(event, &mut |text, _| ready.holds(Scalar::Text(text), folded))
+                    || event.values().any(|value| any_scalar(value, unescaped, &mut |scalar| ready.holds(scalar, folded)))
             }
             Self::Fields { left, op, right, cased } => compare_fields(event.value(*left), *op, event.value(*right), *cased, buffers),
         }

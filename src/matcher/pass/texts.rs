@@ -1,21 +1,26 @@
 //! The texts of the current event, each unescaped and folded at most once.
 //!
-//! Several passes and questions look at one slot. What they share is kept until the next event: the value without
-//! JSON escapes, and its folded form. Members of lists are not kept.
+//! Several passes and questions look at one slot, or at the raw event. What they share is kept until the next event: the
+//! text without JSON escapes, and its folded form. Members of lists are not kept.
 
 use crate::event::{Event, SlotId, Span, Value};
 use crate::matcher::member::{any_scalar, unescape};
-use crate::matcher::text::fold_into;
+use crate::matcher::text::{fold_into, fold_onto};
 
-/// Texts by slot. Stamped with the number of the event, so that nothing is cleared between events.
+/// Where the raw event is among the texts, and the raw event without JSON escapes; the slots come behind.
+const RAW: usize = 0;
+const RESOLVED: usize = 1;
+const SLOTS: usize = 2;
+
+/// Texts, those of slots by slot. Stamped with the number of the event, so that nothing is cleared between events.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     stamp: u32,
     known: Vec<Known>,
     /// What the spans are of.
     bytes: Vec<u8>,
-    /// For members of lists.
     unescaped: Vec<u8>,
+    /// For members of lists.
     folded: Vec<u8>,
 }
 
@@ -57,40 +62,52 @@ impl Texts {
             Value::Boolean(true) => visit(b"true", b"true"),
             Value::Boolean(false) => visit(b"false", b"false"),
             Value::Number(text) | Value::Text(text) => {
-                let known = self.know(slot, value);
+                let known = self.know(SLOTS + slot.index(), value);
                 visit(text, known.folded.of(&self.bytes))
             }
             Value::Escaped(_) => {
-                let known = self.know(slot, value);
+                let known = self.know(SLOTS + slot.index(), value);
                 visit(known.unescaped.of(&self.bytes), known.folded.of(&self.bytes))
             }
         }
     }
 
-    fn know(&mut self, slot: SlotId, value: Value<'_>) -> Known {
-        let index = slot.index();
+    /// Whether `visit` says yes to a form of the raw event, given also folded: as it came, or without JSON escapes if it has
+    /// any. In the latter stands every text of a JSON event as it is meant.
+    pub(super) fn any_of_raw(&mut self, event: Event<'_>, visit: &mut impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+        let raw = event.raw();
+        let known = self.know(RAW, Value::Text(raw));
+        if visit(raw, known.folded.of(&self.bytes)) {
+            return true;
+        }
+        memchr::memchr(b'\\', raw).is_some() && {
+            let known = self.know(RESOLVED, Value::Escaped(raw));
+            visit(known.unescaped.of(&self.bytes), known.folded.of(&self.bytes))
+        }
+    }
+
+    fn know(&mut self, index: usize, value: Value<'_>) -> Known {
         if index >= self.known.len() {
             self.known.resize(index + 1, Known::default());
         }
         if self.known[index].stamp == self.stamp {
             return self.known[index];
         }
-        let Self { bytes, unescaped, folded, .. } = self;
-        let mut keep = |text: &[u8]| {
-            bytes.extend_from_slice(text);
-            Span::new(bytes.len() - text.len(), bytes.len())
-        };
+        let Self { bytes, unescaped, .. } = self;
         let mut known = Known { stamp: self.stamp, ..Known::default() };
+        let mut start = bytes.len();
         match value {
             Value::Escaped(escaped) => {
                 unescape(escaped, unescaped);
-                known.unescaped = keep(unescaped);
-                fold_into(unescaped, folded);
+                bytes.extend_from_slice(unescaped);
+                known.unescaped = Span::new(start, bytes.len());
+                start = bytes.len();
+                fold_onto(unescaped, bytes);
             }
-            Value::Number(text) | Value::Text(text) => fold_into(text, folded),
-            _ => folded.clear(),
+            Value::Number(text) | Value::Text(text) => fold_onto(text, bytes),
+            _ => {}
         }
-        known.folded = keep(folded);
+        known.folded = Span::new(start, bytes.len());
         self.known[index] = known;
         known
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Words, in_file};
+use super::in_file;
+use super::words::Words;
 use crate::config::Section;
 use crate::enrich::{ENRICHERS, Enricher, Folders, Lookup, Refresh};
 use crate::error::{Diagnostics, nearest};

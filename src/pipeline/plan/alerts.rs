@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Compiler, DecoderLine, Line, OWN_FIELDS, OwnSlots, Words};
+use super::lines::{Compiler, DecoderLine, Line, OWN_FIELDS, OwnSlots};
+use super::words::Words;
 use crate::decode::{Compiled, DECODERS, Meaning, Origin, Schema};
 use crate::detect::Detector;
 use crate::detect::correlate::Feeds;
+use crate::encode::alert::Sources;
 use crate::encode::body::{Context, DEDUPLICATION_FIELDS, OWN_ALERT_FIELDS, details_field};
 use crate::event::{Fields, Sender};
 use crate::route::Router;
@@ -62,8 +64,9 @@ fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, (source, d
         });
     }
     // Whatever sinks ask for: an alert has no frame of its own that would say the same.
-    let found = details_field(details);
+    let (found, sources) = (details_field(details), Sources::fields(details));
     let always = names.iter().map(String::as_str).chain(OWN_ALERT_FIELDS).chain([found.as_str(), "%hydrant.rule_ids"]);
+    let always = always.chain(sources.iter().map(String::as_str));
     let deduplicated = DEDUPLICATION_FIELDS.into_iter().filter(|_| source == CORRELATION_SOURCE);
     always.chain(deduplicated).for_each(|name| {
         fields.slot(name);
@@ -83,6 +86,6 @@ fn line(compiler: &mut Compiler<'_>, mut canonical: BTreeSet<String>, (source, d
         details: Some(details),
     };
     let own = OwnSlots::find(&fields);
-    let decoders = vec![DecoderLine { compiled, detector, feeds: Feeds::default(), context }];
+    let decoders = vec![DecoderLine { compiled, words, detector, feeds: Feeds::default(), context }];
     Some(Line { width: fields.width(), decoders, is_auto: false, fields, enrichers: Vec::new(), transforms, silencer, router, own })
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::lines::Compiler;
 use super::treatment::Treated;
-use super::{Compiler, Words};
+use super::words::Words;
 use crate::config::{ByteSize, Interval, Section};
 use crate::detect::Detector;
 use crate::detect::correlate::{Correlations, Feeds, Form, Wanted};
@@ -50,10 +51,13 @@ pub struct CorrelationPlan {
 pub(super) struct Collected {
     memory_bytes: Option<usize>,
     default_lateness: Duration,
-    /// That of the source which is compiled now.
+    /// The source which is compiled now, and its lateness.
+    source: String,
     source_lateness_ms: i64,
     /// By correlation.
     lateness_ms: Vec<i64>,
+    /// By correlation: the sources that feed it.
+    sources: Vec<BTreeSet<String>>,
     /// By correlation and place in `group-by`.
     names: Vec<Vec<Option<String>>>,
     /// By correlation that is fed: the parts of its group that some event can have.
@@ -76,8 +80,10 @@ impl Collected {
         Self {
             memory_bytes: config.memory.map(|memory| memory.0),
             default_lateness,
+            source: String::new(),
             source_lateness_ms: 0,
             lateness_ms: vec![0; linked.len()],
+            sources: vec![BTreeSet::new(); linked.len()],
             names: linked.iter().map(|linked| vec![None; linked.correlation.group_by.len()]).collect(),
             parts: BTreeMap::new(),
             integers: BTreeSet::new(),
@@ -85,7 +91,15 @@ impl Collected {
     }
 
     /// Begins a source: its own lateness, or the default and what it takes by design.
-    pub(super) fn begin_source(&mut self, own: Option<Interval>, delay: Duration, place: &Section, diagnostics: &mut Diagnostics) {
+    pub(super) fn begin_source(
+        &mut self,
+        name: &str,
+        own: Option<Interval>,
+        delay: Duration,
+        place: &Section,
+        diagnostics: &mut Diagnostics,
+    ) {
+        name.clone_into(&mut self.source);
         let lateness = own.map_or(self.default_lateness + delay, |lateness| lateness.0);
         check_lateness(lateness, place, diagnostics);
         self.source_lateness_ms = i64::try_from(lateness.as_millis()).unwrap_or(i64::MAX);
@@ -116,10 +130,23 @@ impl Collected {
             if let Some(lateness_ms) = self.lateness_ms.get_mut(correlation as usize) {
                 *lateness_ms = (*lateness_ms).max(self.source_lateness_ms);
             }
+            if let Some(sources) = self.sources.get_mut(correlation as usize) {
+                sources.insert(self.source.clone());
+            }
             let known = self.parts.entry(correlation as usize).or_insert_with(|| vec![false; parts.len()]);
             known.iter_mut().zip(parts).for_each(|(known, is_there)| *known |= is_there);
         }
         feeds
+    }
+
+    /// What feeds a correlation feeds those that are chained to it, which stand behind it.
+    fn feed_chains(&mut self, correlations: &Correlations) {
+        for (index, compiled) in correlations.list().iter().enumerate() {
+            let below = self.sources.get(index).cloned().unwrap_or_default();
+            for step in &compiled.steps {
+                self.sources.get_mut(step.to as usize).into_iter().for_each(|sources| sources.extend(below.iter().cloned()));
+            }
+        }
     }
 
     /// Canonical names for the groups of chained correlations: those of what they look at, or the name itself.
@@ -150,10 +177,12 @@ fn check_lateness(lateness: Duration, place: &Section, diagnostics: &mut Diagnos
 pub(super) fn plan(compiler: &mut Compiler<'_>, treated: &Treated) -> (CorrelationPlan, BTreeSet<String>) {
     let (linked, mut correlations) = (&treated.linked, treated.correlations.clone());
     compiler.collected.name_chains(linked, &correlations, &compiler.canonical);
+    compiler.collected.feed_chains(&correlations);
     correlations.set_lateness(linked, &compiler.collected.lateness_ms);
     let names = std::mem::take(&mut compiler.collected.names);
     let canonical: BTreeSet<String> = names.iter().flatten().flatten().cloned().collect();
-    let forms = linked.iter().zip(names).map(|(linked, names)| Form::new(linked, names)).collect();
+    let told = linked.iter().zip(names).zip(&compiler.collected.sources);
+    let forms = told.map(|((linked, names), sources)| Form::new(linked, names).fed_by(sources)).collect();
     let budget_bytes = compiler.collected.memory_bytes.unwrap_or_default();
     (CorrelationPlan { correlations: Arc::new(correlations), forms, budget_bytes }, canonical)
 }
@@ -184,6 +213,9 @@ impl CorrelationPlan {
 mod tests {
     use std::path::Path;
 
+    use super::*;
+    use crate::detect::correlate::Fired;
+    use crate::detect::sigma::correlation::Decimal;
     use crate::pipeline::plan::Plan;
 
     const RULES: &str = "
@@ -232,6 +264,15 @@ correlation: { type: temporal, rules: [one, denied], group-by: [source.ip], time
         let lateness: Vec<i64> = plan.correlation.correlations.list().iter().map(|compiled| compiled.lateness_ms).collect();
         assert_eq!(lateness, [1_200_000, 30_000, 1_200_000]);
         assert_eq!(plan.correlation.correlations.levels(), 2);
+        let details = |form: &Form| {
+            let mut out = Vec::new();
+            let (key, measure, time_ms) = (Arc::default(), Decimal::whole(1), 0);
+            let (position, sample, carry) = Default::default();
+            form.write_details(&Fired { key, time_ms, position, measure, sample, carry, suppressed: 0, is_known: false }, &mut out);
+            serde_json::from_slice::<serde_json::Value>(&out).unwrap()["sources"].to_string()
+        };
+        let sources: Vec<String> = plan.correlation.forms.iter().map(details).collect();
+        assert_eq!(sources, [r#"["flows","fw"]"#, r#"["fw"]"#, r#"["flows","fw"]"#]);
         assert_eq!(plan.correlation.budget_bytes, 50 << 20, "an eighth of the memory, for two shards");
         assert!(plan.alerts[0].line.fields.find("source.ip").is_some(), "routes see the group");
         assert_eq!(plan.rules.alone, [false, false]);

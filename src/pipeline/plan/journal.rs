@@ -24,9 +24,9 @@ pub(super) struct JournalConfig {
     /// `disk`: acknowledged when it is durable. `memory`: acknowledged on receipt, lost if the process dies.
     #[serde(default)]
     r#type: JournalType,
-    /// How long a commit waits for more events; `disk` only, like everything below.
+    /// How far apart commits are at least: what comes meanwhile shares one; `disk` only, like everything below.
     commit_interval: Option<Interval>,
-    /// Bytes at which it does not wait any longer.
+    /// Bytes at which one does not wait.
     commit_size: Option<ByteSize>,
     /// Size of a file; its space is taken at once and given back as a whole.
     segment_size: Option<ByteSize>,
@@ -80,9 +80,9 @@ pub enum JournalPlan {
 /// Settings of the journal on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskPlan {
-    /// How long a commit waits for more.
+    /// How far apart commits are.
     pub commit_interval: Duration,
-    /// Bytes at which it does not wait any longer.
+    /// Bytes at which one does not wait.
     pub commit_bytes: usize,
     /// Size of a segment.
     pub segment_bytes: usize,

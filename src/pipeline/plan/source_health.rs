@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::SourcePlan;
+use super::sources::SourcePlan;
 use crate::config::{Interval, Section};
 use crate::error::Diagnostics;
 use crate::source_health::{Settings, Watched};

@@ -1,6 +1,6 @@
 //! What rules cost this shard, and which are stopped because of that: `measured events -> metrics, quarantine`.
 //!
-//! A detector measures one event in so many ([`crate::matcher::Cost`]). From that follow `hydrant_rule_cpu_nanoseconds_total`
+//! A detector measures one event in so many ([`crate::matcher::COST_EVERY`]). From that follow `hydrant_rule_cpu_nanoseconds_total`
 //! and the share of the time that a rule takes. A rule that takes more than its budget in [`STRIKES`] windows in a row is
 //! quarantined, on all shards, until the next reload: with it, everything else would come late or be held back.
 
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::detect::sigma::SigmaRule;
 use crate::detect::{self, Detector};
+use crate::matcher::Cost;
 use crate::metrics::{self, Cell, Registry};
 use crate::pipeline::plan::Plan;
 
@@ -21,6 +22,8 @@ const STRIKES: u32 = 3;
 /// The costs of all rules on one shard.
 pub(super) struct RuleCosts {
     since: Instant,
+    /// What belongs to no rule.
+    shared: Cell,
     /// By rule.
     rules: Vec<RuleCost>,
 }
@@ -40,7 +43,8 @@ impl RuleCosts {
             quarantined.set(0);
             RuleCost { cpu_ns: 0, strikes: 0, cpu, quarantined }
         };
-        Self { since: Instant::now(), rules: plan.rules.rules.iter().map(cost).collect() }
+        let shared = registry.cell(&metrics::RULES_SHARED_CPU, &[]);
+        Self { since: Instant::now(), shared, rules: plan.rules.rules.iter().map(cost).collect() }
     }
 
     /// Takes what was measured since the last call, and when a window is over, judges. No rule is left out where alerts are
@@ -54,12 +58,13 @@ impl RuleCosts {
         let quarantine = &plan.quarantine;
         let stopped = if is_owed { 0 } else { quarantine.stopped.load(Ordering::Acquire) };
         for (scratch, detector) in detectors {
-            detector.take_costs(scratch, |rule, cpu_ns| {
+            let shared = detector.take_costs(scratch, |rule, Cost { ns, .. }| {
                 if let Some(cost) = self.rules.get_mut(rule as usize) {
-                    cost.cpu_ns += cpu_ns;
-                    cost.cpu.add(cpu_ns);
+                    cost.cpu_ns += ns;
+                    cost.cpu.add(ns);
                 }
             });
+            self.shared.add(shared.ns);
             if scratch.stopped() != stopped {
                 detector.stop(scratch, stopped, |rule| !is_owed && quarantine.has(rule));
             }

@@ -8,7 +8,7 @@
 //! An index is told what it gets by its name and source type: with `alert_index: notable`, Enterprise Security shows alerts
 //! among its own. Its `rule_id` and `event_id` are given by Splunk itself.
 
-use crate::encode::alert::{Attack, Named, Reader, risk_score};
+use crate::encode::alert::{Attack, Named, Reader, Sources, risk_score};
 use crate::encode::body::{Body, Context};
 use crate::encode::object::Object;
 use crate::encode::ocsf::{DEVICES, PORTS, USERS};
@@ -39,16 +39,22 @@ const FIELDS: &[&str] = &[
 pub(super) struct Notable {
     reader: Reader,
     named: Named,
-    /// Where the events themselves are found: `index=".." source=".."`.
-    place: String,
+    /// Where the events themselves are found: `index=".."`, and their sources.
+    index: String,
+    sources: Sources,
     sourcetype: Box<str>,
 }
 
 impl Notable {
     /// For the events of a decoder, which go to `index` (the token's if none is said) as `sourcetype`.
     pub(super) fn new(context: &Context, index: Option<&str>, sourcetype: &str) -> Self {
-        let place = format!("index={} source={}", index.map_or_else(|| "*".to_owned(), quoted), quoted(&context.source));
-        Self { reader: Reader::new(context), named: Named::new(FIELDS, &context.fields), place, sourcetype: sourcetype.into() }
+        Self {
+            reader: Reader::new(context),
+            named: Named::new(FIELDS, &context.fields),
+            index: format!("index={}", index.map_or_else(|| "*".to_owned(), quoted)),
+            sources: Sources::new(context),
+            sourcetype: sourcetype.into(),
+        }
     }
 
     /// Appends the alert in a row; `body` writes fields and what all rows of ours have.
@@ -102,7 +108,12 @@ impl Notable {
         let time_s = event.time_ms.div_euclid(1000);
         let address = ["source.ip", "destination.ip"].iter().find_map(|name| self.named.address(event, name));
         let address = address.map_or_else(String::new, |address| format!(" {}", quoted(&String::from_utf8_lossy(&address))));
-        format!("{}{address} earliest={} latest={}", self.place, time_s - DRILLDOWN_S, time_s + DRILLDOWN_S)
+        let sources: Vec<String> = self.sources.all(event).iter().map(|source| quoted(source)).collect();
+        let sources = match sources.as_slice() {
+            [one] => format!("source={one}"),
+            several => format!("source IN ({})", several.join(", ")),
+        };
+        format!("{} {sources}{address} earliest={} latest={}", self.index, time_s - DRILLDOWN_S, time_s + DRILLDOWN_S)
     }
 }
 

@@ -56,6 +56,16 @@ pub struct Linked {
     pub role: Role,
 }
 
+impl Linked {
+    /// The rule whose alerts it deduplicates, by its index.
+    pub fn deduplicates(&self) -> Option<u32> {
+        match (self.role, self.bases.as_slice()) {
+            (Role::Deduplication, [Base { source: Source::Rule(rule), .. }]) => Some(*rule),
+            _ => None,
+        }
+    }
+}
+
 /// Resolves references. Gives the correlations, each behind those that it refers to; for each rule whether a
 /// hit of it alone is an alert; and what is wrong.
 pub fn link(rules: &[SigmaRule], correlations: Vec<Correlation>) -> (Vec<Linked>, Vec<bool>, Diagnostics) {

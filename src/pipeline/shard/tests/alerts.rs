@@ -111,7 +111,7 @@ fn frame_of_correlation(evidence: &str) -> String {
          \"level\":\"critical\",\"tags\":[\"attack.reconnaissance\",\"attack.discovery\",\"attack.t1046\"],\"author\":\"A. Uthor\",\
          \"hash\":\"00ff\"}},\"alert_id\":\"0123456789abcdef0123456789abcdef\",{evidence}\"correlation\":{{\"type\":\"event_count\",\
          \"group\":{{\"source.ip\":\"198.51.100.7\",\"hydrant\":\"x\"}},\"value\":10,\"timespan_ms\":300000,\
-         \"window_start\":\"2026-11-21T08:00:00.001Z\",\"window_end\":\"2026-11-21T08:05:00.000Z\",\"sample\":[\"1:42\",\"1:57\"]}},\
+         \"window_start\":\"2026-11-21T08:00:00.001Z\",\"window_end\":\"2026-11-21T08:05:00.000Z\",\"sample\":[\"1:42\",\"1:57\"],\"sources\":[\"fw\",\"waf\"]}},\
          \"match\":{{\"key\":\"00\",\"time_ms\":1795248300000,\"is_alert\":true}}}}}}"
     )
 }
@@ -133,6 +133,37 @@ fn each_kind_of_alert_is_the_finding_that_is_kept() {
     assert_eq!((&over["activity_id"], &over["status_id"], &over["is_alert"]), (&json!(3), &json!(4), &json!(false)));
     assert_eq!((&over["finding_info"]["uid"], &over["metadata"]["uid"]), (&json!("ee"), &json!("bb")), "one finding, two messages");
     assert_eq!(ocsf::mistakes(&over), [""; 0]);
+}
+
+const FRAME_OF_DEDUPLICATION: &str = r#"{"@timestamp":"2026-11-21T08:00:00.000Z","message":"Denied From the DMZ, source.ip 10.1.2.3","source.ip":"10.1.2.3","hydrant":{"rule":{"id":"5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f","title":"Denied From the DMZ","level":"high","tags":[],"hash":"00ff"},"alert_id":"cc","deduplication":{"group":{"source.ip":"10.1.2.3"},"window_ms":3600000,"suppressed":0},"evidence":{"source":"waf","position":"1:42","raw":"<14>deny"},"match":{"key":"00","time_ms":1795248000000,"is_alert":true}}}"#;
+
+#[test]
+fn an_alert_names_the_source_of_its_event_or_those_that_feed_its_correlation() {
+    let deduplicate = "alerts: { deduplicate: [ { rules: ['Denied From*'], by: [source.ip], window: 1h } ] }\n";
+    let sink = |kind: &str| format!("{deduplicate}sinks: {{ out: {{ {kind} }} }}\n");
+    let several = frame_of_correlation("");
+    let one = several.replace("[\"fw\",\"waf\"]", "[\"fw\"]");
+    for (origin, frame, name, all) in [
+        (CORRELATION_SOURCE, FRAME_OF_DEDUPLICATION, "waf", json!(["waf"])),
+        (CORRELATION_SOURCE, &one, "fw", json!(["fw"])),
+        (CORRELATION_SOURCE, &several, "correlation", json!(["fw", "waf"])),
+        (HEALTH_SOURCE, FRAME_OF_HEALTH, "fw", json!(["fw"])),
+    ] {
+        let finding = Bench::own(&sink("type: http, endpoint: \"http://127.0.0.1:9\""), origin, frame);
+        assert_eq!((&finding["metadata"]["log_source"], &finding["finding_info"]["data_sources"]), (&json!(name), &all));
+        let splunk = Bench::own(&sink("type: splunk_hec, endpoint: \"http://127.0.0.1:9\", token: x, index: fw"), origin, frame);
+        let search =
+            if all.as_array().unwrap().len() > 1 { "source IN (\"fw\", \"waf\")".to_owned() } else { format!("source=\"{name}\"") };
+        let drilldown = splunk["event"]["drilldown_search"].as_str().unwrap();
+        assert!(drilldown.starts_with(&format!("index=\"fw\" {search} ")), "{drilldown}");
+        let datadog = Bench::own(&sink("type: datadog_logs, site: datadoghq.eu, api_key: k"), origin, frame);
+        let slack = Bench::own(&sink("type: slack, webhook_url: \"http://127.0.0.1:9/x\""), origin, frame);
+        assert_eq!((&splunk["source"], &datadog["service"], &slack["source"]), (&json!(name), &json!(name), &json!(name)));
+        if frame == FRAME_OF_DEDUPLICATION {
+            let analytic = &finding["finding_info"]["analytic"];
+            assert_eq!((&analytic["category"], &analytic["version"]), (&json!("paloalto/firewall"), &json!("2026-03-04")));
+        }
+    }
 }
 
 #[test]
