@@ -99,9 +99,11 @@ impl<E, Q> Collector<E, Q> {
                     next = self.0.recv_timeout(left).ok();
                 }
             }
-            next_commit = Instant::now() + group.interval;
-            if !entries.is_empty() && !store.make_durable(&mut entries, bytes) {
-                return false;
+            if !entries.is_empty() {
+                next_commit = Instant::now() + group.interval;
+                if !store.make_durable(&mut entries, bytes) {
+                    return false;
+                }
             }
             for (committed, reservation) in waiting.drain(..) {
                 drop(reservation);
