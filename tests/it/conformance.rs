@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hydrant::config::Section;
-use hydrant::decode::{Compiled, DECODERS, Schema};
+use hydrant::detect::Rules;
 use hydrant::detect::preparation::Preparation;
-use hydrant::detect::sigma::{self, LogSource, SigmaRule};
-use hydrant::detect::{Detector, Rules, Vocabulary};
-use hydrant::event::{Chunk, Events, Fields, Sender, Span};
+use hydrant::detect::sigma::{self, SigmaRule};
+use hydrant::event::{Chunk, Sender, Span};
 use hydrant::pipeline::offline::Offline;
 use serde::Deserialize;
+
+use crate::oracles::Asked;
 
 const FOLDER: &str = "tests/cases/sigma";
 
@@ -57,23 +58,6 @@ fn cases() -> Vec<Case> {
     files.into_iter().flat_map(read).collect()
 }
 
-/// Every field of the event under its own name, from every log source.
-struct AnyJson;
-
-impl Vocabulary for AnyJson {
-    fn carries(&self, _: &LogSource) -> bool {
-        true
-    }
-
-    fn resolve(&self, field: &str) -> Option<String> {
-        Some(format!("%native.{field}"))
-    }
-
-    fn names(&self) -> Vec<&str> {
-        Vec::new()
-    }
-}
-
 fn chunk(lines: &[String]) -> Chunk {
     let (mut frames, mut bytes) = (Vec::new(), Vec::new());
     for line in lines {
@@ -84,20 +68,10 @@ fn chunk(lines: &[String]) -> Chunk {
 }
 
 /// Numbers of the events that the rules match, by the index and by the full scan.
-fn decide(rules: &[SigmaRule], lines: &[String]) -> [BTreeSet<u32>; 2] {
-    let mut fields = Fields::default();
-    let (detector, warnings) = Detector::new(rules, &AnyJson, &mut fields);
-    assert!(warnings.0.is_empty(), "{warnings}");
-    let json = DECODERS.iter().find(|kind| kind.name() == "json").unwrap();
-    let compiled = Compiled::new(*json, &Schema::default(), &mut fields, 0).unwrap();
-    let chunk = chunk(lines);
-    let mut events = Events::default();
-    events.reset(&chunk, fields.width());
-    compiled.instance().decode(&chunk, 0..lines.len(), &mut events);
-    let (rows, mut hits) = (0..lines.len() as u32, [Vec::new(), Vec::new()]);
-    detector.detect(&chunk, &events, rows.clone(), &mut detector.scratch(), &mut hits[0]);
-    detector.full_scan(&chunk, &events, rows, &mut hits[1]);
-    hits.map(|hits| hits.iter().map(|hit| hit.row).collect())
+fn decide(rules: &[SigmaRule], lines: &[String]) -> [BTreeSet<usize>; 2] {
+    let asked = Asked::new(rules.to_vec());
+    let matched = |decided: Vec<BTreeSet<u32>>| (0..lines.len()).filter(|event| !decided[*event].is_empty()).collect();
+    asked.decide(&mut asked.shard(), lines, true).map(matched)
 }
 
 impl Case {
@@ -145,8 +119,8 @@ impl Case {
         if indexed != scanned {
             return Some(format!("the index finds {indexed:?}, the full scan {scanned:?}"));
         }
-        let expected: BTreeSet<u32> = (0..self.matching.len() as u32).collect();
-        let wrong = indexed.symmetric_difference(&expected).map(|event| lines[*event as usize].as_str());
+        let expected: BTreeSet<usize> = (0..self.matching.len()).collect();
+        let wrong = indexed.symmetric_difference(&expected).map(|event| lines[*event].as_str());
         let wrong: Vec<&str> = wrong.collect();
         (!wrong.is_empty()).then(|| format!("the other way round for {}", wrong.join(" and ")))
     }
