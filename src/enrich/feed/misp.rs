@@ -116,7 +116,7 @@ pub(super) struct MispFeed<'a> {
 /// What is told of a turn.
 #[derive(Default)]
 struct Told {
-    /// How many, and the first one's reason.
+    /// How many, and the last one's reason.
     failed: Option<(usize, String)>,
     postponed: usize,
     no_room: usize,

@@ -1,8 +1,7 @@
 //! The thread that asks name servers for what shards have not found: `addresses -> questions -> cache`.
 //!
 //! At most so many questions are under way and begin in a second, each address once: a flood of forged addresses is none of
-//! questions. The thread ends when nobody is left who could ask: its plan
-//! is gone.
+//! questions. The thread ends when nobody is left who could ask: its plan is gone.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};

@@ -97,7 +97,7 @@ struct Many {
 #[derive(Debug)]
 enum Short {
     Grams(ShortGrams),
-    /// In a whole event the vectorised search is five times as fast as the walk. With the numbers of the literals.
+    /// For a whole event, through which the walk takes a step for each byte. With the numbers of the literals.
     Packed(Searcher, Box<[u32]>),
 }
 
