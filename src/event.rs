@@ -263,15 +263,17 @@ struct Meta {
 
 const NO_ALERT: u32 = u32::MAX;
 
+/// Rows of up to so many slots are cleared as a whole: a kilobyte of zeros costs less than looking for what to clear.
+const CLEARED_WHOLE_MAX: usize = 128;
+
 impl Events {
     /// Makes room for one row of `width` slots per frame of `chunk`: all missing, the time that of arrival.
     pub fn reset(&mut self, chunk: &Chunk, width: usize) {
         let rows = chunk.frames().len();
-        self.width = width;
+        self.clear_slots(width);
         self.frames = rows;
         self.rules.clear();
         self.arena.clear();
-        self.slots.clear();
         self.slots.resize(rows * width, Slot::MISSING);
         self.present.clear();
         self.present.resize(rows * words(width), 0);
@@ -288,6 +290,19 @@ impl Events {
             if let (Some(time_ms), Some(run)) = (time_ms, self.meta.get_mut(*first as usize..end)) {
                 run.iter_mut().for_each(|meta| meta.time_ms = *time_ms);
             }
+        }
+    }
+
+    /// Makes rows of `width` slots, those that stay all missing. Of wide rows only those slots are written to that were set:
+    /// rules ask for thousands of fields, of which an event has some ten.
+    fn clear_slots(&mut self, width: usize) {
+        if width != self.width || width <= CLEARED_WHOLE_MAX {
+            self.slots.clear();
+            self.width = width;
+            return;
+        }
+        for (row, present) in self.slots.chunks_exact_mut(width).zip(self.present.chunks_exact(words(width))) {
+            bits(present.iter().copied()).for_each(|index| row[index] = Slot::MISSING);
         }
     }
 
@@ -570,5 +585,36 @@ impl<'a> Event<'a> {
     /// Those of `slots` that were set, by index; one that was set to nothing is among them.
     pub fn present(&self, slots: &'a SlotSet) -> impl Iterator<Item = usize> + use<'a> {
         bits(self.present.iter().zip(&slots.words).map(|(present, wanted)| present & wanted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_used_again_with_all_slots_missing() {
+        let sender = Arc::new(Sender { source: "test".into(), source_index: 0 });
+        let chunk =
+            |frames: usize| Chunk::new(vec![b'x'; frames], (0..frames).map(|at| Span::new(at, at + 1)).collect(), sender.clone(), 0);
+        let mut fields = Fields::default();
+        let slots: Vec<SlotId> = (0..1_000).map(|number: usize| fields.slot(&number.to_string())).collect();
+        let mut events = Events::default();
+        for (frames, width) in [(3, 1_000), (5, 1_000), (2, 1_000), (4, 1_000), (4, 999), (6, 7), (6, 7), (2, 129)] {
+            let chunk = chunk(frames);
+            events.reset(&chunk, width);
+            assert_eq!(events.len(), frames);
+            for index in 0..frames {
+                let event = events.event(&chunk, index);
+                assert!((0..width).all(|slot| event.value(slots[slot]) == Value::Missing), "{frames} {width}");
+                assert_eq!(event.values().count(), 0);
+            }
+            for (index, slot) in (0..frames).flat_map(|index| [(index, 0), (index, width - 1), (index, index)]) {
+                events.row_mut(&chunk, index).set_text(slots[slot], chunk.frames()[index]);
+            }
+            events.fill(slots[width / 2], Kind::Text, b"all");
+            events.push_alert(frames - 1, 0, 0);
+            assert_eq!(events.event(&chunk, frames).value(slots[width / 2]), Value::Text(b"all"));
+        }
     }
 }

@@ -15,6 +15,9 @@ use crate::limits::CHUNK_BYTES_MAX;
 /// thread; as many as are given of one array.
 const COLLECTED_MAX: usize = super::elements::ELEMENTS_MAX;
 
+/// Rounds that may have been before a document begins: those that are left are more than a document has elements.
+pub(super) const ROUNDS_MAX: u32 = u32::MAX / 2;
+
 /// A value for a path that crosses an array.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
@@ -29,8 +32,11 @@ pub(super) struct Found {
 pub(super) struct Scratch {
     pub(super) marks: Vec<Word>,
     pub(super) found: Vec<Found>,
+    /// The two of [`Scan`], and the last round of the last document: what is older counts for nothing, so that neither is
+    /// cleared for each document.
     visited: Vec<u32>,
     filled: Vec<(NodeId, u32)>,
+    pub(super) rounds: u32,
     pub(super) key: Vec<u8>,
 }
 
@@ -116,14 +122,15 @@ pub(super) struct Scan<'s, 'd, 'r, 'c> {
     text: &'s Text<'d>,
     out: Output<'s, 'r, 'c>,
     /// For each node: the round in which it was visited last.
-    visited: &'c mut Vec<u32>,
+    visited: &'c mut [u32],
     /// For each path: the leaf that filled it last, and in which round.
-    filled: &'c mut Vec<(NodeId, u32)>,
+    filled: &'c mut [(NodeId, u32)],
     key: &'c mut Vec<u8>,
-    /// Number of the array element that values are collected from; 1 outside of arrays. Each element has
-    /// its own, so that a key that comes again in the next element is no repetition.
+    /// Number of the array element that values are collected from; outside of arrays that of the document. Each element
+    /// has its own, so that a key that comes again in the next element is no repetition.
     round: u32,
-    rounds: u32,
+    first_round: u32,
+    rounds: &'c mut u32,
     /// Whether the reserved key occurs.
     pub(super) reserved: bool,
 }
@@ -131,14 +138,22 @@ pub(super) struct Scan<'s, 'd, 'r, 'c> {
 impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
     /// A pass over the document of `text`, which starts at `base` of the row's buffer.
     pub(super) fn new(text: &'s Text<'d>, tree: &'s Tree, row: &'s mut Row<'r>, base: usize, scratch: &'c mut Scratch) -> Self {
-        let Scratch { found, visited, filled, key, .. } = scratch;
-        visited.clear();
-        visited.resize(tree.nodes.len(), 0);
-        filled.clear();
-        filled.resize(tree.targets.len(), (NONE, 0));
+        let Scratch { found, visited, filled, rounds, key, .. } = scratch;
+        if *rounds > ROUNDS_MAX {
+            visited.clear();
+            filled.clear();
+            *rounds = 0;
+        }
+        if visited.len() < tree.nodes.len() {
+            visited.resize(tree.nodes.len(), 0);
+        }
+        if filled.len() < tree.targets.len() {
+            filled.resize(tree.targets.len(), (NONE, 0));
+        }
+        *rounds += 1;
         found.clear();
         let out = Output { tree, row, base, found };
-        Self { text, out, visited, filled, key, round: 1, rounds: 1, reserved: false }
+        Self { text, out, visited, filled, key, round: *rounds, first_round: *rounds, rounds, reserved: false }
     }
 
     /// Reads the object at `open` and fills what is wanted. What stands before a break is filled.
@@ -203,8 +218,8 @@ impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
             let mut end = None;
             if node.each != 0 {
                 let outer = self.round;
-                self.rounds += 1;
-                self.round = self.rounds;
+                *self.rounds += 1;
+                self.round = *self.rounds;
                 end = Some(self.wanted(at, node.each, depth + 1)?);
                 self.round = outer;
             }
@@ -270,7 +285,7 @@ impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
     #[inline(always)]
     fn fill(&mut self, path: usize, leaf: NodeId, kind: Kind, start: usize, end: usize) -> Result<(), Stop> {
         let filled = &mut self.filled[path];
-        let is_first = filled.0 == NONE;
+        let is_first = filled.1 < self.first_round;
         // A repeated key overwrites its slot, as the last one counts. Other repetitions are not that easy.
         if !is_first && (filled.0 != leaf || (self.out.tree.targets[path].collects && filled.1 == self.round)) {
             return Err(Stop::Conflict);

@@ -7,7 +7,8 @@ use proptest::{prop_assert, prop_assert_eq, proptest};
 use serde_json::{Value as Json, json};
 use simd_json::StaticNode;
 
-use super::{Paths, Scanned, check, is_strict_object, unescape};
+use super::scan::ROUNDS_MAX;
+use super::{Paths, Scanned, check, is_strict_object, unescape, with_scratch};
 use crate::event::{Chunk, Events, Fields, Flaw, Sender, SlotId, Span, Value};
 use crate::limits::JSON_DEPTH_MAX;
 
@@ -198,6 +199,22 @@ fn the_first_element_with_the_name_is_chosen() {
     assert_eq!(both[1], Some(json!(["x", "ua", "second", 1, "c"])));
     assert!(both[2].is_some());
     assert_eq!(both[3], Some(json!("user-AGENT")));
+}
+
+/// What a document visited and filled is told from what earlier ones did by rounds, which end some day.
+#[test]
+fn what_earlier_documents_had_is_no_repetition() {
+    let paths = ["a[].b", "a[].c", "d.e"];
+    let document = r#"{"a":[{"b":1,"c":2},{"b":3}],"d":{"e":4}}"#;
+    let first = scan(&paths, document.as_bytes());
+    for rounds in [ROUNDS_MAX - 2, ROUNDS_MAX, ROUNDS_MAX + 1, 7] {
+        with_scratch(|scratch| scratch.rounds = rounds);
+        for _ in 0..4 {
+            assert_eq!(scan(&paths, document.as_bytes()), first, "{rounds}");
+        }
+        // A tree of another shape in the same memory.
+        assert_eq!(values(&["d", "a[]", "x.y.z"], document), [Some(json!({"e": 4})), Some(json!([{"b": 1, "c": 2}, {"b": 3}])), None]);
+    }
 }
 
 #[test]

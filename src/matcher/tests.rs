@@ -272,7 +272,7 @@ fn a_long_list_is_one_atom() {
     }
 }
 
-/// One by one, Teddy and grams, grams alone: chosen by the number of literals.
+/// One by one or by their grams: chosen by the number of literals.
 #[test]
 fn every_search_finds_what_the_oracle_finds() {
     let slot = slot_ids()[0];
@@ -288,7 +288,6 @@ fn every_search_finds_what_the_oracle_finds() {
         let mut found = 0;
         for value in 0..30 {
             let index = value * 7919 % count;
-            // Teddy only looks at long text.
             let padding = "-".repeat(value % 2 * 200);
             let bytes = format!("{}{padding}/{}É{}", word(index), word((index + 4) % count).to_uppercase(), word((index + 8) % count));
             let bytes = if value % 3 == 0 { format!("{padding}{bytes}") } else { bytes };
@@ -300,6 +299,41 @@ fn every_search_finds_what_the_oracle_finds() {
             found += hits.len();
         }
         assert!(found > 30, "{count}: {found}");
+    }
+}
+
+/// Literals of every length and number, in a value and in a whole event: so that every way to look for them is taken, and each
+/// two of them together.
+#[test]
+fn literals_of_all_lengths_are_found_together() {
+    let slot = slot_ids()[0];
+    // Of some length, in letters that make them overlap and begin like others.
+    let word = |len: usize, number: usize| -> String {
+        (0..len).map(|place| ['a', 'b', '='][(number / 3_usize.pow(place as u32 % 5) + place / 5) % 3]).collect()
+    };
+    for (short, middle, long) in
+        [(0, 0, 9), (2, 0, 9), (2, 2, 9), (9, 0, 90), (9, 9, 0), (9, 9, 90), (70, 40, 200), (0, 40, 1), (200, 0, 0)]
+    {
+        let lens = (0..short).map(|n| 1 + n % 4).chain((0..middle).map(|n| 5 + n % 2)).chain((0..long).map(|n| 7 + n % 9));
+        let words: Vec<String> = lens.enumerate().map(|(number, len)| word(len, number * 7)).collect();
+        let mut builder = Builder::new();
+        for (index, word) in words.iter().enumerate() {
+            let wanted = text([TextOp::Contains, TextOp::EndsWith][index % 2], word, index % 5 == 0);
+            builder.add(Expr::Field(slot, wanted));
+            builder.add(Expr::Keyword(text(TextOp::Contains, word, index % 5 == 0)));
+        }
+        let matcher = builder.build();
+        let (mut scratch, mut hits, mut expected, mut found) = (matcher.scratch(), Vec::new(), Vec::new(), 0);
+        for value in 0..300 {
+            let bytes = format!("{}{}B{}", word(value % 60, value), ["", "-", "\\u0061"][value % 3], words[value % words.len()]);
+            with_event(&[given(if value % 3 == 2 { Kind::Escaped } else { Kind::Text }, &bytes)], |event| {
+                matcher.evaluate(event, &mut scratch, &mut hits);
+                matcher.full_scan(event, &mut expected);
+            });
+            assert_eq!(hits, expected, "{short} {middle} {long} {bytes}");
+            found += hits.len();
+        }
+        assert!(found > 300, "{short} {middle} {long}: {found}");
     }
 }
 

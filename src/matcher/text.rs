@@ -26,8 +26,11 @@ pub(super) fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     fold_onto(text, out);
 }
 
-/// Bytes that are looked at together.
+/// Bytes that are folded together.
 const LANE: usize = 8;
+
+/// Bytes that are searched together for what is not ASCII.
+const SEARCHED: usize = 32;
 
 /// Appends `text` folded.
 pub(super) fn fold_onto(text: &[u8], out: &mut Vec<u8>) {
@@ -88,9 +91,15 @@ fn fold_bytes<'a>(character: &[u8], buffer: &'a mut [u8; 4]) -> &'a [u8] {
 
 /// Where the first byte stands that is not ASCII.
 fn first_other(text: &[u8]) -> Option<usize> {
-    let lanes = text.as_chunks::<LANE>().0;
-    let skipped = LANE * lanes.iter().position(|lane| !lane.is_ascii()).unwrap_or(lanes.len());
+    let skipped = ascii_lanes::<SEARCHED>(text);
+    let skipped = skipped + ascii_lanes::<LANE>(&text[skipped..]);
     text[skipped..].iter().position(|byte| !byte.is_ascii()).map(|at| skipped + at)
+}
+
+/// The bytes of the first lanes that are ASCII.
+fn ascii_lanes<const N: usize>(text: &[u8]) -> usize {
+    let lanes = text.as_chunks::<N>().0;
+    N * lanes.iter().position(|lane| !lane.is_ascii()).unwrap_or(lanes.len())
 }
 
 /// `text` folded.

@@ -1,8 +1,8 @@
 //! Literals inside text: all of one slot over the folded value, and those that are cased over the value as it is.
 //!
-//! Few literals are compared one by one, and so are those of one or two bytes. Many wait behind their grams
-//! ([`Grams`]); "starts with" and "ends with" are told by position. Up to [`PREFILTER_LITERALS_MAX`] literals, a
-//! vectorised search (Teddy) first finds where the walk of a long text must begin, mostly nowhere.
+//! Few literals are compared one by one, and so are those of one or two bytes. Many wait behind their grams ([`Grams`]), the
+//! longer a literal the fewer of them; a few short ones are found in a whole event by a vectorised search (Teddy). "Starts
+//! with" and "ends with" are told by position.
 
 use std::collections::BTreeMap;
 
@@ -15,29 +15,27 @@ use crate::matcher::atom::{AtomId, Leaf, Target};
 use crate::matcher::pass::grams::Grams;
 use crate::matcher::pass::{Facts, LeafAtoms};
 
-/// Up to this many literals are searched one by one in a whole event: a vectorised search of a kilobyte costs a seventh of
-/// walking through its grams.
-const DIRECT_OF_EVENT_MAX: usize = 8;
+/// How long literals are found, those that are too short for that, and those that are too short for either.
+type FarGrams = Grams<4, 4>;
+type NearGrams = Grams<4, 2>;
+type ShortGrams = Grams<3, 1>;
 
-/// The same for a slot, whose values are short; the walk for short literals is twice as long.
-const DIRECT_OF_SLOT_MAX: usize = 1;
-const DIRECT_SHORT_OF_SLOT_MAX: usize = 4;
+/// What ways to search cost, in instructions as counted on records of a firewall and command lines: beginning one, and each
+/// byte of text or place that is looked at.
+const BEGIN_COST: f64 = 40.0;
+const DIRECT_BYTE_COST: f64 = 0.4;
+const GRAM_PLACE_COST: f64 = 5.0;
+
+/// Teddy stops more often the more literals it has.
+const PACKED_BYTE_COST: f64 = 1.0;
+const PACKED_LITERAL_BYTE_COST: f64 = 0.08;
 
 /// Teddy takes up to this many.
-const PREFILTER_LITERALS_MAX: usize = 64;
+const PACKED_LITERALS_MAX: usize = 64;
 
-/// Teddy looks for the first bytes of literals; with shorter ones it stops everywhere.
-const PREFILTER_LITERAL_BYTES_MIN: usize = 3;
-
-/// In shorter text the walk is as fast. In 560 bytes of URI, Teddy was 6 times faster with 20 literals that
-/// begin like nothing in it, and 2.4 times slower with 20 that all begin like its words.
-const PREFILTER_TEXT_BYTES_MIN: usize = 128;
-
-/// How most literals are found.
-type LongGrams = Grams<4, 2>;
-
-/// How those are found that are too short for that, in a value.
-type ShortGrams = Grams<3, 1>;
+/// Bytes of text in a value and in an event, to guess what a search costs.
+const BYTES_OF_VALUE: f64 = 60.0;
+const BYTES_OF_EVENT: f64 = 900.0;
 
 /// The literals of one slot.
 #[derive(Debug)]
@@ -80,12 +78,10 @@ impl Wanted {
     }
 }
 
-/// Literals behind grams.
+/// Literals that are found together.
 #[derive(Debug)]
 struct Many {
-    prefilter: Option<Searcher>,
-    grams: Option<LongGrams>,
-    short: Option<Short>,
+    walks: Vec<Walk>,
     /// All literals, one behind the other.
     bytes: Box<[u8]>,
     wanted: Box<[Wanted]>,
@@ -93,12 +89,23 @@ struct Many {
     literals: Box<[(Span, u32)]>,
 }
 
-/// Literals that are too short for long grams.
+/// One walk through a text.
 #[derive(Debug)]
-enum Short {
-    Grams(ShortGrams),
-    /// For a whole event, through which the walk takes a step for each byte. With the numbers of the literals.
+enum Walk {
+    Far(FarGrams),
+    Near(NearGrams),
+    Short(ShortGrams),
+    /// With the numbers of the literals.
     Packed(Searcher, Box<[u32]>),
+}
+
+/// How literals of about one length are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    OneByOne,
+    Packed,
+    /// At every so many places.
+    Grams(usize),
 }
 
 impl Scan {
@@ -139,19 +146,24 @@ impl Scan {
 
 impl Search {
     fn new(literals: BTreeMap<&[u8], Vec<Wanted>>, target: Target) -> Self {
-        let short = literals.keys().filter(|text| is_short(text)).count();
-        let long = literals.len() - short;
-        let [short_max, long_max] = match target {
-            Target::Event => [DIRECT_OF_EVENT_MAX, DIRECT_OF_EVENT_MAX],
-            Target::Slot(_) => [DIRECT_SHORT_OF_SLOT_MAX, DIRECT_OF_SLOT_MAX],
+        let lens = || literals.keys().map(|text| text.len()).filter(|len| *len >= ShortGrams::LITERAL_BYTES_MIN);
+        let plans = [(FarGrams::LITERAL_BYTES_MIN, FarGrams::STRIDE), (NearGrams::LITERAL_BYTES_MIN, NearGrams::STRIDE)].map(
+            |(long_bytes_min, stride)| {
+                let (short_cost, short) = Way::cheapest(lens().filter(|len| *len < long_bytes_min).count(), ShortGrams::STRIDE, target);
+                let (long_cost, long) = Way::cheapest(lens().filter(|len| *len >= long_bytes_min).count(), stride, target);
+                (short_cost + long_cost, [short, long], long_bytes_min)
+            },
+        );
+        let [far, near] = plans;
+        let (_, [short, long], long_bytes_min) = if far.0 <= near.0 { far } else { near };
+        let way = |text: &[u8]| match text.len() {
+            0..ShortGrams::LITERAL_BYTES_MIN => Way::OneByOne,
+            len if len < long_bytes_min => short,
+            _ => long,
         };
-        let is_direct = |text: &[u8]| match is_short(text) {
-            true => text.len() < ShortGrams::LITERAL_BYTES_MIN || short <= short_max,
-            false => long <= long_max,
-        };
-        let (direct, many): (Vec<_>, Vec<_>) = literals.iter().partition(|(text, _)| is_direct(text));
+        let (direct, many): (Vec<_>, Vec<_>) = literals.iter().partition(|(text, _)| way(text) == Way::OneByOne);
         let literal = |(text, wanted): (&&[u8], &Vec<Wanted>)| Literal { finder: Finder::new(*text).into_owned(), wanted: wanted.clone() };
-        Self { direct: direct.into_iter().map(literal).collect(), many: (!many.is_empty()).then(|| Box::new(Many::new(&many, target))) }
+        Self { direct: direct.into_iter().map(literal).collect(), many: (!many.is_empty()).then(|| Box::new(Many::new(&many, way))) }
     }
 
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
@@ -162,6 +174,23 @@ impl Search {
     fn memory_bytes(&self) -> usize {
         let direct: usize = self.direct.iter().map(|literal| size_of::<Literal>() + literal.finder.needle().len()).sum();
         direct + self.many.as_ref().map_or(0, |many| many.memory_bytes())
+    }
+}
+
+impl Way {
+    /// The cheapest way for so many literals, and what it costs.
+    fn cheapest(count: usize, stride: usize, target: Target) -> (f64, Self) {
+        if count == 0 {
+            return (0.0, Self::OneByOne);
+        }
+        let (bytes, count_of) = (if target == Target::Event { BYTES_OF_EVENT } else { BYTES_OF_VALUE }, count as f64);
+        let one_by_one = (count_of * (BEGIN_COST + DIRECT_BYTE_COST * bytes), Self::OneByOne);
+        let grams = (BEGIN_COST + GRAM_PLACE_COST / stride as f64 * bytes, Self::Grams(stride));
+        let packed = (BEGIN_COST + (PACKED_BYTE_COST + PACKED_LITERAL_BYTE_COST * count_of) * bytes, Self::Packed);
+        // In values, which are short, Teddy begins too often; among long literals it stops too often.
+        let is_fit = target == Target::Event && stride == ShortGrams::STRIDE && count <= PACKED_LITERALS_MAX;
+        let others = [grams, packed].into_iter().take(1 + usize::from(is_fit));
+        others.fold(one_by_one, |best, other| if other.0 < best.0 { other } else { best })
     }
 }
 
@@ -185,48 +214,39 @@ impl Literal {
 }
 
 impl Many {
-    fn new(given: &[(&&[u8], &Vec<Wanted>)], target: Target) -> Self {
+    fn new(given: &[(&&[u8], &Vec<Wanted>)], way: impl Fn(&[u8]) -> Way) -> Self {
         let (mut bytes, mut wanted, mut literals) = (Vec::new(), Vec::new(), Vec::new());
-        for (text, decides) in given {
+        let mut by_way: [(Way, Vec<(u32, &[u8])>); 4] =
+            [Way::Packed, Way::Grams(ShortGrams::STRIDE), Way::Grams(NearGrams::STRIDE), Way::Grams(FarGrams::STRIDE)]
+                .map(|way| (way, Vec::new()));
+        for ((text, decides), number) in given.iter().zip(0..) {
             bytes.extend_from_slice(text);
             wanted.extend_from_slice(decides);
             literals.push((Span { start: (bytes.len() - text.len()) as u32, end: bytes.len() as u32 }, wanted.len() as u32));
+            let own = way(text);
+            by_way.iter_mut().filter(|(way, _)| *way == own).for_each(|(_, of)| of.push((number, text)));
         }
-        let numbered = given.iter().zip(0..).map(|((text, _), number)| (number, **text));
-        let (short, long): (Vec<_>, Vec<_>) = numbered.partition(|(_, text)| is_short(text));
-        Self {
-            prefilter: searcher(given.iter().map(|(text, _)| **text)),
-            grams: (!long.is_empty()).then(|| Grams::new(long.into_iter())),
-            short: (!short.is_empty()).then(|| Short::new(&short, target)),
-            bytes: bytes.into(),
-            wanted: wanted.into(),
-            literals: literals.into(),
-        }
+        let walks = by_way.into_iter().filter(|(_, of)| !of.is_empty()).map(|(way, of)| Walk::new(way, &of)).collect();
+        Self { walks, bytes: bytes.into(), wanted: wanted.into(), literals: literals.into() }
     }
 
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
-        let from = match &self.prefilter {
-            Some(searcher) if text.len() >= PREFILTER_TEXT_BYTES_MIN => match searcher.find(text) {
-                Some(found) => found.start(),
-                None => return false,
-            },
-            _ => 0,
-        };
         let mut found = false;
         let mut look = |start, literal| found |= self.decide(literal, start, text, facts);
-        if let Some(grams) = &self.grams {
-            grams.candidates(text, from, &mut look);
-        }
-        match &self.short {
-            Some(Short::Grams(grams)) => grams.candidates(text, from, &mut look),
-            Some(Short::Packed(searcher, numbers)) => self.packed(searcher, numbers, text, from, &mut look),
-            None => {}
+        for walk in &self.walks {
+            match walk {
+                Walk::Far(grams) => grams.candidates(text, &mut look),
+                Walk::Near(grams) => grams.candidates(text, &mut look),
+                Walk::Short(grams) => grams.candidates(text, &mut look),
+                Walk::Packed(searcher, numbers) => self.packed(searcher, numbers, text, &mut look),
+            }
         }
         found
     }
 
     /// Calls `look` with each place where one of the short literals stands, and the literal.
-    fn packed(&self, searcher: &Searcher, numbers: &[u32], text: &[u8], mut from: usize, look: &mut impl FnMut(usize, u32)) {
+    fn packed(&self, searcher: &Searcher, numbers: &[u32], text: &[u8], look: &mut impl FnMut(usize, u32)) {
+        let mut from = 0;
         while let Some(found) = searcher.find_in(text, (from..text.len()).into()) {
             // The first that stands there; longer ones that begin like it come behind it.
             let begins_like =
@@ -257,36 +277,36 @@ impl Many {
         self.bytes.len()
             + size_of_val(&*self.wanted)
             + size_of_val(&*self.literals)
-            + self.grams.as_ref().map_or(0, Grams::memory_bytes)
-            + self.short.as_ref().map_or(0, Short::memory_bytes)
-            + self.prefilter.as_ref().map_or(0, Searcher::memory_usage)
+            + self.walks.iter().map(Walk::memory_bytes).sum::<usize>()
     }
 }
 
-impl Short {
-    fn new(literals: &[(u32, &[u8])], target: Target) -> Self {
-        let packed = (target == Target::Event).then(|| searcher(literals.iter().map(|(_, text)| *text))).flatten();
-        match packed {
-            Some(packed) => Self::Packed(packed, literals.iter().map(|(number, _)| *number).collect()),
-            None => Self::Grams(Grams::new(literals.iter().copied())),
+impl Walk {
+    fn new(way: Way, literals: &[(u32, &[u8])]) -> Self {
+        let numbered = || literals.iter().copied();
+        let numbers = || numbered().map(|(number, _)| number).collect();
+        match way {
+            Way::Packed => match searcher(numbered().map(|(_, text)| text)) {
+                Some(searcher) => Self::Packed(searcher, numbers()),
+                None => Self::Short(Grams::new(numbered())),
+            },
+            Way::Grams(FarGrams::STRIDE) => Self::Far(Grams::new(numbered())),
+            Way::Grams(NearGrams::STRIDE) => Self::Near(Grams::new(numbered())),
+            Way::Grams(_) | Way::OneByOne => Self::Short(Grams::new(numbered())),
         }
     }
 
     fn memory_bytes(&self) -> usize {
         match self {
-            Self::Grams(grams) => grams.memory_bytes(),
+            Self::Far(grams) => grams.memory_bytes(),
+            Self::Near(grams) => grams.memory_bytes(),
+            Self::Short(grams) => grams.memory_bytes(),
             Self::Packed(searcher, numbers) => searcher.memory_usage() + size_of_val(&**numbers),
         }
     }
 }
 
-fn is_short(text: &[u8]) -> bool {
-    text.len() < LongGrams::LITERAL_BYTES_MIN
-}
-
-/// A vectorised search for literals, if they are few and long enough for it.
-fn searcher<'a>(literals: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Searcher> {
-    let is_fit =
-        literals.clone().all(|text| text.len() >= PREFILTER_LITERAL_BYTES_MIN) && literals.clone().count() <= PREFILTER_LITERALS_MAX;
-    is_fit.then(|| aho_corasick::packed::Config::new().match_kind(MatchKind::LeftmostFirst).builder().extend(literals).build()).flatten()
+/// A vectorised search for literals; not every processor has it.
+fn searcher<'a>(literals: impl Iterator<Item = &'a [u8]>) -> Option<Searcher> {
+    aho_corasick::packed::Config::new().match_kind(MatchKind::LeftmostFirst).builder().extend(literals).build()
 }
