@@ -83,12 +83,8 @@ pub const OWN_ALERT_FIELDS: [&str; 5] = [
 
 /// What an alert of a deduplicated rule says in the place of what was found: how it was deduplicated, and what is left of its
 /// event, its source and decoder among it.
-pub const DEDUPLICATION_FIELDS: [&str; 4] = [
-    "%native.hydrant.deduplication",
-    "%native.hydrant.evidence",
-    "%native.hydrant.evidence.source",
-    "%native.hydrant.evidence.decoder",
-];
+pub const DEDUPLICATION_FIELDS: [&str; 4] =
+    ["%native.hydrant.deduplication", "%native.hydrant.evidence", "%native.hydrant.evidence.source", "%native.hydrant.evidence.decoder"];
 
 /// The field that holds what was found.
 pub fn details_field(key: &str) -> String {

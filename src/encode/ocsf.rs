@@ -145,12 +145,7 @@ pub fn is_finding(row: &[u8]) -> bool {
 impl Finding {
     /// For the events of a decoder; `fields` are those that it fills and that are added to them.
     pub fn new(context: &Context, fields: Template) -> Self {
-        Self {
-            reader: Reader::new(context),
-            named: Named::new(FIELDS, &context.fields),
-            fields,
-            sources: Sources::new(context),
-        }
+        Self { reader: Reader::new(context), named: Named::new(FIELDS, &context.fields), fields, sources: Sources::new(context) }
     }
 
     /// Appends the alert in a row; `reserved` writes the member that all rows of ours have.
