@@ -457,6 +457,10 @@ impl Enricher for Configured {
         self.list.refresh()
     }
 
+    fn lacks(&self) -> Option<&'static str> {
+        self.list.published().newest().is_none().then_some("its list was never fetched")
+    }
+
     fn bind(&self, fields: &Fields) -> Box<dyn Bound> {
         let targets = ADDS.map(|name| fields.find(name));
         let is_wanted = targets.iter().any(Option::is_some);

@@ -1,7 +1,7 @@
 //! Commands without a run on events of a source of a configuration: rules see what they would see in the node.
 
-use std::io::Write as _;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use hydrant::traffic::{Kind, Traffic};
 use serde_json::json;
@@ -42,7 +42,7 @@ fn rules() -> [(&'static str, String); 3] {
 }
 
 fn setup(config: &str) -> tempfile::TempDir {
-    let folder = folder(&[("hydrant.yaml", config), ("owners.csv", OWNERS)]);
+    let folder = folder(&[("hydrant.yaml", config), ("owners.csv", OWNERS), ("bad.txt", "192.0.2.1\n")]);
     std::fs::create_dir(folder.path().join("rules")).unwrap();
     rules().iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
     folder
@@ -170,4 +170,56 @@ fn the_node_finds_the_same() {
         assert_eq!(online > 0, title != "Dropped", "{title}: {online}");
     }
     assert!(hydrant.stop());
+}
+
+/// Every command that knows `--source`, on a file of events.
+fn commands() -> Vec<Vec<&'static str>> {
+    let commands: [&[&str]; 8] = [
+        &["decode"],
+        &["detect"],
+        &["test"],
+        &["backtest", "in.log", "--against", "rules"],
+        &["retro-hunt", "in.log", "--indicators", "bad.txt"],
+        &["rules", "explain", "--file", "in.log", "--rule", "Owned"],
+        &["rules", "doctor", "--from", "in.log"],
+        &["rules", "cost", "--from", "in.log"],
+    ];
+    commands.iter().map(|command| [command, &OF_SOURCE[..]].concat()).collect()
+}
+
+#[test]
+fn trying_rules_asks_nobody() {
+    let (server, feed) = (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let enrichments = format!(
+        "enrichments:
+  names: {{ type: reverse_dns, field: source.ip, into: source.domain, servers: [\"{}\"], private: true }}
+  bad: {{ type: threat_list, format: plain, url: \"http://{}/list\", allow_loopback: true }}
+",
+        server.local_addr().unwrap(),
+        feed.local_addr().unwrap()
+    );
+    let folder = setup(&config().replace("enrichments:\n", &enrichments));
+    let wants = "{ source.domain|exists: true, threat.feed.name|exists: true }";
+    std::fs::write(folder.path().join("rules/d.yml"), rule("5d0c", "Named", wants)).unwrap();
+    let mut traffic = Traffic::new(Kind::PaloAlto, 7);
+    let mut input = Vec::new();
+    for _ in 0..500 {
+        traffic.next(1_795_240_800_000, &mut input);
+        input.push(b'\n');
+    }
+    std::fs::write(folder.path().join("in.log"), &input).unwrap();
+    for command in commands() {
+        let (code, _, stderr) = run(folder.path(), &command, LINE);
+        assert!(code == 0, "{command:?}: {stderr}");
+        for told in [
+            "warning: enrichments.names: reverse DNS asks name servers, and nothing is sent here: it is left out",
+            "warning: enrichments.bad: its list was never fetched, and nothing is sent here: it is left out",
+        ] {
+            assert_eq!(stderr.matches(told).count(), 1, "{command:?}: {stderr}");
+        }
+    }
+    server.set_nonblocking(true).unwrap();
+    feed.set_nonblocking(true).unwrap();
+    assert_eq!(server.recv(&mut [0; 512]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(feed.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
