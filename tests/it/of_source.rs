@@ -223,3 +223,51 @@ fn trying_rules_asks_nobody() {
     assert_eq!(server.recv(&mut [0; 512]).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(feed.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
+
+/// Secrets that are had in another place only.
+const SECRETS: &str = "
+  chat: { type: slack, webhook_url: \"secret://env/HYDRANT_TEST_UNSET\" }
+  pager: { type: pagerduty, routing_key: \"secret://file/nowhere/key\" }
+  soar: { type: webhook, endpoint: \"secret://env/HYDRANT_TEST_UNSET\", secrets: [\"secret://env/HYDRANT_TEST_UNSET\"] }
+  dog: { type: datadog_logs, site: datadoghq.eu, api_key: \"${HYDRANT_TEST_UNSET}\" }
+  siem: { type: splunk_hec, endpoint: \"https://splunk.example:8088\", token: \"secret://env/HYDRANT_TEST_UNSET\" }
+  other: { type: http, endpoint: \"https://a.example\", headers: { X-Key: \"secret://env/HYDRANT_TEST_UNSET\" },
+    auth: { username: a, password: \"secret://env/HYDRANT_TEST_UNSET\" } }
+";
+
+const LISTENERS: &str = "
+  api: { type: http, listen: \"0.0.0.0:4\", auth: { token: \"secret://env/HYDRANT_TEST_UNSET\" } }
+  aws: { type: aws_firehose, listen: \"0.0.0.0:5\", access_key: \"${HYDRANT_TEST_UNSET}\",
+    credentials: [{ access_key_id: A, secret_access_key: \"secret://env/HYDRANT_TEST_UNSET\" }] }
+";
+
+#[test]
+fn trying_rules_needs_no_secret_and_everything_else_of_the_configuration_has_to_be_right() {
+    let text = config().replace("sources:\n", &format!("sources:{LISTENERS}")).replace("sinks:\n", &format!("sinks:{SECRETS}"));
+    let folder = setup(&text);
+    std::fs::write(folder.path().join("in.log"), LINE).unwrap();
+    let told = |text: &str, command: &[&str]| {
+        std::fs::write(folder.path().join("hydrant.yaml"), text).unwrap();
+        let (code, _, stderr) = run(folder.path(), command, LINE);
+        (code, stderr)
+    };
+    for command in commands() {
+        let (code, stderr) = told(&text, &command);
+        assert!(code == 0 && !stderr.contains("hydrant.yaml"), "{command:?}: {stderr}");
+    }
+    let (code, stderr) = told(&text, &["validate", "--config", "hydrant.yaml"]);
+    assert!(code == 78 && stderr.contains("the environment variable HYDRANT_TEST_UNSET is not set"), "{stderr}");
+    let set = text.replace("${HYDRANT_TEST_UNSET}", "x");
+    let (code, stderr) = told(&set, &["validate", "--config", "hydrant.yaml"]);
+    assert_eq!((code, stderr.matches("secret://").count()), (78, 9), "a run needs all of them: {stderr}");
+    for (right, wrong, part) in [
+        ("site: datadoghq.eu", "site: \"${HYDRANT_TEST_UNSET}\"", "sinks.dog.site: the environment variable HYDRANT_TEST_UNSET is not set"),
+        ("api_key:", "api_kye:", "sinks.dog.api_kye: unknown key"),
+        ("https://splunk.example:8088", "splunk", "sinks.siem.endpoint"),
+        ("secret://file/nowhere", "secret://nowhere", "sinks.pager.routing_key: secret://nowhere/key is not"),
+        ("0.0.0.0:5", "0.0.0.0:4", "source `api` listens here already"),
+    ] {
+        let (code, stderr) = told(&text.replace(right, wrong), &[&["detect"][..], &OF_SOURCE].concat());
+        assert!(code == 78 && stderr.contains(part), "{wrong}: {stderr}");
+    }
+}
