@@ -195,7 +195,7 @@ impl Reader {
             message: text(own.message),
             matched: None,
             details: object(value(own.details)).and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default(),
-            decoder: evidence.as_ref().map_or(Cow::default(), |evidence| evidence.decoder.clone().into()),
+            decoder: evidence.as_ref().map_or_else(Cow::default, |evidence| evidence.decoder.clone().into()),
             evidence,
             is_of_event: false,
         }
