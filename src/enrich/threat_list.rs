@@ -111,7 +111,7 @@ const SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What `max_size` may be: offsets in an index have 32 bits.
 const SIZE_RANGE: std::ops::RangeInclusive<usize> = 1024..=2 * 1024 * 1024 * 1024;
 
-/// Default of `max_entries`: about 160 MiB of SHA-256.
+/// Default of `max_entries`: about 150 MiB of SHA-256.
 const ENTRIES_MAX: usize = 3_000_000;
 
 /// What `max_entries` may be.
