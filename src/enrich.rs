@@ -26,6 +26,7 @@ mod feed;
 mod geoip;
 pub mod indicators;
 mod keys;
+mod local;
 mod mmdb;
 mod networks;
 mod pool;
@@ -42,6 +43,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+pub use local::Local;
 pub use watch::{Refresh, Watched};
 
 use crate::config::Section;
@@ -102,6 +104,10 @@ pub trait Enricher: Send + Sync {
     /// Loads its file if that is new or has changed. For one caller at a time, not on a shard: it reads a
     /// whole file.
     fn refresh(&self) -> Refresh;
+    /// Why it can add nothing before others are asked, if so; behind the first [`Enricher::refresh`].
+    fn lacks(&self) -> Option<&'static str> {
+        None
+    }
     /// Where it counts what only it has to count, under the name of the enrichment; before [`Enricher::bind`].
     fn observe(&self, _registry: &Registry, _name: &str) {}
     /// The look-ups of which `fields` has the key and anything that they add, for one shard.

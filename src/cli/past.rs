@@ -69,7 +69,8 @@ impl Drop for Scratch {
 impl Past<'_> {
     /// Calls `each` with every chunk.
     pub(super) fn chunks(&self, mut each: impl FnMut(Chunk) -> Result<(), Failure>) -> Result<Seen, Failure> {
-        let written = self.config.map(|config| Ok::<_, Failure>(Section::parse(config, &validate::text(config)?)?)).transpose()?;
+        let written =
+            self.config.map(|config| Ok::<_, Failure>(Section::parse_elsewhere(config, &validate::text(config)?)?)).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::new(ErrorKind::Unexpected, "read", "no runtime").because(error))?;
         let scratch = Scratch::make()?;

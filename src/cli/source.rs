@@ -1,6 +1,7 @@
 //! The options that say whose events are looked at: those of a decoder, or of a source of a configuration. Then they have its
 //! decoder, and pass its transforms and enrichments before rules see them.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use crate::cli::preparing::Preparing;
@@ -19,6 +20,9 @@ pub(super) struct OfSource {
     /// and what the configuration puts into rules. Without files of rules they are those of the configuration.
     #[arg(long, requires = "config")]
     source: Option<String>,
+    /// Whether what is odd in the configuration was told: it is read again for older rules.
+    #[arg(skip)]
+    is_told: Cell<bool>,
 }
 
 impl OfSource {
@@ -35,7 +39,7 @@ impl OfSource {
                 let help = "`placeholders` and `pipelines` in the configuration, in the place of `--placeholders` and `--pipeline`";
                 return Err(Diagnostics::from(mistake.help(help)).into());
             }
-            return of_source(config, source, Some(files).filter(|files| !files.is_empty()), fill);
+            return self.of_source(config, source, Some(files).filter(|files| !files.is_empty()), fill);
         }
         let (rules, diagnostics) = Rules::load(files, &preparing.read()?);
         if diagnostics.has_errors() {
@@ -49,17 +53,19 @@ impl OfSource {
     /// The stages without any rules, and the canonical fields.
     pub(super) fn stages(&self, decoder: &str) -> Result<Offline, Failure> {
         match (&self.config, &self.source) {
-            (Some(config), Some(source)) => Ok(of_source(config, source, Some(&[]), Fill::Canonical)?.1),
+            (Some(config), Some(source)) => Ok(self.of_source(config, source, Some(&[]), Fill::Canonical)?.1),
             _ => Ok(Offline::new(decoder, &Rules::default())?),
         }
     }
-}
 
-fn of_source(config: &Path, source: &str, rules: Option<&[PathBuf]>, fill: Fill) -> Result<(Rules, Offline), Failure> {
-    let changes = Changes { rules: rules.map(<[PathBuf]>::to_vec), sends_nothing: true, fill, ..Changes::default() };
-    let mut plan = Plan::read_changed(config, &validate::text(config)?, &changes)?;
-    // What is wrong with rules is for `rules lint` to tell.
-    plan.warnings.0.retain(|warning| warning.file == config);
-    warn(&plan.warnings);
-    Ok(Offline::of_source(plan, source)?)
+    fn of_source(&self, config: &Path, source: &str, rules: Option<&[PathBuf]>, fill: Fill) -> Result<(Rules, Offline), Failure> {
+        let changes = Changes { rules: rules.map(<[PathBuf]>::to_vec), sends_nothing: true, fill, ..Changes::default() };
+        let mut plan = Plan::read_changed(config, &validate::text(config)?, &changes)?;
+        // What is wrong with rules is for `rules lint` to tell.
+        plan.warnings.0.retain(|warning| warning.file == config);
+        if !self.is_told.replace(true) {
+            warn(&plan.warnings);
+        }
+        Ok(Offline::of_source(plan, source)?)
+    }
 }

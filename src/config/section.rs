@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
+use super::secret::{self, SecretError};
 use super::yaml::{Content, Node, parse_documents};
 use crate::error::{Diagnostic, Diagnostics, nearest};
 
@@ -28,16 +29,33 @@ impl Section {
     /// # Errors
     /// Syntax errors, an empty file, more than one document, unset variables.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Diagnostics> {
+        let mut diagnostics = Diagnostics::new();
+        let mut root = Self::document(file, text)?;
+        substitute(&mut root.node, "", &mut |node, path, why| diagnostics.push(Diagnostic::error(file, node.line, node.column, path, why)));
+        diagnostics.into_result(root)
+    }
+
+    /// The same for a configuration that runs elsewhere, of which nothing is sent or listened to here. A variable that is not set
+    /// and a secret that cannot be had are mistakes only where a setting that is no secret needs them.
+    ///
+    /// # Errors
+    /// Syntax errors, an empty file, more than one document.
+    pub fn parse_elsewhere(file: &Path, text: &str) -> Result<Self, Diagnostics> {
+        let mut root = Self::document(file, text)?;
+        substitute(&mut root.node, "", &mut |node, _, why| node.content = Content::Unknown(why));
+        forget_secrets(&mut root.node);
+        Ok(root)
+    }
+
+    fn document(file: &Path, text: &str) -> Result<Self, Diagnostics> {
         let mut documents = parse_documents(file, text)?;
         if documents.len() > 1 {
             return Err(Diagnostic::error(file, documents[1].line, 1, "", "a configuration is one document; this is a second one").into());
         }
-        let Some(mut node) = documents.pop().filter(|node| !node.is_null()) else {
+        let Some(node) = documents.pop().filter(|node| !node.is_null()) else {
             return Err(Diagnostic::error(file, 0, 0, "", "the file is empty").help("`hydrant init` writes a commented example").into());
         };
-        let mut diagnostics = Diagnostics::new();
-        substitute(file, &mut node, "", &mut diagnostics);
-        diagnostics.into_result(Self { file: file.to_owned(), path: String::new(), node })
+        Ok(Self { file: file.to_owned(), path: String::new(), node })
     }
 
     /// A part of a document that somebody else has parsed; `path` is where it stands in it.
@@ -170,28 +188,43 @@ fn remove(node: &mut Node, path: &str, target: &str) -> bool {
             }
             items.iter_mut().enumerate().any(|(index, item)| remove(item, &format!("{path}[{index}]"), target))
         }
-        Content::Scalar { .. } => false,
+        Content::Scalar { .. } | Content::Unknown(_) => false,
     }
 }
 
-fn substitute(file: &Path, node: &mut Node, path: &str, diagnostics: &mut Diagnostics) {
+/// Replaces variables; `fail` is told of what cannot be replaced, where, and why.
+fn substitute(node: &mut Node, path: &str, fail: &mut impl FnMut(&mut Node, &str, String)) {
     match &mut node.content {
         Content::Scalar { text, .. } if text.contains("${") => match expand(text) {
             Ok(expanded) => *text = expanded,
-            Err(message) => diagnostics.push(Diagnostic::error(file, node.line, node.column, path, message)),
+            Err(why) => fail(node, path, why),
         },
-        Content::Scalar { .. } => {}
+        Content::Scalar { .. } | Content::Unknown(_) => {}
         Content::Sequence(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                substitute(file, item, &format!("{path}[{index}]"), diagnostics);
+                substitute(item, &format!("{path}[{index}]"), fail);
             }
         }
         Content::Mapping(entries) => {
             for (key, value) in entries {
                 let path = join(path, key.text().unwrap_or("?"));
-                substitute(file, value, &path, diagnostics);
+                substitute(value, &path, fail);
             }
         }
+    }
+}
+
+/// Marks references to secrets that cannot be had.
+fn forget_secrets(node: &mut Node) {
+    match &mut node.content {
+        Content::Scalar { text, .. } => {
+            if let Err(SecretError::Absent(why)) = secret::resolve(text) {
+                node.content = Content::Unknown(why);
+            }
+        }
+        Content::Sequence(items) => items.iter_mut().for_each(forget_secrets),
+        Content::Mapping(entries) => entries.iter_mut().for_each(|(_, value)| forget_secrets(value)),
+        Content::Unknown(_) => {}
     }
 }
 
@@ -272,6 +305,9 @@ struct Reader<'n> {
 
 impl<'n> Reader<'n> {
     fn wrong(&self, expected: &dyn de::Expected) -> ReadError {
+        if let Content::Unknown(why) = &self.node.content {
+            return de::Error::custom(why);
+        }
         // serde names the types of numbers as Rust does.
         let expected = match expected.to_string().as_str() {
             "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
@@ -306,9 +342,15 @@ impl<'n> Reader<'n> {
         match &node.content {
             Content::Sequence(items) => visitor.visit_seq(Items { items, index: 0, path: self.path }),
             Content::Mapping(entries) => visitor.visit_map(Entries { entries, index: 0, path: self.path }),
-            Content::Scalar { .. } => Err(self.wrong(&visitor)),
+            Content::Scalar { .. } | Content::Unknown(_) => Err(self.wrong(&visitor)),
         }
         .map_err(|e| e.at(node, &path))
+    }
+
+    /// A value that is not known here, for who can do without: a secret.
+    fn unknown<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        let why = self.wrong(&visitor);
+        visitor.visit_none().map_err(|_: ReadError| why.at(self.node, &self.path))
     }
 }
 
@@ -331,7 +373,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     );
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        let Content::Scalar { text, plain } = &self.node.content else { return self.collection(visitor) };
+        let (text, plain) = match &self.node.content {
+            Content::Scalar { text, plain } => (text, plain),
+            Content::Unknown(_) => return self.unknown(visitor),
+            Content::Sequence(_) | Content::Mapping(_) => return self.collection(visitor),
+        };
         let (node, path) = (self.node, self.path.clone());
         let result = match text.as_str() {
             _ if !plain => visitor.visit_str(text),
@@ -351,6 +397,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.node.text() {
             Some(text) if !self.node.is_null() => visitor.visit_str(text).map_err(|e: ReadError| e.at(self.node, &self.path)),
+            None if matches!(self.node.content, Content::Unknown(_)) => self.unknown(visitor),
             _ => Err(self.wrong(&visitor).at(self.node, &self.path)),
         }
     }
@@ -491,6 +538,32 @@ mod tests {
     fn a_secret_is_not_shown() {
         let sample = f("endpoint: x\ntoken: swordfish\n").unwrap();
         assert!(!format!("{sample:?}").contains("swordfish"));
+    }
+
+    #[test]
+    fn elsewhere_a_secret_may_be_unknown_and_nothing_else() {
+        let read = |text: &str| -> Result<Sample, String> {
+            Section::parse_elsewhere(Path::new("t.yaml"), text).and_then(|section| section.read()).map_err(|error| error.to_string())
+        };
+        for token in ["secret://env/HYDRANT_TEST_UNSET", "secret://file/nowhere/x", "'${HYDRANT_TEST_UNSET}'", "'a${HYDRANT_TEST_UNSET}'"] {
+            assert!(f(&format!("endpoint: x\ntoken: {token}\n")).is_err(), "{token}");
+            assert!(!read(&format!("endpoint: x\ntoken: {token}\n")).unwrap().token.is_known(), "{token}");
+        }
+        let known = read("endpoint: '${HYDRANT_TEST_UNSET:-b}'\ntoken: secret://env/PATH\n").unwrap();
+        assert_eq!((known.endpoint.as_str(), known.token.reveal()), ("b", std::env::var("PATH").unwrap().as_str()));
+        let unset = "the environment variable HYDRANT_TEST_UNSET is not set and `${HYDRANT_TEST_UNSET}` has no default";
+        for (text, part) in [
+            ("endpoint: '${HYDRANT_TEST_UNSET}'\ntoken: x\n", &*format!("t.yaml:1:11: error: endpoint: {unset}")),
+            ("endpoint: x\ntoken: x\ninterval: '${HYDRANT_TEST_UNSET}'\n", &format!("t.yaml:3:11: error: interval: {unset}")),
+            ("endpoint: x\ntoken: x\ninner: '${HYDRANT_TEST_UNSET}'\n", &format!("t.yaml:3:8: error: inner: {unset}")),
+            ("endpoint: x\ntoken: x\ninner: { port: '${HYDRANT_TEST_UNSET}' }\n", &format!("t.yaml:3:16: error: inner.port: {unset}")),
+            ("endpoint: x\ntoken: ~\n", "t.yaml:2:8: error: token: expected a string, found nothing"),
+            ("endpoint: x\ntoken: secret://environment/A\n", "token: secret://environment/A is not `secret://env/NAME`"),
+            ("endpoint: x\ntoken: secret://env/HYDRANT_TEST_UNSET\ntagz: []\n", "t.yaml:3:1: error: tagz: unknown key"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     #[test]

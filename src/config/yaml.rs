@@ -37,6 +37,8 @@ pub enum Content {
     Sequence(Vec<Node>),
     /// A map in the order of the file.
     Mapping(Vec<(Node, Node)>),
+    /// A scalar whose value is known elsewhere only, and why not here: see [`super::Section::parse_elsewhere`].
+    Unknown(String),
 }
 
 impl Node {
@@ -77,6 +79,7 @@ impl Node {
             Content::Scalar { .. } => "a long text".into(),
             Content::Sequence(_) => "a list".into(),
             Content::Mapping(_) => "a map".into(),
+            Content::Unknown(_) => "a value that is not known here".into(),
         }
     }
 }
@@ -215,7 +218,7 @@ impl Builder<'_> {
                 }
                 parent.key = Some(node);
             }
-            (Content::Scalar { .. }, _) => {}
+            (Content::Scalar { .. } | Content::Unknown(_), _) => {}
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::quality::RandomState;
 
 pub use alert::{Form, Match, Told, write_reached};
-pub use evidence::RAW_BYTES_MAX;
+pub use evidence::{RAW_BYTES_MAX, Way};
 pub use feed::{Feed, Feeds, Wanted};
 pub use hits::Hits;
 pub use part::{Part, parts, push_part};

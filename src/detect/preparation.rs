@@ -117,5 +117,6 @@ fn values(section: &Section) -> Result<Vec<String>, Diagnostics> {
         }
         Content::Scalar { text, .. } if !section.node().is_null() => Ok(vec![text.clone()]),
         Content::Scalar { .. } => Err(expected(section)),
+        Content::Unknown(why) => Err(section.error(why).into()),
     }
 }

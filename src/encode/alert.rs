@@ -109,6 +109,8 @@ pub struct Evidence {
     /// Where it stands in the journal.
     #[serde(default)]
     pub position: String,
+    #[serde(default)]
+    decoder: String,
 }
 
 /// An alert.
@@ -128,6 +130,8 @@ pub struct Alert<'a> {
     pub details: Json,
     /// The event it is about, if that is not the row's.
     pub evidence: Option<Evidence>,
+    /// Name of the decoder of the event it is about; empty if it is about none, or was made by a version before this.
+    pub decoder: Cow<'a, str>,
     /// Whether the row is a copy of the event it is about.
     pub is_of_event: bool,
 }
@@ -138,6 +142,7 @@ pub struct Reader {
     rules: Arc<[Box<str>]>,
     notes: Arc<[Box<str>]>,
     matched: Option<SlotId>,
+    decoder: &'static str,
     own: Option<OwnSlots>,
 }
 
@@ -163,7 +168,7 @@ impl Reader {
             evidence: find("evidence"),
         });
         let matched = context.fields.find(MATCHED_FIELD);
-        Self { rules: context.rules.clone(), notes: context.notes.clone(), matched, own }
+        Self { rules: context.rules.clone(), notes: context.notes.clone(), matched, decoder: context.decoder, own }
     }
 
     /// Reads the alert in a row; `position` is that of its frame.
@@ -177,11 +182,12 @@ impl Reader {
                 _ => None,
             };
             let message = rule.title.clone();
-            return Alert { id, rule, notes, message, matched, details: Json::Null, evidence: None, is_of_event: true };
+            let (details, evidence, decoder) = (Json::Null, None, self.decoder.into());
+            return Alert { id, rule, notes, message, matched, details, evidence, decoder, is_of_event: true };
         };
         let value = |slot: Option<SlotId>| slot.map_or(Value::Missing, |slot| event.value(slot));
         let text = |slot| scalar(value(slot)).map(lossy).unwrap_or_default();
-        let evidence = object(value(own.evidence)).and_then(|json| serde_json::from_slice(json).ok());
+        let evidence: Option<Evidence> = object(value(own.evidence)).and_then(|json| serde_json::from_slice(json).ok());
         Alert {
             id: text(own.id),
             rule: object(value(own.rule)).and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default(),
@@ -189,6 +195,7 @@ impl Reader {
             message: text(own.message),
             matched: None,
             details: object(value(own.details)).and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default(),
+            decoder: evidence.as_ref().map_or_else(Cow::default, |evidence| evidence.decoder.clone().into()),
             evidence,
             is_of_event: false,
         }

@@ -82,9 +82,9 @@ pub const OWN_ALERT_FIELDS: [&str; 5] = [
 ];
 
 /// What an alert of a deduplicated rule says in the place of what was found: how it was deduplicated, and what is left of its
-/// event, the event's source among it.
-pub const DEDUPLICATION_FIELDS: [&str; 3] =
-    ["%native.hydrant.deduplication", "%native.hydrant.evidence", "%native.hydrant.evidence.source"];
+/// event, its source and decoder among it.
+pub const DEDUPLICATION_FIELDS: [&str; 4] =
+    ["%native.hydrant.deduplication", "%native.hydrant.evidence", "%native.hydrant.evidence.source", "%native.hydrant.evidence.decoder"];
 
 /// The field that holds what was found.
 pub fn details_field(key: &str) -> String {
@@ -107,6 +107,8 @@ pub struct Body {
     finding: Option<Box<Finding>>,
     /// The source of the event that such an alert is about, if it is about one.
     own_source: Option<SlotId>,
+    /// The same for its decoder.
+    own_decoder: Option<SlotId>,
     rules: std::sync::Arc<[Box<str>]>,
     source: Box<[u8]>,
     /// `,"decoder":".."`
@@ -127,6 +129,7 @@ impl Body {
         };
         let template = |names: &[String]| Template::new(slots(names).iter().map(|(name, slot)| (name.as_str(), *slot)));
         let all: Vec<String> = context.canonical.iter().chain(&context.added).filter(|name| *name != "@timestamp").cloned().collect();
+        let of_evidence = |name: &str| context.fields.find(name).filter(|_| context.details.is_some());
         let mut source = Vec::new();
         json::write_string(context.source.as_bytes(), &mut source);
         Self {
@@ -139,7 +142,8 @@ impl Body {
             peer: context.fields.find("%hydrant.peer"),
             own_alert: own_alert_slots(context),
             finding: None,
-            own_source: context.fields.find(DEDUPLICATION_FIELDS[2]).filter(|_| context.details.is_some()),
+            own_source: of_evidence(DEDUPLICATION_FIELDS[2]),
+            own_decoder: of_evidence(DEDUPLICATION_FIELDS[3]),
             rules: context.rules.clone(),
             source: source.into_boxed_slice(),
             decoder: format!(",\"decoder\":\"{}\"", context.decoder).into_bytes().into_boxed_slice(),
@@ -279,6 +283,11 @@ impl Body {
         if self.finding.is_some() && event.alert.is_some() && self.own_alert.is_empty() {
             out.extend_from_slice(&self.decoder);
             drop(write!(out, ",\"position\":\"{}\"", position.unwrap_or_default()));
+        }
+        let decoder = self.own_decoder.filter(|slot| self.finding.is_some() && event.value(*slot) != Value::Missing);
+        if let Some(slot) = decoder {
+            out.extend_from_slice(b",\"decoder\":");
+            write_value(event.value(slot), out);
         }
         if let Some(slot) = self.rule_ids.filter(|slot| event.value(*slot) != Value::Missing) {
             out.extend_from_slice(b",\"rule_ids\":");

@@ -121,7 +121,6 @@ pub struct Finding {
     named: Named,
     fields: Template,
     sources: Sources,
-    decoder: &'static str,
 }
 
 /// Whether a row is a finding of ours, and not an object of a sender that looks like one.
@@ -146,13 +145,7 @@ pub fn is_finding(row: &[u8]) -> bool {
 impl Finding {
     /// For the events of a decoder; `fields` are those that it fills and that are added to them.
     pub fn new(context: &Context, fields: Template) -> Self {
-        Self {
-            reader: Reader::new(context),
-            named: Named::new(FIELDS, &context.fields),
-            fields,
-            sources: Sources::new(context),
-            decoder: context.decoder,
-        }
+        Self { reader: Reader::new(context), named: Named::new(FIELDS, &context.fields), fields, sources: Sources::new(context) }
     }
 
     /// Appends the alert in a row; `reserved` writes the member that all rows of ours have.
@@ -204,8 +197,8 @@ impl Finding {
         });
         metadata.text("uid", alert.id.as_bytes());
         metadata.text("log_source", self.sources.one(event).as_bytes());
+        metadata.text_if("log_format", Some(alert.decoder.as_bytes()));
         if alert.is_of_event {
-            metadata.text("log_format", self.decoder);
             metadata.text("original_time", rfc3339(event.time_ms));
         }
         metadata.text_if("original_event_uid", Some(event_position));

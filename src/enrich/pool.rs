@@ -1,6 +1,7 @@
 //! Byte strings, each once, one after the other in one buffer, found by hash.
 //!
-//! Open addressing over 8 bytes a place, at most half full. Tables come from the operator and the hash is
+//! Open addressing over 4 bytes a place, at most half full: the number of a string, which needs one bit less than the places
+//! have, and above it bits of its hash, 12 among a million strings, so that few others are compared. Tables come from the operator and the hash is
 //! seeded, so no sender can make strings collide.
 
 use std::hash::BuildHasher as _;
@@ -11,18 +12,13 @@ use foldhash::fast::RandomState;
 pub(super) struct Pool {
     bytes: Vec<u8>,
     ends: Vec<u32>,
-    places: Vec<Place>,
+    /// A power of two.
+    places: Vec<u32>,
     hasher: RandomState,
 }
 
-/// The upper half of the hash, and the string's number.
-#[derive(Clone, Copy)]
-struct Place {
-    tag: u32,
-    number: u32,
-}
-
-const FREE: Place = Place { tag: 0, number: u32::MAX };
+/// No string is there. The number of one is never all ones: so many would be more than half.
+const FREE: u32 = u32::MAX;
 
 impl Pool {
     pub(super) fn new() -> Self {
@@ -31,25 +27,25 @@ impl Pool {
 
     /// The number of a string, new or not. All strings together are shorter than 4 GiB, because their file is.
     pub(super) fn insert(&mut self, text: &[u8]) -> u32 {
-        if (self.ends.len() + 1) * 2 > self.places.len() {
+        if (self.ends.len() + 1) * 2 >= self.places.len() {
             self.grow();
         }
         let (tag, at) = self.locate(text);
         let place = self.places[at];
-        if place.number != FREE.number {
-            return place.number;
+        if place != FREE {
+            return place & self.numbers();
         }
         let number = self.ends.len() as u32;
         self.bytes.extend_from_slice(text);
         self.ends.push(self.bytes.len() as u32);
-        self.places[at] = Place { tag, number };
+        self.places[at] = tag | number;
         number
     }
 
     /// The number of a string that is there.
     pub(super) fn find(&self, text: &[u8]) -> Option<u32> {
         let (_, at) = self.locate(text);
-        Some(self.places[at].number).filter(|number| *number != FREE.number)
+        Some(self.places[at]).filter(|place| *place != FREE).map(|place| place & self.numbers())
     }
 
     /// Gives back what was allocated for strings to come.
@@ -65,14 +61,21 @@ impl Pool {
         &self.bytes[start..self.ends[number] as usize]
     }
 
-    /// The place of a string, or the free place where it belongs. There always is a free one.
+    /// The bits of a place that are a number.
+    fn numbers(&self) -> u32 {
+        (self.places.len() / 2 - 1) as u32
+    }
+
+    /// The bits of its hash that stand in a string's place; and that place, or the free one where it belongs. There always is a
+    /// free one.
     fn locate(&self, text: &[u8]) -> (u32, usize) {
         let hash = self.hasher.hash_one(text);
-        let (tag, mask) = ((hash >> 32) as u32, self.places.len() - 1);
+        let (numbers, mask) = (self.numbers(), self.places.len() - 1);
+        let tag = (hash >> 32) as u32 & !numbers;
         let mut at = hash as usize & mask;
         loop {
             let place = self.places[at];
-            if place.number == FREE.number || (place.tag == tag && self.bytes(place.number) == text) {
+            if place == FREE || (place & !numbers == tag && self.bytes(place & numbers) == text) {
                 return (tag, at);
             }
             at = (at + 1) & mask;
@@ -80,17 +83,12 @@ impl Pool {
     }
 
     fn grow(&mut self) {
-        let mask = self.places.len() * 2 - 1;
-        let mut places = vec![FREE; mask + 1];
+        self.places = vec![FREE; self.places.len() * 2];
         for number in 0..self.ends.len() as u32 {
-            let hash = self.hasher.hash_one(self.bytes(number));
-            let mut at = hash as usize & mask;
-            while places[at].number != FREE.number {
-                at = (at + 1) & mask;
-            }
-            places[at] = Place { tag: (hash >> 32) as u32, number };
+            // It meets none that is like it.
+            let (tag, at) = self.locate(self.bytes(number));
+            self.places[at] = tag | number;
         }
-        self.places = places;
     }
 }
 
@@ -112,6 +110,20 @@ mod tests {
             assert_eq!(pool.bytes(n), text(n).as_bytes());
         }
         assert_eq!(pool.find(b"absent"), None);
+    }
+
+    #[test]
+    fn a_full_table_has_free_places_and_finds_all_and_nothing_else() {
+        let mut pool = Pool::new();
+        for n in 0..70_000_u32 {
+            assert_eq!(pool.insert(&n.to_be_bytes()), n);
+            // Right before it grows, numbers are the largest that there can be.
+            if (n + 2) * 2 == pool.places.len() as u32 {
+                assert!((0..=n).all(|n| pool.find(&n.to_be_bytes()) == Some(n)));
+                assert!((n + 1..2 * n).all(|n| pool.find(&n.to_be_bytes()).is_none()));
+                assert_eq!(pool.places.iter().filter(|place| **place != FREE).count(), n as usize + 1);
+            }
+        }
     }
 
     #[test]

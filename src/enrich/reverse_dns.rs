@@ -303,6 +303,10 @@ impl Enricher for Configured {
         }
     }
 
+    fn lacks(&self) -> Option<&'static str> {
+        Some("reverse DNS asks name servers")
+    }
+
     fn observe(&self, registry: &Registry, name: &str) {
         self.names.counters.cells.get_or_init(|| Cells::new(registry, name));
     }

@@ -111,7 +111,7 @@ const SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What `max_size` may be: offsets in an index have 32 bits.
 const SIZE_RANGE: std::ops::RangeInclusive<usize> = 1024..=2 * 1024 * 1024 * 1024;
 
-/// Default of `max_entries`: about 160 MiB of SHA-256.
+/// Default of `max_entries`: about 150 MiB of SHA-256.
 const ENTRIES_MAX: usize = 3_000_000;
 
 /// What `max_entries` may be.
@@ -455,6 +455,10 @@ impl Enricher for Configured {
 
     fn refresh(&self) -> Refresh {
         self.list.refresh()
+    }
+
+    fn lacks(&self) -> Option<&'static str> {
+        self.list.published().newest().is_none().then_some("its list was never fetched")
     }
 
     fn bind(&self, fields: &Fields) -> Box<dyn Bound> {

@@ -24,6 +24,13 @@ pub struct Keys {
     session_token: Option<Secret>,
 }
 
+impl Keys {
+    /// Whether their secrets are known here.
+    pub fn are_known(&self) -> bool {
+        self.secret_access_key.is_known() && self.session_token.as_ref().is_none_or(Secret::is_known)
+    }
+}
+
 /// The base of a client's configuration.
 pub async fn base(keys: Option<&Keys>, region: Option<String>) -> SdkConfig {
     let region = region.map(Region::new);

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::detect::correlate::{
-    Assembly, Correlations, Feed, Fired, Form, Hit, Hits, Holding, MATCHED, Match, Ownership, Set, Watermark, write_reached,
+    Assembly, Correlations, Feed, Fired, Form, Hit, Hits, Holding, MATCHED, Match, Ownership, Set, Watermark, Way, write_reached,
 };
 use crate::detect::sigma::correlation::Role;
 use crate::event::{Chunk, Event, Members, Position, Span};
@@ -203,10 +203,10 @@ impl Exchange {
         self.engine.is_some()
     }
 
-    /// Adds the hit of an event of a chunk, if it belongs to a group. Returns until when it is needed.
-    pub fn add(&mut self, feed: &Feed, event: Event<'_>, chunk: &Chunk) -> Option<i64> {
+    /// Adds the hit of an event of a chunk, which `decoder` has read, if it belongs to a group. Returns until when it is needed.
+    pub fn add(&mut self, feed: &Feed, event: Event<'_>, chunk: &Chunk, decoder: &str) -> Option<i64> {
         let engine = self.engine.as_mut()?;
-        if !feed.assemble(event, &chunk.sender.source, &mut engine.assembly) {
+        if !feed.assemble(event, Way { source: &chunk.sender.source, decoder }, &mut engine.assembly) {
             return None;
         }
         let (position, received_ms) = (chunk.position.plus(event.frame as usize), chunk.received_ms);

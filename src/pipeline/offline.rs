@@ -15,7 +15,7 @@ use crate::clock;
 use crate::decode::{Compiled, DECODERS, DecoderKind, Instance, explain};
 use correlation::Correlation;
 
-use crate::detect::correlate::{Assembly, Counters, Feed, Feeds, Fired, Part, Wanted, parts};
+use crate::detect::correlate::{Assembly, Counters, Feed, Feeds, Fired, Part, Wanted, Way, parts};
 use crate::detect::sigma::SigmaRule;
 use crate::detect::sigma::correlation::{Linked, Source};
 use crate::detect::{self, Detector, Rules, Vocabulary as _};
@@ -419,7 +419,7 @@ impl Examined<'_> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let feeds = self.line.into_iter().flat_map(|line| line.fed(&self.rules));
         let fed = feeds.map(|feed| {
-            let is_whole = feed.assemble(self.event, "", &mut assembly);
+            let is_whole = feed.assemble(self.event, Way::default(), &mut assembly);
             let group = is_whole.then(|| {
                 let part = |part: Part<'_>| match part {
                     Part::Value(value) => text(value),

@@ -88,7 +88,7 @@ pub struct Changes {
     pub rules: Option<Vec<PathBuf>>,
     /// Alerts say that they are of a replay.
     pub is_replay: bool,
-    /// Sinks take everything and send nothing.
+    /// Sinks take everything and send nothing, enrichments ask nobody; secrets may be missing.
     pub sends_nothing: bool,
     /// Fields that are decoded although nobody in the configuration asks for them.
     pub fill: Fill,
@@ -108,7 +108,7 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read_changed(file: &Path, text: &str, changes: &Changes) -> Result<Self, Diagnostics> {
-        let root = Section::parse(file, text)?;
+        let root = if changes.sends_nothing { Section::parse_elsewhere(file, text) } else { Section::parse(file, text) }?;
         let mut diagnostics = Diagnostics::new();
         let read = Sections::read(&root, changes, &mut diagnostics);
         let Sections { mut top, mut sinks, routes, enrichers, transforms, rules, silences } = read;

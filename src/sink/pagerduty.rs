@@ -98,7 +98,8 @@ impl SinkKind for PagerDuty {
         let endpoint =
             diagnostics.absorb(parse_address(endpoint).map_err(|error| place("endpoint").error(error.explain("https://host/path")).into()));
         let key = config.routing_key.reveal();
-        if key.len() != ROUTING_KEY_CHARACTERS || !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        let is_key = key.len() == ROUTING_KEY_CHARACTERS && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if config.routing_key.is_known() && !is_key {
             let mistake = place("routing_key").error("a routing key has 32 letters and digits");
             diagnostics
                 .push(mistake.help("the Integration Key of an integration `Events API v2` of the service; not the key of the REST API"));

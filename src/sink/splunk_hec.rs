@@ -205,10 +205,10 @@ impl Sink for Configured {
     fn encoder(&self, context: &Context) -> Box<dyn Encoder> {
         let config = &self.config;
         let index = config.index.as_deref();
-        let sourcetype = config.sourcetype.as_deref().unwrap_or_else(|| sourcetype(context.decoder));
         let mut context = context.clone();
-        let notable = Notable::new(&context, index, sourcetype);
+        let notable = Notable::new(&context, index, config.sourcetype.as_deref());
         let of_alerts = metadata(None, &config.alert_sourcetype, config.alert_index.as_deref().or(index));
+        let sourcetype = config.sourcetype.as_deref().unwrap_or_else(|| sourcetype(context.decoder));
         let of_events = metadata(Some(&context.source), sourcetype, index);
         if let Some(fields) = &config.fields {
             context.canonical.clone_from(fields);

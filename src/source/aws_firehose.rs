@@ -167,6 +167,10 @@ impl<'de> Deserialize<'de> for Keys {
                 Secret::deserialize(text.into_deserializer()).map(|key| Keys(vec![key]))
             }
 
+            fn visit_none<E>(self) -> Result<Keys, E> {
+                Ok(Keys(vec![Secret::unknown()]))
+            }
+
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Keys, A::Error> {
                 Vec::deserialize(SeqAccessDeserializer::new(list)).map(Keys)
             }
@@ -270,6 +274,7 @@ mod tests {
             ("listen: '0.0.0.0:443'", "neither `access_key` nor `credentials` say who may send"),
             ("{ listen: '127.0.0.1:443', streams: [a/b] }", "`a/b` is not a stream name"),
             ("{ listen: '127.0.0.1:443', access_key: '' }", "an empty key"),
+            ("{ listen: '127.0.0.1:443', access_key: ~ }", "a key or a list of keys"),
             ("{ listen: '127.0.0.1:443', access_key: x, auth: none }", "contradicts"),
             ("{ listen: '127.0.0.1:443', account_id: '12' }", "12 digits"),
             ("listen: 'unix:/x'", "by TCP"),

@@ -228,6 +228,7 @@ fn one_alert_for_many_hits_on_two_shards_and_none_again_after_a_kill_or_a_stop()
         assert!(alert["drilldown_search"].as_str().unwrap().starts_with("index=* source=\"app\" "), "{alert}");
         let hydrant = &alert["hydrant"];
         assert_eq!((&hydrant["source"], &hydrant["evidence"]["source"]), (&"app".into(), &"app".into()));
+        assert_eq!((&alert["orig_sourcetype"], &hydrant["evidence"]["decoder"]), (&"hydrant".into(), &"json".into()));
         assert!(hydrant["evidence"]["raw"].as_str().unwrap().starts_with("{\"time\":1795240800"), "{hydrant}");
         assert_eq!(hydrant["deduplication"]["window_ms"], 3_600_000);
         assert_eq!(hydrant["alert_id"].as_str().unwrap().len(), 32);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hydrant::traffic::{Kind, Traffic};
 
 use crate::client;
+use crate::commands;
 use crate::hec::{Hec, TOKEN};
 use crate::process::{Hydrant, Running, eventually, free_port};
 
@@ -181,6 +182,14 @@ fn a_feed_is_fetched_in_the_background_and_is_there_after_a_restart_that_reaches
     std::thread::sleep(2 * hydrant::enrich::POLL_INTERVAL);
     assert_eq!(asked.lock().unwrap().len(), requests, "the interval of an hour is not over");
     assert!(running.stop());
+    let states = fs::read_dir(folder.path().join("data/feeds")).unwrap().map(|file| file.unwrap().path());
+    // Then it would be time to ask.
+    states.filter(|path| path.extension().is_some_and(|end| end == "json")).for_each(|path| fs::remove_file(path).unwrap());
+    let decode = ["decode", "--config", "hydrant.yaml", "--source", "fw"];
+    let (code, stdout, stderr) = commands::run(folder.path(), &decode, commands::LINE);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let threat = &commands::objects(&stdout)[0]["fields"]["threat"];
+    assert_eq!((&threat["indicator"]["description"], asked.lock().unwrap().len()), (&"fetched".into(), requests), "only what is kept");
     let log = fs::read_to_string(folder.path().join("log")).unwrap();
     assert!(!log.contains("s3cret") && !log.contains("k3y"), "{log}");
 }

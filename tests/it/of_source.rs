@@ -1,7 +1,7 @@
 //! Commands without a run on events of a source of a configuration: rules see what they would see in the node.
 
-use std::io::Write as _;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use hydrant::traffic::{Kind, Traffic};
 use serde_json::json;
@@ -42,7 +42,7 @@ fn rules() -> [(&'static str, String); 3] {
 }
 
 fn setup(config: &str) -> tempfile::TempDir {
-    let folder = folder(&[("hydrant.yaml", config), ("owners.csv", OWNERS)]);
+    let folder = folder(&[("hydrant.yaml", config), ("owners.csv", OWNERS), ("bad.txt", "192.0.2.1\n")]);
     std::fs::create_dir(folder.path().join("rules")).unwrap();
     rules().iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
     folder
@@ -170,4 +170,104 @@ fn the_node_finds_the_same() {
         assert_eq!(online > 0, title != "Dropped", "{title}: {online}");
     }
     assert!(hydrant.stop());
+}
+
+/// Every command that knows `--source`, on a file of events.
+fn commands() -> Vec<Vec<&'static str>> {
+    let commands: [&[&str]; 8] = [
+        &["decode"],
+        &["detect"],
+        &["test"],
+        &["backtest", "in.log", "--against", "rules"],
+        &["retro-hunt", "in.log", "--indicators", "bad.txt"],
+        &["rules", "explain", "--file", "in.log", "--rule", "Owned"],
+        &["rules", "doctor", "--from", "in.log"],
+        &["rules", "cost", "--from", "in.log"],
+    ];
+    commands.iter().map(|command| [command, &OF_SOURCE[..]].concat()).collect()
+}
+
+#[test]
+fn trying_rules_asks_nobody() {
+    let (server, feed) = (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let enrichments = format!(
+        "enrichments:
+  names: {{ type: reverse_dns, field: source.ip, into: source.domain, servers: [\"{}\"], private: true }}
+  bad: {{ type: threat_list, format: plain, url: \"http://{}/list\", allow_loopback: true }}
+",
+        server.local_addr().unwrap(),
+        feed.local_addr().unwrap()
+    );
+    let folder = setup(&config().replace("enrichments:\n", &enrichments));
+    let wants = "{ source.domain|exists: true, threat.feed.name|exists: true }";
+    std::fs::write(folder.path().join("rules/d.yml"), rule("5d0c", "Named", wants)).unwrap();
+    let mut traffic = Traffic::new(Kind::PaloAlto, 7);
+    let mut input = Vec::new();
+    for _ in 0..500 {
+        traffic.next(1_795_240_800_000, &mut input);
+        input.push(b'\n');
+    }
+    std::fs::write(folder.path().join("in.log"), &input).unwrap();
+    for command in commands() {
+        let (code, _, stderr) = run(folder.path(), &command, LINE);
+        assert!(code == 0, "{command:?}: {stderr}");
+        for told in [
+            "warning: enrichments.names: reverse DNS asks name servers, and nothing is sent here: it is left out",
+            "warning: enrichments.bad: its list was never fetched, and nothing is sent here: it is left out",
+        ] {
+            assert_eq!(stderr.matches(told).count(), 1, "{command:?}: {stderr}");
+        }
+    }
+    server.set_nonblocking(true).unwrap();
+    feed.set_nonblocking(true).unwrap();
+    assert_eq!(server.recv(&mut [0; 512]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(feed.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+/// Secrets that are had in another place only.
+const SECRETS: &str = "
+  chat: { type: slack, webhook_url: \"secret://env/HYDRANT_TEST_UNSET\" }
+  pager: { type: pagerduty, routing_key: \"secret://file/nowhere/key\" }
+  soar: { type: webhook, endpoint: \"secret://env/HYDRANT_TEST_UNSET\", secrets: [\"secret://env/HYDRANT_TEST_UNSET\"] }
+  dog: { type: datadog_logs, site: datadoghq.eu, api_key: \"${HYDRANT_TEST_UNSET}\" }
+  siem: { type: splunk_hec, endpoint: \"https://splunk.example:8088\", token: \"secret://env/HYDRANT_TEST_UNSET\" }
+  other: { type: http, endpoint: \"https://a.example\", headers: { X-Key: \"secret://env/HYDRANT_TEST_UNSET\" },
+    auth: { username: a, password: \"secret://env/HYDRANT_TEST_UNSET\" } }
+";
+
+const LISTENERS: &str = "
+  api: { type: http, listen: \"0.0.0.0:4\", auth: { token: \"secret://env/HYDRANT_TEST_UNSET\" } }
+  aws: { type: aws_firehose, listen: \"0.0.0.0:5\", access_key: \"${HYDRANT_TEST_UNSET}\",
+    credentials: [{ access_key_id: A, secret_access_key: \"secret://env/HYDRANT_TEST_UNSET\" }] }
+";
+
+#[test]
+fn trying_rules_needs_no_secret_and_everything_else_of_the_configuration_has_to_be_right() {
+    let text = config().replace("sources:\n", &format!("sources:{LISTENERS}")).replace("sinks:\n", &format!("sinks:{SECRETS}"));
+    let folder = setup(&text);
+    std::fs::write(folder.path().join("in.log"), LINE).unwrap();
+    let told = |text: &str, command: &[&str]| {
+        std::fs::write(folder.path().join("hydrant.yaml"), text).unwrap();
+        let (code, _, stderr) = run(folder.path(), command, LINE);
+        (code, stderr)
+    };
+    for command in commands() {
+        let (code, stderr) = told(&text, &command);
+        assert!(code == 0 && !stderr.contains("hydrant.yaml"), "{command:?}: {stderr}");
+    }
+    let (code, stderr) = told(&text, &["validate", "--config", "hydrant.yaml"]);
+    assert!(code == 78 && stderr.contains("the environment variable HYDRANT_TEST_UNSET is not set"), "{stderr}");
+    let set = text.replace("${HYDRANT_TEST_UNSET}", "x");
+    let (code, stderr) = told(&set, &["validate", "--config", "hydrant.yaml"]);
+    assert_eq!((code, stderr.matches("secret://").count()), (78, 9), "a run needs all of them: {stderr}");
+    for (right, wrong, part) in [
+        ("site: datadoghq.eu", "site: \"${HYDRANT_TEST_UNSET}\"", "sinks.dog.site: the environment variable HYDRANT_TEST_UNSET is not set"),
+        ("api_key:", "api_kye:", "sinks.dog.api_kye: unknown key"),
+        ("https://splunk.example:8088", "splunk", "sinks.siem.endpoint"),
+        ("secret://file/nowhere", "secret://nowhere", "sinks.pager.routing_key: secret://nowhere/key is not"),
+        ("0.0.0.0:5", "0.0.0.0:4", "source `api` listens here already"),
+    ] {
+        let (code, stderr) = told(&text.replace(right, wrong), &[&["detect"][..], &OF_SOURCE].concat());
+        assert!(code == 78 && stderr.contains(part), "{wrong}: {stderr}");
+    }
 }

@@ -18,6 +18,7 @@ const PARTS: &[&str] = &[
     "golden",
     "indicators",
     "keys",
+    "local",
     "mmdb",
     "networks",
     "notify",

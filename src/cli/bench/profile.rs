@@ -254,6 +254,7 @@ fn value(node: &Node) -> serde_json::Value {
             _ => text.as_str().into(),
         },
         Content::Scalar { text, .. } => text.as_str().into(),
+        Content::Unknown(_) => serde_json::Value::Null,
     }
 }
 

@@ -16,7 +16,7 @@
 //!
 //! ```json
 //! "deduplication":{"group":{"source.ip":"198.51.100.7"},"window_ms":3600000,"suppressed":41},
-//! "evidence":{"source":"fw","position":"1:42","raw":".."}
+//! "evidence":{"source":"fw","decoder":"palo_alto","position":"1:42","raw":".."}
 //! ```
 //!
 //! and its time is that of its event.

@@ -1,8 +1,8 @@
 //! What the alert of a deduplicated rule says of its event, which is not there any more when it is made: `event -> bytes that
 //! a hit carries -> JSON`.
 //!
-//! The bytes are the event's time (little endian), the length and the name of its source, and the frame as it came, cut at
-//! [`RAW_BYTES_MAX`]. Only Hydrant itself writes and reads them, in one process.
+//! The bytes are the event's time (little endian), the names of its source and of its decoder, each behind its length, and the
+//! frame as it came, cut at [`RAW_BYTES_MAX`]. Only Hydrant itself writes and reads them, in one process.
 
 use crate::event::{Event, Position};
 use crate::json;
@@ -11,6 +11,15 @@ use crate::json;
 /// has some hundred bytes, of a WAF some thousand.
 pub const RAW_BYTES_MAX: usize = 4 << 10;
 
+/// What an event came through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Way<'a> {
+    /// Name of its source.
+    pub source: &'a str,
+    /// Name of its decoder.
+    pub decoder: &'a str,
+}
+
 /// An event as a hit carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Evidence<'a> {
@@ -18,15 +27,19 @@ pub(super) struct Evidence<'a> {
     pub(super) time_ms: i64,
     /// Name of its source.
     pub(super) source: &'a [u8],
+    /// Name of its decoder.
+    pub(super) decoder: &'a [u8],
     /// Its frame, perhaps cut.
     pub(super) raw: &'a [u8],
 }
 
 /// Appends an event.
-pub(super) fn push(event: Event<'_>, source: &str, out: &mut Vec<u8>) {
+pub(super) fn push(event: Event<'_>, way: Way<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&event.time_ms.to_le_bytes());
-    out.extend_from_slice(&(source.len() as u32).to_le_bytes());
-    out.extend_from_slice(source.as_bytes());
+    for name in [way.source, way.decoder] {
+        out.extend_from_slice(&(name.len() as u32).to_le_bytes());
+        out.extend_from_slice(name.as_bytes());
+    }
     let raw = event.raw();
     out.extend_from_slice(raw.get(..end(raw)).unwrap_or_default());
 }
@@ -45,19 +58,27 @@ impl<'a> Evidence<'a> {
     /// Reads what a hit has carried; nothing if it carried something else.
     pub(super) fn read(carry: &'a [u8]) -> Option<Self> {
         let (time, rest) = carry.split_first_chunk()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let (source, raw) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        Some(Self { time_ms: i64::from_le_bytes(*time), source, raw })
+        let (source, rest) = name(rest)?;
+        let (decoder, raw) = name(rest)?;
+        Some(Self { time_ms: i64::from_le_bytes(*time), source, decoder, raw })
     }
 
     /// Appends it as a JSON object.
     pub(super) fn write(&self, position: Position, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"source\":");
         json::write_string(self.source, out);
+        out.extend_from_slice(b",\"decoder\":");
+        json::write_string(self.decoder, out);
         out.extend_from_slice(format!(",\"position\":\"{position}\",\"raw\":").as_bytes());
         json::write_string(self.raw, out);
         out.push(b'}');
     }
+}
+
+/// A name behind its length, and what follows.
+fn name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
 #[cfg(test)]
@@ -73,7 +94,7 @@ mod tests {
         let mut events = Events::default();
         events.reset(&chunk, 0);
         let mut out = Vec::new();
-        push(events.event(&chunk, 0), "fw", &mut out);
+        push(events.event(&chunk, 0), Way { source: "fw", decoder: "cef" }, &mut out);
         out
     }
 
@@ -81,10 +102,10 @@ mod tests {
     fn an_event_comes_out_as_it_went_in_and_a_long_one_is_cut_between_characters() {
         let carry = carried(b"a \"line\"");
         let evidence = Evidence::read(&carry).unwrap();
-        assert_eq!(evidence, Evidence { time_ms: -7, source: b"fw", raw: b"a \"line\"" });
+        assert_eq!(evidence, Evidence { time_ms: -7, source: b"fw", decoder: b"cef", raw: b"a \"line\"" });
         let mut out = Vec::new();
         evidence.write(Position { epoch: 2, sequence: 9 }, &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), r#"{"source":"fw","position":"2:9","raw":"a \"line\""}"#);
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"source":"fw","decoder":"cef","position":"2:9","raw":"a \"line\""}"#);
         let long = "ä€😀".repeat(RAW_BYTES_MAX).into_bytes();
         for start in 0..9 {
             let carry = carried(&long[start..]);

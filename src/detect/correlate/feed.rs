@@ -1,7 +1,7 @@
 //! Which correlations a rule of one decoder feeds, and with which slots: `event of a hit -> group, value, carried fields`.
 
 use super::Assembly;
-use super::evidence;
+use super::evidence::{self, Way};
 use super::part::{push_absent, push_text, push_value};
 use super::wiring::{Correlations, below_name};
 use crate::detect::sigma::correlation::{Linked, Role, Source};
@@ -118,8 +118,8 @@ impl Feed {
         self.is_deduplication
     }
 
-    /// Puts the hit of an event that came through `source` together; false if the event lacks a field of the group.
-    pub fn assemble(&self, event: Event<'_>, source: &str, out: &mut Assembly) -> bool {
+    /// Puts the hit of an event together; false if the event lacks a field of the group.
+    pub fn assemble(&self, event: Event<'_>, way: Way<'_>, out: &mut Assembly) -> bool {
         out.clear();
         for slot in &self.group {
             if !slot.is_some_and(|slot| push_value(&mut out.key, event.value(slot))) {
@@ -131,7 +131,7 @@ impl Feed {
             }
         }
         if self.is_deduplication {
-            evidence::push(event, source, &mut out.carry);
+            evidence::push(event, way, &mut out.carry);
             return true;
         }
         out.has_value = match &*self.fields {

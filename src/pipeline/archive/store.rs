@@ -1,7 +1,7 @@
 //! An archive in a store of objects: `bucket, prefix -> keys in their order, contents`.
 //!
-//! Address, region and keys are those of the sink `aws_s3` that writes to this bucket, or else those of the environment. An
-//! object is fetched as a whole into a file without a name, so that a connection that breaks costs nothing but time.
+//! Address, region and keys are those of the sink `aws_s3` that writes to this bucket, or else those of the environment, as are
+//! keys that are not known here. An object is fetched as a whole into a file without a name, so that a connection that breaks costs nothing but time.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -73,7 +73,7 @@ impl Store {
         let sinks = sinks.into_iter().filter(|(_, sink)| sink.child("type").is_some_and(|kind| kind.node().text() == Some("aws_s3")));
         let access = sinks.filter_map(|(_, sink)| sink.read::<Access>().ok()).find(|access| access.bucket == bucket).unwrap_or_default();
         let region = access.region.or_else(|| access.endpoint.as_ref().map(|_| "us-east-1".to_owned()));
-        let base = aws::base(access.credentials.as_ref(), region).await;
+        let base = aws::base(access.credentials.as_ref().filter(|keys| keys.are_known()), region).await;
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(ANSWER_TIMEOUT).build();
         let client = Client::from_conf(aws::store(&base, access.endpoint.as_deref(), access.path_style).timeout_config(timeouts).build());
         let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());

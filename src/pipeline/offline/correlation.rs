@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::detect::Rules;
-use crate::detect::correlate::{Assembly, Counters, Feed, Fired, LEVELS_MAX, Set};
+use crate::detect::correlate::{Assembly, Counters, Feed, Fired, LEVELS_MAX, Set, Way};
 use crate::event::{Event, Position};
 
 /// What groups and waiting hits may hold: a file is looked at as a whole.
@@ -44,7 +44,7 @@ impl Correlation {
 
     /// Takes the hit of a rule.
     pub(super) fn add(&mut self, feed: &Feed, event: Event<'_>, position: Position) {
-        if feed.assemble(event, "", &mut self.assembly) {
+        if feed.assemble(event, Way::default(), &mut self.assembly) {
             let hit = self.assembly.hit(position, event.time_ms, feed.base);
             self.set.accept(feed.correlation, &hit, &mut self.fired);
             self.chain();

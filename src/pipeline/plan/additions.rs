@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::in_file;
 use super::words::Words;
 use crate::config::Section;
-use crate::enrich::{ENRICHERS, Enricher, Folders, Lookup, Refresh};
+use crate::enrich::{ENRICHERS, Enricher, Folders, Local, Lookup, Refresh};
 use crate::error::{Diagnostics, nearest};
 use crate::event::Fields;
 use crate::transform::{OnAbort, Transform};
@@ -22,8 +22,8 @@ pub struct EnricherPlan {
     pub enricher: Arc<dyn Enricher>,
 }
 
-/// Reads the enrichments and loads their files.
-pub(super) fn read(root: &Section, folders: Folders<'_>, diagnostics: &mut Diagnostics) -> Vec<EnricherPlan> {
+/// Reads the enrichments and loads their files. Where nothing is sent, they ask nobody.
+pub(super) fn read(root: &Section, folders: Folders<'_>, sends_nothing: bool, diagnostics: &mut Diagnostics) -> Vec<EnricherPlan> {
     let mut enrichers = Vec::new();
     for (name, section) in root.child("enrichments").map(|section| section.children()).unwrap_or_default() {
         let Some(kind) = diagnostics.absorb(section.component(ENRICHERS, |kind| kind.name())) else { continue };
@@ -31,7 +31,11 @@ pub(super) fn read(root: &Section, folders: Folders<'_>, diagnostics: &mut Diagn
         if let Refresh::Failed(mut found) | Refresh::Partly(mut found) = enricher.refresh() {
             diagnostics.0.append(&mut found.0);
         }
-        enrichers.push(EnricherPlan { name: name.into(), enricher: enricher.into() });
+        if let Some(lack) = enricher.lacks().filter(|_| sends_nothing) {
+            diagnostics.push(section.error(format!("{lack}, and nothing is sent here: it is left out")).warning());
+        }
+        let enricher: Arc<dyn Enricher> = if sends_nothing { Arc::new(Local(enricher)) } else { enricher.into() };
+        enrichers.push(EnricherPlan { name: name.into(), enricher });
     }
     enrichers
 }

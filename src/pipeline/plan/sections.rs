@@ -38,7 +38,7 @@ impl Sections {
         let routes = routes::read(root, &sinks, diagnostics);
         let paths = changes.rules.clone().unwrap_or_else(|| rules::paths(root, &named(|top| &top.rules), base, diagnostics));
         let data = top.as_ref().map_or_else(default_data_dir, |top| top.data_dir.clone());
-        let enrichers = additions::read(root, Folders { base, data: &data }, diagnostics);
+        let enrichers = additions::read(root, Folders { base, data: &data }, changes.sends_nothing, diagnostics);
         let transforms = additions::read_transforms(root, diagnostics);
         let preparation = rules::preparation(root, &named(|top| &top.pipelines), base, diagnostics);
         let (rules, mut found) = Rules::load(&paths, &preparation);

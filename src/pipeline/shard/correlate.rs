@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::event::{AlertKey, Chunk, Kind, Members, Sender, SlotId, Value};
 use crate::json;
 use crate::pipeline::correlation::{Exchange, Share};
-use crate::pipeline::plan::{Line, Plan};
+use crate::pipeline::plan::{DecoderLine, Line, Plan};
 use crate::source_health::RULE_IDS;
 
 impl Shard {
@@ -36,7 +36,7 @@ impl Shard {
         let state = &self.lines[index];
         let mut hits = self.hits.iter().peekable();
         for (frames, decoder) in &state.runs {
-            let feeds = &line.decoders[*decoder].feeds;
+            let DecoderLine { feeds, compiled, .. } = &line.decoders[*decoder];
             while let Some(hit) = hits.next_if(|hit| (hit.row as usize) < frames.end) {
                 if only.is_some_and(|only| !only.has(hit.row)) {
                     continue;
@@ -47,7 +47,7 @@ impl Shard {
                         continue;
                     }
                     let event = state.events.event(chunk, frame);
-                    let until_ms = self.exchange.add(feed, event, chunk);
+                    let until_ms = self.exchange.add(feed, event, chunk, compiled.kind().name());
                     if let Some(until_ms) = until_ms.filter(|_| keeps) {
                         self.share.get_or_insert_with(|| Share::none(chunk)).add(frame, until_ms);
                     }
@@ -135,7 +135,7 @@ impl Shard {
 
     fn derive_one(&mut self, plan: &Plan, line: &Line, (index, chunk): (usize, &Chunk), frame: usize) {
         let [_, id, title, level, _] = OWN_ALERT_FIELDS.map(|name| line.fields.find(name));
-        let [deduplication, _, source] = DEDUPLICATION_FIELDS.map(|name| line.fields.find(name));
+        let [deduplication, _, source, decoder] = DEDUPLICATION_FIELDS.map(|name| line.fields.find(name));
         let state = &mut self.lines[index];
         let (events, dropped) = (&mut state.events, &mut state.transforms.scratch.counts.dropped);
         dropped.push(frame as u32);
@@ -152,7 +152,8 @@ impl Shard {
             }
             String::from_utf8_lossy(&out).into_owned()
         };
-        let (id, title, level, source) = (text(id), text(title), text(level), text(source));
+        let (id, title, level) = (text(id), text(title), text(level));
+        let came_through = [(line.own.source, text(source)), (line.own.decoder, text(decoder))];
         let forms = plan.correlation.forms.iter().map(|form| form.id.as_str());
         let known = forms.chain(RULE_IDS).position(|known| *known == *id);
         let rule = known.map_or(u32::MAX - 1, |known| (plan.rules.rules.len() + known) as u32);
@@ -168,9 +169,11 @@ impl Shard {
             });
         }
         let is_deduplicated = deduplication.is_some_and(|slot| row.value(slot) != Value::Missing);
-        if let Some(slot) = line.own.source.filter(|_| is_deduplicated) {
-            // It is the alert of an event.
-            row.set_written(slot, Kind::Text, |out| out.extend_from_slice(source.as_bytes()));
+        // Then it is the alert of an event.
+        for (slot, name) in came_through.iter().filter(|_| is_deduplicated) {
+            if let Some(slot) = slot {
+                row.set_written(*slot, Kind::Text, |out| out.extend_from_slice(name.as_bytes()));
+            }
         }
         self.mark_alert(line.own, (index, chunk), alert, true);
         // Silences were asked about the event, which has more fields than this.

@@ -8,6 +8,7 @@
 //! An index is told what it gets by its name and source type: with `alert_index: notable`, Enterprise Security shows alerts
 //! among its own. Its `rule_id` and `event_id` are given by Splunk itself.
 
+use super::sourcetype;
 use crate::encode::alert::{Attack, Named, Reader, Sources, risk_score};
 use crate::encode::body::{Body, Context};
 use crate::encode::object::Object;
@@ -42,18 +43,19 @@ pub(super) struct Notable {
     /// Where the events themselves are found: `index=".."`, and their sources.
     index: String,
     sources: Sources,
-    sourcetype: Box<str>,
+    /// Their source type, unless it goes by decoder.
+    sourcetype: Option<Box<str>>,
 }
 
 impl Notable {
-    /// For the events of a decoder, which go to `index` (the token's if none is said) as `sourcetype`.
-    pub(super) fn new(context: &Context, index: Option<&str>, sourcetype: &str) -> Self {
+    /// For the events of a decoder, which go to `index` (the token's if none is said) as `sourcetype` (by decoder if none is said).
+    pub(super) fn new(context: &Context, index: Option<&str>, sourcetype: Option<&str>) -> Self {
         Self {
             reader: Reader::new(context),
             named: Named::new(FIELDS, &context.fields),
             index: format!("index={}", index.map_or_else(|| "*".to_owned(), quoted)),
             sources: Sources::new(context),
-            sourcetype: sourcetype.into(),
+            sourcetype: sourcetype.map(Box::from),
         }
     }
 
@@ -90,8 +92,10 @@ impl Notable {
         notable.texts("mitre_technique_id", &attack.techniques);
         notable.object("annotations", |annotations| annotations.texts("mitre_attack", &attack.techniques));
         notable.text("drilldown_search", self.drilldown(event));
+        if !alert.decoder.is_empty() {
+            notable.text("orig_sourcetype", self.sourcetype.as_deref().unwrap_or_else(|| sourcetype(&alert.decoder)).as_bytes());
+        }
         if alert.is_of_event {
-            notable.text("orig_sourcetype", self.sourcetype.as_bytes());
             notable.text("orig_raw", event.raw());
         }
         notable.text_if("orig_raw", alert.evidence.as_ref().map(|evidence| &evidence.raw));

@@ -371,6 +371,7 @@ fn fill(node: &mut Node, logsource: &LogSource) -> Result<(), &'static str> {
         Content::Scalar { text, .. } => *text = filled(text, logsource)?,
         Content::Sequence(items) => items.iter_mut().try_for_each(|item| fill(item, logsource))?,
         Content::Mapping(entries) => entries.iter_mut().try_for_each(|(_, value)| fill(value, logsource))?,
+        Content::Unknown(_) => {}
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ fn the_alert_is_the_rules_with_its_key_its_event_and_an_id_that_stays() {
             assert_eq!(hydrant["rule"]["hash"].as_str().unwrap().len(), 64);
             let expected = serde_json::json!({"group": {"source.ip": "192.0.2.1"}, "window_ms": 10_000, "suppressed": 0});
             assert_eq!((&hydrant["deduplication"], &found[0]["source.ip"]), (&expected, &"192.0.2.1".into()));
-            assert_eq!(hydrant["evidence"], serde_json::json!({"source": "app", "position": "1:0", "raw": lines[0]}));
+            assert_eq!(hydrant["evidence"], serde_json::json!({"source": "app", "decoder": "json", "position": "1:0", "raw": lines[0]}));
             assert_eq!(found[0]["message"], "By Address, source.ip 192.0.2.1");
             assert_eq!(found[1]["hydrant"]["deduplication"]["suppressed"], 4, "since the first one");
             let not_made = |title| shards.registry.sum(&metrics::ALERTS_NOT_MADE, "rule", title);

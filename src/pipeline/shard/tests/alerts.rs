@@ -135,7 +135,7 @@ fn each_kind_of_alert_is_the_finding_that_is_kept() {
     assert_eq!(ocsf::mistakes(&over), [""; 0]);
 }
 
-const FRAME_OF_DEDUPLICATION: &str = r#"{"@timestamp":"2026-11-21T08:00:00.000Z","message":"Denied From the DMZ, source.ip 10.1.2.3","source.ip":"10.1.2.3","hydrant":{"rule":{"id":"5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f","title":"Denied From the DMZ","level":"high","tags":[],"hash":"00ff"},"alert_id":"cc","deduplication":{"group":{"source.ip":"10.1.2.3"},"window_ms":3600000,"suppressed":0},"evidence":{"source":"waf","position":"1:42","raw":"<14>deny"},"match":{"key":"00","time_ms":1795248000000,"is_alert":true}}}"#;
+const FRAME_OF_DEDUPLICATION: &str = r#"{"@timestamp":"2026-11-21T08:00:00.000Z","message":"Denied From the DMZ, source.ip 10.1.2.3","source.ip":"10.1.2.3","hydrant":{"rule":{"id":"5d0c0e5e-7a55-4b0e-8a0e-0d9f0c1b2a3f","title":"Denied From the DMZ","level":"high","tags":[],"hash":"00ff"},"alert_id":"cc","deduplication":{"group":{"source.ip":"10.1.2.3"},"window_ms":3600000,"suppressed":0},"evidence":{"source":"waf","decoder":"palo_alto","position":"1:42","raw":"<14>deny"},"match":{"key":"00","time_ms":1795248000000,"is_alert":true}}}"#;
 
 #[test]
 fn an_alert_names_the_source_of_its_event_or_those_that_feed_its_correlation() {
@@ -162,6 +162,10 @@ fn an_alert_names_the_source_of_its_event_or_those_that_feed_its_correlation() {
         if frame == FRAME_OF_DEDUPLICATION {
             let analytic = &finding["finding_info"]["analytic"];
             assert_eq!((&analytic["category"], &analytic["version"]), (&json!("paloalto/firewall"), &json!("2026-03-04")));
+            assert_eq!((&finding["metadata"]["log_format"], &splunk["event"]["orig_sourcetype"]), (&json!("palo_alto"), &json!("pan:log")));
+            assert_eq!(finding["unmapped"]["hydrant"]["decoder"], "palo_alto");
+        } else {
+            assert_eq!(finding["metadata"]["log_format"], Json::Null, "it is about no event");
         }
     }
 }
