@@ -560,4 +560,47 @@ mod tests {
             assert_eq!((read(&mut none).await.len(), none.skipped.other_time), (0, 3 * FRAMES.len() as u64));
         }
     }
+
+    /// A Parquet file of texts, and of rows of Hydrant's around them.
+    #[cfg(feature = "parquet")]
+    fn parquet(messages: &[&str]) -> Vec<u8> {
+        use ::parquet::data_type::{ByteArray, ByteArrayType};
+        use ::parquet::file::writer::SerializedFileWriter;
+        let schema = "message m { required binary message (UTF8); required group hydrant {
+            required binary source (UTF8); required binary time (UTF8); required binary position (UTF8); } }";
+        let schema = Arc::new(::parquet::schema::parser::parse_message_type(schema).unwrap());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let positions: Vec<String> = (0..messages.len()).map(|row| format!("7:{row}")).collect();
+        for column in 0..4 {
+            let text = |row: usize| [messages[row], "fw", "2026-11-21T08:00:00Z", &positions[row]][column];
+            let values: Vec<ByteArray> = (0..messages.len()).map(|row| ByteArray::from(text(row))).collect();
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    #[cfg(feature = "parquet")]
+    #[tokio::test]
+    async fn rows_of_parquet_are_told_by_the_first_bytes_and_unwrapped_as_lines_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = parquet(&["one", "two", "three"]);
+        fs::write(folder.path().join("a.log"), &file).unwrap();
+        fs::write(folder.path().join("b.parquet"), "a line\n").unwrap();
+        fs::write(folder.path().join("c.parquet"), &file[..file.len() - 1]).unwrap();
+        fs::write(folder.path().join("d.gz"), compressed(Codec::GZIP_FAST, &file)).unwrap();
+        let mut whole = archive(folder.path(), 0..i64::MAX, None).await;
+        let found = read(&mut whole).await;
+        assert_eq!(found.iter().map(|(frame, _)| &frame[..]).collect::<Vec<_>>(), [b"one".as_slice(), b"two", b"three"]);
+        assert_eq!((whole.skipped.unreadable, whole.failed.len()), (1, 2), "{:?}", whole.failed);
+        assert!(whole.failed[0].starts_with("c.parquet: the file is cut"), "{:?}", whole.failed);
+        assert!(whole.failed[1].starts_with("d.gz: Parquet that is compressed"), "{:?}", whole.failed);
+
+        let behind = RowPlace { file: "a.log".to_owned(), row: 2 };
+        let rest = read(&mut archive(folder.path(), 0..i64::MAX, Some(&behind)).await).await;
+        assert_eq!(rest.iter().map(|(frame, _)| &frame[..]).collect::<Vec<_>>(), [b"three"]);
+    }
 }

@@ -16,7 +16,9 @@ type Write<'a> = &'a dyn Fn(&mut SerializedColumnWriter<'_>);
 /// No levels are those of a column that is always there.
 fn column<T: DataType>(values: Vec<T::T>, definitions: &[i16], repetitions: &[i16]) -> impl Fn(&mut SerializedColumnWriter<'_>) + use<T> {
     let [definitions, repetitions] = [definitions, repetitions].map(|levels| Some(levels.to_vec()).filter(|levels| !levels.is_empty()));
-    move |writer| drop(writer.typed::<T>().write_batch(&values, definitions.as_deref(), repetitions.as_deref()).unwrap())
+    move |writer| {
+        writer.typed::<T>().write_batch(&values, definitions.as_deref(), repetitions.as_deref()).unwrap();
+    }
 }
 
 /// A file with the same columns in each of so many row groups.
