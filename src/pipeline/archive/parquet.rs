@@ -264,7 +264,8 @@ fn required(field: &Type, levels: Levels, column: &mut usize) -> Node {
 
 /// What is in a list, by the rules for files of old writers.
 fn element(list: &Type, repeated: &Type, levels: Levels, column: &mut usize) -> Node {
-    if let (true, [only]) = (repeated.is_group(), repeated.is_group().then(|| repeated.get_fields()).unwrap_or_default()) {
+    let fields = if repeated.is_group() { repeated.get_fields() } else { &[] };
+    if let [only] = fields {
         let inner = levels.within(only);
         let is_tuple = repeated.name() == "array" || repeated.name().strip_suffix("_tuple") == Some(list.name());
         if !is_tuple && inner.repetition == levels.repetition {

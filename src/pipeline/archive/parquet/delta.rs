@@ -19,7 +19,7 @@ fn lengths(bytes: &[u8], count_max: u64) -> io::Result<(u64, usize)> {
     if left > count_max.min(LENGTHS_MAX) {
         return Err(wrong("more texts than it has values"));
     }
-    let mini = if minis == 0 { 0 } else { block / minis };
+    let mini = block.checked_div(minis).unwrap_or(0);
     if left > 1 && (mini == 0 || mini % 32 != 0 || mini > LENGTHS_MAX || minis > LENGTHS_MAX) {
         return Err(wrong("lengths in blocks of no valid size"));
     }

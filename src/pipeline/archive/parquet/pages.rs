@@ -8,7 +8,7 @@
 //! as one block; LZO is not supported, encrypted columns are not. Checksums of pages are not looked at.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -262,8 +262,6 @@ impl Pages {
         self.take(num_values, encoding, &buf, levels)?;
         self.is_version_2 = true;
         let (statistics, is_compressed) = (None, false);
-        let levels = (def_levels_byte_len, rep_levels_byte_len);
-        let (def_levels_byte_len, rep_levels_byte_len) = levels;
         Ok(Page::DataPageV2 {
             buf,
             num_values,
@@ -343,8 +341,8 @@ fn decompress(codec: Compression, packed: &[u8], size: usize) -> io::Result<Vec<
         // A page of nulls has no values to compress.
         _ if size == 0 => {}
         Compression::UNCOMPRESSED => plain.extend_from_slice(packed),
-        Compression::GZIP(_) => drop(MultiGzDecoder::new(packed).take(most).read_to_end(&mut plain)?),
-        Compression::BROTLI(_) => drop(Decompressor::new(packed, READ_BYTES).take(most).read_to_end(&mut plain)?),
+        Compression::GZIP(_) => plain = all(MultiGzDecoder::new(packed).take(most))?,
+        Compression::BROTLI(_) => plain = all(Decompressor::new(packed, READ_BYTES).take(most))?,
         Compression::ZSTD(_) => plain = zstd::bulk::decompress(packed, size)?,
         Compression::SNAPPY => {
             if snap::raw::decompress_len(packed).map_err(|error| damaged(&error.to_string()))? == size {
@@ -358,6 +356,13 @@ fn decompress(codec: Compression, packed: &[u8], size: usize) -> io::Result<Vec<
     if plain.len() != size {
         return Err(damaged(&format!("a page is not decompressed to the {size} bytes that it must have")));
     }
+    Ok(plain)
+}
+
+fn all<R: Read>(mut input: io::Take<R>) -> io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    #[expect(clippy::disallowed_methods, reason = "it is bounded by `take`")]
+    input.read_to_end(&mut plain)?;
     Ok(plain)
 }
 

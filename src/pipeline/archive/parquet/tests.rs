@@ -2,11 +2,14 @@
 
 use std::io::Write as _;
 
-use ::parquet::basic::Encoding;
+use ::parquet::basic::{Compression, Encoding};
+use ::parquet::column::writer::ColumnCloseResult;
 use ::parquet::data_type::{ByteArray, FixedLenByteArray, Int96};
-use ::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
+use ::parquet::file::metadata::ColumnChunkMetaData;
+use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use ::parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use ::parquet::schema::parser::parse_message_type;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -79,7 +82,7 @@ const EVENTS: &str = "message m {
 fn events(count: usize, properties: WriterPropertiesBuilder, groups: usize) -> (Vec<u8>, Vec<String>) {
     let addresses: Vec<String> = (0..count).map(|row| format!("10.0.{}.{}", row / 256 % 256, row % 256)).collect();
     let addresses = texts(&addresses.iter().map(String::as_str).collect::<Vec<_>>());
-    let has = |row: &usize| row % 3 != 0;
+    let has = |row: &usize| !row.is_multiple_of(3);
     let levels: Vec<i16> = (0..count).map(|row| i16::from(has(&row))).collect();
     let ports: Vec<i32> = (0..count).filter(has).map(|row| row as i32).collect();
     let starts: Vec<i64> = (0..count).map(|row| 1_795_248_000_000 + row as i64).collect();
@@ -271,4 +274,134 @@ fn a_tail_that_is_no_tail_is_told_from_a_cut_one() {
     let (read_end, _write_end) = io::pipe().unwrap();
     let error = Rows::open(File::from(std::os::fd::OwnedFd::from(read_end))).err().unwrap();
     assert!(error.to_string().contains("no pipe"), "{error}");
+}
+
+/// A number as Thrift has it.
+fn zigzag(number: i64, out: &mut Vec<u8>) {
+    let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
+    while rest > 0x7f {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// A page that says of itself what it likes: type, bytes when decompressed, the numbers of its own header.
+fn page(kind: i64, plain_bytes: usize, body: &[u8], numbers: &[i64]) -> Vec<u8> {
+    let mut page = Vec::new();
+    for number in [kind, plain_bytes as i64, body.len() as i64] {
+        page.push(0x15);
+        zigzag(number, &mut page);
+    }
+    // Field 5, 7 or 8, as the type is.
+    page.push(if kind == 2 { 0x4c } else { 0x2c });
+    for number in numbers {
+        page.push(0x15);
+        zigzag(*number, &mut page);
+    }
+    page.extend([0, 0]);
+    page.extend(body);
+    page
+}
+
+/// A file of one column that consists of such pages.
+fn crafted(schema: &str, codec: Compression, pages: &[Vec<u8>], rows: u64) -> Vec<u8> {
+    let schema = Arc::new(parse_message_type(&format!("message m {{ {schema} }}")).unwrap());
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+    let column = writer.schema_descr().column(0);
+    let pages = bytes::Bytes::from(pages.concat());
+    let metadata = ColumnChunkMetaData::builder(column).set_compression(codec).set_num_values(i64::MAX);
+    let metadata = metadata.set_total_compressed_size(pages.len() as i64).set_data_page_offset(0).build().unwrap();
+    let (bloom_filter, column_index, offset_index) = Default::default();
+    let bytes_written = pages.len() as u64;
+    let close = ColumnCloseResult { bytes_written, rows_written: rows, metadata, bloom_filter, column_index, offset_index };
+    let mut group = writer.next_row_group().unwrap();
+    group.append_column(&pages, close).unwrap();
+    group.close().unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn what_a_page_says_of_itself_is_not_believed() {
+    const PLAIN: Compression = Compression::UNCOMPRESSED;
+    let (texts, lists) = ("required binary a (UTF8);", "repeated int32 a;");
+    let data = |body: &[u8], values: i64, encoding: i64| page(0, body.len(), body, &[values, encoding, 3, 3]);
+    // Repetition levels of 1 and definition levels of 0: runs of 2^22 of the same.
+    let run = |level: u8| [5, 0, 0, 0, 0x80, 0x80, 0x80, 0x04, level];
+    let levels = [run(1), run(0)].concat();
+    let mut zeros = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zeros.write_all(&vec![0; 100 << 20]).unwrap();
+    let zeros = zeros.finish().unwrap();
+    let gzip = Compression::GZIP(Default::default());
+    for (schema, codec, pages, error) in [
+        (texts, PLAIN, vec![page(2, 5, b"\x01\0\0\0x", &[1 << 30, 0])], "its dictionary has more values than there are bytes"),
+        (texts, PLAIN, vec![data(&[0], 1, 8)], "a page refers to a dictionary that is not there"),
+        (texts, PLAIN, vec![data(b"\x80\x01\x04\x80\x80\x80\x80\x80\x20\0", 3, 6)], "more texts than it has values"),
+        // 1000 texts that begin with 2^29 bytes of the one before.
+        (
+            texts,
+            PLAIN,
+            vec![data(b"\x80\x01\x01\xe8\x07\x80\x80\x80\x80\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 1000, 7)],
+            "texts of too many bytes",
+        ),
+        (texts, PLAIN, vec![page(0, 2 << 30, b"x", &[1, 0, 3, 3])], "more than 67108864 bytes"),
+        (texts, PLAIN, vec![page(0, 1, b"x", &[-1, 0, 3, 3])], "a number is missing or negative"),
+        (texts, PLAIN, vec![page(0, 1, b"x", &[1, 77, 3, 3])], "an encoding (77) that is not supported"),
+        (texts, gzip, vec![page(0, 1000, &zeros, &[1, 0, 3, 3])], "not decompressed to the 1000 bytes"),
+        (texts, Compression::LZO, vec![page(0, 1000, &zeros, &[1, 0, 3, 3])], "LZO"),
+        (lists, PLAIN, vec![data(&levels, i64::from(i32::MAX), 0)], "a page of lists has more than 4194304 values"),
+        (lists, PLAIN, vec![data(&levels, 1 << 22, 0); 4], "a list has more than 4194304 values"),
+        (texts, PLAIN, vec![vec![0x15; 40]], "broken header"),
+    ] {
+        let (rows, _, told) = read(&crafted(schema, codec, &pages, 1 << 40));
+        assert!(
+            rows.is_empty() && told.as_ref().is_some_and(|told| told.contains(error) && told.contains("column `a`")),
+            "{error}: {told:?}"
+        );
+    }
+    let two = data(b"\x01\0\0\0x\x01\0\0\0y", 2, 0);
+    let (rows, _, told) = read(&crafted(texts, PLAIN, &[two.clone(), data(b"", 0, 0), two], 1 << 40));
+    assert_eq!((rows.len(), told.as_deref()), (4, Some("column `a`: it has fewer rows than its row group")));
+}
+
+#[test]
+fn what_comes_out_of_a_file_is_bounded_by_its_size() {
+    let meter = Meter::new(1000);
+    assert!(meter.work(1 << 30).is_ok() && meter.work(4096 * 1000).is_ok());
+    assert!(meter.work(1).is_ok() && meter.work(1).is_err(), "the limit itself is within");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn damage_anywhere_is_survived(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), kind in 0..FILES) {
+        let mut file = FILE.with(|files| files[kind].clone());
+        for (at, byte) in changes {
+            let at = 4 + at.index(file.len() - 4);
+            file[at] = byte;
+        }
+        read(&file);
+    }
+}
+
+const FILES: usize = 4;
+
+thread_local! {
+    /// Flat and nested, version 1 and 2, with a dictionary, plain and by deltas.
+    static FILE: [Vec<u8>; FILES] = {
+        let small = || WriterProperties::builder().set_data_page_row_count_limit(20).set_write_batch_size(5).set_statistics_enabled(EnabledStatistics::None);
+        let delta = |encoding| small().set_dictionary_enabled(false).set_column_encoding("srcaddr".into(), encoding);
+        let schema = "message m { optional group l (LIST) { repeated group list { optional group element { required int32 n; repeated binary t (UTF8); } } } }";
+        let nested = written(
+            schema,
+            small().set_writer_version(WriterVersion::PARQUET_2_0),
+            2,
+            &[
+                &column::<Int32Type>(vec![64, 63, 62], &[3, 3, 3, 2, 1, 0], &[0, 1, 0, 1, 0, 0]),
+                &column::<ByteArrayType>(texts(&["a", "b", "c"]), &[4, 4, 3, 4, 2, 1, 0], &[0, 2, 1, 0, 1, 0, 0]),
+            ],
+        );
+        let version_2 = delta(Encoding::DELTA_LENGTH_BYTE_ARRAY).set_writer_version(WriterVersion::PARQUET_2_0);
+        [events(60, small(), 2).0, events(60, delta(Encoding::DELTA_BYTE_ARRAY), 1).0, events(60, version_2, 1).0, nested]
+    };
 }
