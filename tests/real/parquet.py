@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Archives in Parquet as pyarrow and DuckDB write them: `hydrant backtest` finds in them what it finds in the same events as
+"""Archives in Parquet as pyarrow and DuckDB write them: `hydrant backtest` (and `retro-hunt`, and `replay`) finds in them what it finds in the same events as
 NDJSON, sample by sample, whatever the version of the pages, the encoding and the compression, from a folder and from a real
 store (SeaweedFS). Values of every type are held against what pyarrow itself reads. Files that are damaged cost themselves alone.
 """
@@ -84,16 +84,21 @@ def eve(number, choose):
     return row
 
 
-def backtest(folder, *arguments, code=0):
-    command = [harness.binary(), "backtest", "--rules", "rules.yml", "--output", "json", "--samples", "100", *map(str, arguments)]
+def told(folder, *arguments, code=0):
+    """What a command tells as JSON."""
+    command = [harness.binary(), *map(str, arguments), "--output", "json"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=harness.PATIENCE_S)
     check(ended.returncode == code, f"{arguments} ended with {ended.returncode}: {ended.stderr[-1500:]}")
     return json.loads(ended.stdout)
 
 
-def found(told):
+def backtest(folder, *arguments, code=0):
+    return told(folder, "backtest", "--rules", "rules.yml", "--samples", "100", *arguments, code=code)
+
+
+def found(report):
     """What must not depend on the form of the archive."""
-    return told["input"]["events"], told["input"]["failed"], told["input"]["unreadable"], told["rules"]
+    return report["input"]["events"], report["input"]["failed"], report["input"]["unreadable"], report["rules"]
 
 
 def forms():
@@ -163,8 +168,8 @@ def values(stage):
     table = pa.table({name: array for name, array, _ in columns})
     for name, options in [("plain", {}), ("int96", {"use_deprecated_int96_timestamps": True}), ("decimals", {"store_decimal_as_integer": True})]:
         pq.write_table(table, stage.folder / f"{name}.parquet", **options)
-        told = backtest(stage.folder, f"{name}.parquet")
-        raw = next(rule for rule in told["rules"] if rule["title"] == "Any event")["samples"][0]["raw"]
+        report = backtest(stage.folder, f"{name}.parquet")
+        raw = next(rule for rule in report["rules"] if rule["title"] == "Any event")["samples"][0]["raw"]
         got = json.loads(raw, parse_float=decimal.Decimal)
         wanted = json.loads(json.dumps(expected, default=str), parse_float=decimal.Decimal) | {"d32": decimal.Decimal("1.10"), "d256": wide}
         if name == "int96":
@@ -186,11 +191,27 @@ def damage(stage):
     # Lists of nulls take no bytes: 20 million of them, in one row.
     pq.write_table(pa.table({"a": pa.array([[None] * 20_000_000], pa.list_(pa.int32()))}), folder / "d.parquet", compression="zstd")
     pq.write_table(pa.table({"a": ["x" * (1 << 20), "short"]}), folder / "e.parquet")
-    told = backtest(stage.folder, "damaged", code=1)
-    failed = [line.split(":")[0] for line in told["input"]["failed"]]
+    read = backtest(stage.folder, "damaged", code=1)["input"]
+    failed = [line.split(":")[0] for line in read["failed"]]
     same("files that were not read to their end", failed, ["a.parquet", "b.parquet", "d.parquet"])
-    same("rows that are too long", told["input"]["unreadable"], 1)
-    check(EVENTS < told["input"]["events"] < 2 * EVENTS, f"{told['input']}")
+    same("rows that are too long", read["unreadable"], 1)
+    check(EVENTS < read["events"] < 2 * EVENTS, f"{read}")
+
+
+def other_commands(stage):
+    """`retro-hunt` finds the same, and `replay` takes rows that Hydrant wrote and somebody made into Parquet."""
+    (stage.folder / "bad.txt").write_text("10.1.2.7\nh2.example\n")
+    hunted = [told(stage.folder, "retro-hunt", "--indicators", "bad.txt", path) for path in ["eve.ndjson", "eve/delta.parquet"]]
+    for hunt in hunted:
+        hunt["input"].pop("seconds")
+    same("hunted indicators", hunted[1], hunted[0])
+    check("h2.example" in json.dumps(hunted[0]), f"{harness.shorten(hunted[0])}")
+    rows = [{"message": f"line {number}", "hydrant": {"source": "in", "time": "2026-11-21T08:00:00Z", "position": f"7:{number}"}}
+            for number in range(EVENTS)]
+    (stage.folder / "past").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), stage.folder / "past" / "a.parquet", row_group_size=999)
+    counts = told(stage.folder, "replay", "-c", "hydrant.yaml", "--archive", "past", "--dry-run", "--sink", "logs")
+    same("replayed events", (counts["events"], counts["balanced"]), (EVENTS, True))
 
 
 def in_store(stage):
@@ -214,6 +235,7 @@ def main(stage):
     types = values(stage)
     damage(stage)
     in_store(stage)
+    other_commands(stage)
     return f"{files} files of {EVENTS} events each find what NDJSON does, {types} types, damage costs its file alone"
 
 
