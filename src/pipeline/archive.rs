@@ -371,8 +371,7 @@ impl Input {
         } else {
             return Ok(Self::Lines(Box::new(file)));
         };
-        // Damage is told where it is reached.
-        if lines.fill_buf().is_ok_and(|head| head.starts_with(PARQUET)) {
+        if lines.fill_buf()?.starts_with(PARQUET) {
             return Err(io::Error::other("Parquet that is compressed as a whole: it is read from its end, decompress it first"));
         }
         Ok(Self::Lines(lines))
