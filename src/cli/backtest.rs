@@ -35,8 +35,8 @@ const DIFFERENCE_SAMPLES: usize = 3;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Files of raw lines, or of rows that the sink `aws_s3` wrote as NDJSON; folders of them; `s3://bucket/prefix`; `-` is
-    /// stdin.
+    /// Files of raw lines, of rows that the sink `aws_s3` wrote as NDJSON, or Parquet; folders of them; `s3://bucket/prefix`;
+    /// `-` is stdin.
     #[arg(required = true)]
     inputs: Vec<String>,
     /// Rule files and folders.

@@ -1,7 +1,7 @@
 //! Events of the past as chunks, for the commands that look at many of them without a run.
 //!
 //! A place is a file, a folder with files, `-` (stdin), `s3://bucket/prefix`, or a data folder, whose journal is then read:
-//! what it still has, delivered or not. Files are plain, gzip or zstd, told by the first bytes.
+//! what it still has, delivered or not. Files are plain, gzip, zstd or Parquet, told by the first bytes.
 //! A line that the sink `aws_s3` wrote stands for its frame, rows of alerts are left out, every other line is a frame itself.
 //! One piece is in memory at a time.
 
@@ -160,7 +160,10 @@ impl Seen {
             message(&format!("{cut} lines were longer than {FRAME_BYTES_MAX} bytes and were cut"));
         }
         if skipped.unreadable > 0 {
-            message(&format!("{} rows of Hydrant's have no frame as it came (`form: json` needs `keep_raw: true`)", skipped.unreadable));
+            let reasons = format!(
+                "have no frame as it came (`form: json` needs `keep_raw: true`), or are longer than {FRAME_BYTES_MAX} bytes in Parquet"
+            );
+            message(&format!("{} rows {reasons}", skipped.unreadable));
         }
         failed.iter().for_each(|failed| message(&format!("not read: {failed}")));
         if failed.is_empty() && skipped.unreadable == 0 {

@@ -39,7 +39,7 @@ const SAMPLE_SHOWN_MAX: usize = 300;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Files of raw lines, or of rows that the sink `aws_s3` wrote as NDJSON; folders of them; `s3://bucket/prefix`; a data
+    /// Files of raw lines, of rows that the sink `aws_s3` wrote as NDJSON, or Parquet; folders of them; `s3://bucket/prefix`; a data
     /// folder, for its journal; `-` is stdin.
     #[arg(required = true)]
     inputs: Vec<String>,

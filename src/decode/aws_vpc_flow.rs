@@ -1,11 +1,14 @@
-//! `aws_vpc_flow`: VPC flow log records as plain text, columns separated by blanks.
+//! `aws_vpc_flow`: VPC flow log records as plain text, columns separated by blanks, and as rows of Parquet.
 //!
 //! Source: Amazon VPC User Guide, "Flow log records" (fields of version 2 to 10). Native fields are the
 //! documented names (`srcaddr`, `pkt-dst-aws-service`); `start.rfc3339` and `end.rfc3339` are made here. The
 //! event's time is `end`. A column `-` is a missing field: so are those of the traffic in NODATA and SKIPDATA
 //! records.
 //!
-//! The order of the columns is, the first that fits the number of columns of the record:
+//! A row of Parquet, which archives are read as (`{"version":2,"account_id":"111122223333",...}`), names its columns, with `_`
+//! where the documented names have `-` (Amazon Athena User Guide, "Create a table for flow logs in Apache Parquet format").
+//!
+//! The order of the columns of text is, the first that fits the number of columns of the record:
 //! 1. that of the header line of its own file, where the source has taken that off (`%hydrant.header`);
 //! 2. that of the last header line of the same sender (files in S3 begin with one; a stream does not);
 //! 3. the source's `vpc_flow_format`, as in the flow log's definition (`${version} ${srcaddr} ...`) or as a
@@ -15,15 +18,17 @@
 //! If none fits: a record with fewer columns is `Truncated`, and its last column, which may be cut, is left out;
 //! more columns than known are ignored; a record of a custom format that nothing is known of is `Malformed`. A
 //! header line stays an event without fields. Shards do not share what headers say, so that a custom format
-//! should be configured. Transit gateway flow logs and Parquet are not supported.
+//! should be configured. Transit gateway flow logs are not supported.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::document::{compile, contains, head};
 use super::{Decoder, DecoderKind, MessageDecoder, Options, Wanted, with_envelope};
 use crate::clock;
 use crate::error::nearest;
-use crate::event::{Chunk, Flaw, Kind, Origin, OriginField, Row, SlotId, Span, Value};
+use crate::event::{Chunk, Flaw, Kind, Origin, OriginField, Row, Slot, SlotId, Span, Value};
+use crate::json::Paths;
 
 pub(super) struct AwsVpcFlow;
 
@@ -113,7 +118,13 @@ impl DecoderKind for AwsVpcFlow {
     }
 
     fn sniff(&self, frame: &[u8]) -> Option<&'static str> {
-        if frame.first().is_none_or(|first| matches!(first, b'<' | b'{' | b'[')) {
+        if frame.first() == Some(&b'{') {
+            let head = head(frame)?;
+            let has_traffic = || ["\"srcaddr\":", "\"interface_id\":"].into_iter().any(|key| contains(head, key));
+            let is_row = contains(head, "\"log_status\":") && has_traffic();
+            return is_row.then_some("a JSON object with the columns of VPC flow logs in Parquet");
+        }
+        if frame.first().is_none_or(|first| matches!(first, b'<' | b'[')) {
             return None;
         }
         if is_header(frame) {
@@ -163,7 +174,12 @@ impl DecoderKind for AwsVpcFlow {
         let default = Layout::new(FIELDS[..DEFAULT_FIELDS].join(" ").as_bytes(), &wanted);
         let made = MADE.into_iter().filter_map(|(made, from)| Some((wanted.slot(made)?, wanted.slot(from)?))).collect();
         let end = wanted.slot("end");
+        let columns: Vec<_> = FIELDS.iter().filter_map(|name| Some((name.replace('-', "_"), wanted.slot(name)?))).collect();
+        let paths = compile(&columns.iter().map(|(name, slot)| (name.as_str(), *slot)).collect::<Vec<_>>());
         let decoder = Records {
+            columns: columns.into_iter().map(|(_, slot)| slot).collect(),
+            paths,
+            is_strict: false,
             origin: None,
             given: None,
             headers: Vec::new(),
@@ -214,6 +230,11 @@ impl Layout {
 type Sender = (u16, Option<IpAddr>);
 
 struct Records {
+    /// The columns of a row of Parquet, and all that they fill.
+    paths: Paths,
+    columns: Vec<SlotId>,
+    /// Whether the last record was such a row, and can be sent on as it is.
+    is_strict: bool,
     /// What the last record came with, and the columns that this names.
     origin: Option<Arc<Origin>>,
     given: Option<Layout>,
@@ -252,6 +273,18 @@ impl Records {
         self.headers.push((self.sender, Layout::new(header, &self.wanted)));
     }
 
+    /// Sets the time, and what is made of other fields.
+    fn make(&self, row: &mut Row<'_>) {
+        if let Some(ms) = self.end.and_then(|slot| seconds_to_ms(row.value(slot))) {
+            row.set_time_ms(ms);
+        }
+        for (made, from) in &self.made {
+            if let Some(ms) = seconds_to_ms(row.value(*from)) {
+                row.set_written(*made, Kind::Text, |out| clock::write_rfc3339(ms, out));
+            }
+        }
+    }
+
     /// The columns of a record that has `count` of them.
     fn layout(&self, record: &[u8], count: usize) -> Option<&Layout> {
         let header = self.headers.iter().find(|(sender, _)| *sender == self.sender).map(|(_, layout)| layout);
@@ -264,14 +297,31 @@ impl Records {
 }
 
 impl MessageDecoder for Records {
+    fn is_strict_object(&self) -> bool {
+        self.is_strict
+    }
+
     fn begin(&mut self, chunk: &Chunk, index: usize) {
         self.sender = (chunk.sender.source_index, chunk.peer(index));
         self.take_up(chunk.origin(index));
     }
 
     fn message(&mut self, message: Span, row: &mut Row<'_>) -> Result<(), Flaw> {
+        self.is_strict = false;
         let bytes = row.bytes();
         let record = message.of(bytes).trim_ascii_end();
+        if record.first() == Some(&b'{') {
+            let scanned = self.paths.scan(row, message);
+            for column in &self.columns {
+                if row.value(*column) == Value::Text(b"-") {
+                    row.set(*column, Slot::MISSING);
+                }
+            }
+            self.make(row);
+            let scanned = scanned?;
+            self.is_strict = scanned.strict && scanned.one_line && !scanned.reserved;
+            return Ok(());
+        }
         if is_header(record) {
             self.learn(record);
             return Ok(());
@@ -289,20 +339,13 @@ impl MessageDecoder for Records {
             }
             from = (end + 1).min(record.len());
         }
-        if let Some(ms) = self.end.and_then(|slot| seconds_to_ms(row.value(slot))) {
-            row.set_time_ms(ms);
-        }
-        for (made, from) in &self.made {
-            if let Some(ms) = seconds_to_ms(row.value(*from)) {
-                row.set_written(*made, Kind::Text, |out| clock::write_rfc3339(ms, out));
-            }
-        }
+        self.make(row);
         if complete { Ok(()) } else { Err(Flaw::Truncated) }
     }
 }
 
 fn seconds_to_ms(value: Value<'_>) -> Option<i64> {
-    let Value::Text(text) = value else { return None };
+    let (Value::Text(text) | Value::Number(text)) = value else { return None };
     std::str::from_utf8(text).ok()?.parse::<u32>().ok().map(|seconds| i64::from(seconds) * 1000)
 }
 
@@ -358,6 +401,44 @@ mod tests {
             let decoded = decode(&AwsVpcFlow, &["source.ip"], line.as_bytes());
             assert_eq!((decoded.flaw, decoded.time_ms, decoded.is_strict_object), (None, RECEIVED_MS, false));
         }
+    }
+
+    #[test]
+    fn a_row_of_parquet_names_its_columns() {
+        let row = r#"{"version":2,"account_id":"111122223333","interface_id":"eni-1","srcaddr":"10.20.30.40","dstaddr":"198.51.100.23","srcport":49152,"dstport":443,"protocol":6,"packets":20,"bytes":4249,"start":1795247940,"end":1795248000,"action":"REJECT","log_status":"OK","pkt_dst_aws_service":"S3"}"#;
+        let nodata = r#"{"account_id":"111122223333","interface_id":"eni-1","srcaddr":"-","start":1795247940,"end":1795248000,"log_status":"NODATA"}"#;
+        check(
+            &AwsVpcFlow,
+            &[
+                (
+                    row,
+                    &[
+                        ("cloud.account.id", "111122223333"),
+                        ("source.ip", "10.20.30.40"),
+                        ("source.port", "49152"),
+                        ("destination.port", "443"),
+                        ("network.transport", "tcp"),
+                        ("network.bytes", "4249"),
+                        ("event.end", "2026-11-21T08:00:00.000Z"),
+                        ("event.outcome", "failure"),
+                        ("aws.vpcflow.log_status", "OK"),
+                        ("aws.vpcflow.pkt_dst_aws_service", "S3"),
+                        ("%native.log-status", "OK"),
+                    ],
+                ),
+                (nodata, &[("source.ip", ""), ("aws.vpcflow.log_status", "NODATA")]),
+            ],
+        );
+        for line in [row, nodata] {
+            let decoded = decode(&AwsVpcFlow, &["source.ip"], line.as_bytes());
+            assert_eq!((decoded.flaw, decoded.time_ms, decoded.is_strict_object), (None, 1_795_248_000_000, true));
+            assert!(AwsVpcFlow.sniff(line.as_bytes()).is_some());
+        }
+        let own = row.replace("{\"version\":2", "{\"hydrant\":2");
+        assert!(!decode(&AwsVpcFlow, &["source.ip"], own.as_bytes()).is_strict_object);
+        assert!(decode(&AwsVpcFlow, &["source.ip"], &row.as_bytes()[..150]).flaw.is_some());
+        assert_eq!(AwsVpcFlow.sniff(br#"{"log_status":"OK"}"#), None);
+        torture(&AwsVpcFlow, &[row, nodata]);
     }
 
     #[test]
@@ -419,6 +500,9 @@ mod tests {
         let wanted = Wanted::default();
         let default = Layout::new(b"version", &wanted);
         let mut records = Records {
+            paths: compile(&[]),
+            columns: Vec::new(),
+            is_strict: false,
             origin: None,
             given: None,
             headers: Vec::new(),

@@ -31,7 +31,7 @@ pub(super) fn document(wanted: &Wanted, made: &[&str], finish: impl FnMut(&mut R
 }
 
 /// Compiles every name that is a path. Should they be too many in all, those at the end are left out.
-fn compile(natives: &[(&str, SlotId)]) -> Paths {
+pub(super) fn compile(natives: &[(&str, SlotId)]) -> Paths {
     let mut natives: Vec<_> = natives.iter().copied().filter(|native| Paths::new(std::iter::once(*native)).is_ok()).collect();
     loop {
         match Paths::new(natives.iter().copied()) {

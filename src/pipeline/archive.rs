@@ -1,4 +1,4 @@
-//! Objects that Hydrant wrote, read back: `files or objects, .ndjson, .gz, .zst -> chunks of the frames as they came`.
+//! Objects that Hydrant wrote, read back: `files or objects, .ndjson, .gz, .zst, .parquet -> chunks of the frames as they came`.
 //!
 //! Rows are those of the sink `aws_s3` (NDJSON): a frame with what is needed to replay it under `hydrant` (source,
 //! decoder, time, position, peer), spliced into the frame's own object or beside `message`; of `form: json` those with
@@ -6,10 +6,16 @@
 //! first bytes. Files are read in the order of their names, which begin with their time by default. What stood beside a
 //! frame and not in it, as the header line of VPC flow logs does, is not in the archive.
 //!
+//! A row of a Parquet file is a line of JSON too: see `parquet`.
+//!
 //! Commands without a configuration take any lines ([`Archive::next_frames`]): what is no row of Hydrant's is a frame itself.
 
+#[cfg(not(feature = "parquet"))]
+mod no_parquet;
 #[cfg(not(feature = "aws"))]
 mod no_store;
+#[cfg(feature = "parquet")]
+mod parquet;
 #[cfg(feature = "aws")]
 mod store;
 
@@ -34,13 +40,20 @@ use crate::encode::ocsf::is_finding;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Chunk, Position, Sender, Span};
 use crate::limits::{CHUNK_FRAMES_MAX, CHUNK_TARGET_BYTES, FRAME_BYTES_MAX, INFLATED_BYTES_MAX, READ_BYTES, ZSTD_WINDOW_LOG_MAX};
+#[cfg(not(feature = "parquet"))]
+use no_parquet::Rows;
 #[cfg(not(feature = "aws"))]
 use no_store::Store;
+#[cfg(feature = "parquet")]
+use parquet::Rows;
 #[cfg(feature = "aws")]
 use store::Store;
 
 /// Longest row: a frame of the greatest length, each byte escaped.
 const ROW_BYTES_MAX: u64 = 6 * INFLATED_BYTES_MAX as u64;
+
+/// How a Parquet file begins.
+const PARQUET: &[u8] = b"PAR1";
 
 /// Where a row stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, Deserialize)]
@@ -58,7 +71,7 @@ pub struct Skipped {
     pub other_time: u64,
     /// Rows of alerts.
     pub alerts: u64,
-    /// Rows that Hydrant did not write, or without the frame as it came.
+    /// Rows that Hydrant did not write, or without the frame as it came; rows of Parquet that are longer than a frame may be.
     pub unreadable: u64,
     /// Rows of sources that the configuration does not have.
     pub unknown_source: u64,
@@ -93,13 +106,28 @@ enum Shelf {
     Store(Box<Store>),
 }
 
+/// What an open file gives.
+enum Input {
+    Lines(Box<dyn BufRead>),
+    Rows(Box<Rows>),
+}
+
+/// What came next.
+enum Next {
+    Row,
+    /// Longer than a frame may be, and left out.
+    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "lines are cut instead"))]
+    TooLong,
+    End,
+}
+
 /// Reads an archive.
 pub struct Archive {
     shelf: Shelf,
     period: Range<i64>,
     /// Files to read, as far as they are listed.
     files: VecDeque<String>,
-    open: Option<(RowPlace, Box<dyn BufRead>)>,
+    open: Option<(RowPlace, Input)>,
     /// The row that did not fit into the last chunk.
     next: Option<Row>,
     /// What was left out so far.
@@ -276,22 +304,24 @@ impl Archive {
                     Shelf::Folder(folder) => File::open(folder.join(&file)),
                     Shelf::Store(store) => store.fetch(&file).await,
                 };
-                match opened.and_then(reader) {
+                match opened.and_then(Input::open) {
                     Ok(input) => self.open = Some((RowPlace { file, row: 0 }, input)),
                     Err(error) => self.failed.push(format!("{file}: {error}")),
                 }
                 continue;
             };
             let mut line = Vec::new();
-            match input.by_ref().take(ROW_BYTES_MAX).read_until(b'\n', &mut line) {
-                Ok(0) => self.open = None,
-                Ok(_) => {
+            match input.next(&mut line) {
+                Ok(Next::End) => self.open = None,
+                Ok(Next::Row) => {
                     place.row += 1;
-                    let end = line.strip_suffix(b"\n").map_or(&line[..], |line| line.strip_suffix(b"\r").unwrap_or(line)).len();
-                    line.truncate(end);
                     if !line.trim_ascii().is_empty() {
                         return Ok(Some(line));
                     }
+                }
+                Ok(Next::TooLong) => {
+                    place.row += 1;
+                    self.skipped.unreadable += 1;
                 }
                 Err(error) => {
                     self.failed.push(format!("{}: {error}", place.file));
@@ -324,18 +354,43 @@ fn list(folder: &Path) -> io::Result<Vec<String>> {
     Ok(files)
 }
 
-fn reader(file: File) -> io::Result<Box<dyn BufRead>> {
-    let mut file = BufReader::with_capacity(READ_BYTES, file);
-    let head = file.fill_buf()?;
-    if head.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(BufReader::new(MultiGzDecoder::new(file))));
+impl Input {
+    /// What a file holds, told by its first bytes.
+    fn open(file: File) -> io::Result<Self> {
+        let mut file = BufReader::with_capacity(READ_BYTES, file);
+        let head = file.fill_buf()?;
+        if head.starts_with(PARQUET) {
+            return Ok(Self::Rows(Box::new(Rows::open(file.into_inner())?)));
+        }
+        let mut lines: Box<dyn BufRead> = if head.starts_with(&[0x1f, 0x8b]) {
+            Box::new(BufReader::new(MultiGzDecoder::new(file)))
+        } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Box::new(BufReader::new(decoder))
+        } else {
+            return Ok(Self::Lines(Box::new(file)));
+        };
+        if lines.fill_buf()?.starts_with(PARQUET) {
+            return Err(io::Error::other("Parquet that is compressed as a whole: it is read from its end, decompress it first"));
+        }
+        Ok(Self::Lines(lines))
     }
-    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
-        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-        return Ok(Box::new(BufReader::new(decoder)));
+
+    /// The next line, without its end, or row.
+    fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
+        match self {
+            Self::Rows(rows) => rows.next(line),
+            Self::Lines(lines) => {
+                if lines.by_ref().take(ROW_BYTES_MAX).read_until(b'\n', line)? == 0 {
+                    return Ok(Next::End);
+                }
+                let end = line.strip_suffix(b"\n").map_or(&line[..], |line| line.strip_suffix(b"\r").unwrap_or(line)).len();
+                line.truncate(end);
+                Ok(Next::Row)
+            }
+        }
     }
-    Ok(Box::new(file))
 }
 
 /// Why a row is left out.
@@ -504,5 +559,48 @@ mod tests {
             let mut none = archive(folder.path(), 5..6, None).await;
             assert_eq!((read(&mut none).await.len(), none.skipped.other_time), (0, 3 * FRAMES.len() as u64));
         }
+    }
+
+    /// A Parquet file of texts, and of rows of Hydrant's around them.
+    #[cfg(feature = "parquet")]
+    fn parquet(messages: &[&str]) -> Vec<u8> {
+        use ::parquet::data_type::{ByteArray, ByteArrayType};
+        use ::parquet::file::writer::SerializedFileWriter;
+        let schema = "message m { required binary message (UTF8); required group hydrant {
+            required binary source (UTF8); required binary time (UTF8); required binary position (UTF8); } }";
+        let schema = Arc::new(::parquet::schema::parser::parse_message_type(schema).unwrap());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let positions: Vec<String> = (0..messages.len()).map(|row| format!("7:{row}")).collect();
+        for column in 0..4 {
+            let text = |row: usize| [messages[row], "fw", "2026-11-21T08:00:00Z", &positions[row]][column];
+            let values: Vec<ByteArray> = (0..messages.len()).map(|row| ByteArray::from(text(row))).collect();
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    #[cfg(feature = "parquet")]
+    #[tokio::test]
+    async fn rows_of_parquet_are_told_by_the_first_bytes_and_unwrapped_as_lines_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = parquet(&["one", "two", "three"]);
+        fs::write(folder.path().join("a.log"), &file).unwrap();
+        fs::write(folder.path().join("b.parquet"), "a line\n").unwrap();
+        fs::write(folder.path().join("c.parquet"), &file[..file.len() - 1]).unwrap();
+        fs::write(folder.path().join("d.gz"), compressed(Codec::GZIP_FAST, &file)).unwrap();
+        let mut whole = archive(folder.path(), 0..i64::MAX, None).await;
+        let found = read(&mut whole).await;
+        assert_eq!(found.iter().map(|(frame, _)| &frame[..]).collect::<Vec<_>>(), [b"one".as_slice(), b"two", b"three"]);
+        assert_eq!((whole.skipped.unreadable, whole.failed.len()), (1, 2), "{:?}", whole.failed);
+        assert!(whole.failed[0].starts_with("c.parquet: the file is cut"), "{:?}", whole.failed);
+        assert!(whole.failed[1].starts_with("d.gz: Parquet that is compressed"), "{:?}", whole.failed);
+
+        let behind = RowPlace { file: "a.log".to_owned(), row: 2 };
+        let rest = read(&mut archive(folder.path(), 0..i64::MAX, Some(&behind)).await).await;
+        assert_eq!(rest.iter().map(|(frame, _)| &frame[..]).collect::<Vec<_>>(), [b"three"]);
     }
 }
