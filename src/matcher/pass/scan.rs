@@ -1,8 +1,8 @@
 //! Literals inside text: all of one slot over the folded value, and those that are cased over the value as it is.
 //!
-//! Few literals are compared one by one, and so are those of one or two bytes. Many wait behind their grams ([`Grams`]), the
-//! longer a literal the fewer of them; a few short ones are found in a whole event by a vectorised search (Teddy). "Starts
-//! with" and "ends with" are told by position.
+//! Few literals are compared one by one, and so are those of one or two bytes. Many wait behind their grams ([`Grams`]). In a
+//! whole event, long ones are looked for at fewer places, and a few short ones by a vectorised search (Teddy). In a long value
+//! that search first tells whether any literal is there at all. "Starts with" and "ends with" are told by position.
 
 use std::collections::BTreeMap;
 
@@ -26,12 +26,15 @@ const BEGIN_COST: f64 = 40.0;
 const DIRECT_BYTE_COST: f64 = 0.4;
 const GRAM_PLACE_COST: f64 = 5.0;
 
-/// Teddy stops more often the more literals it has.
+/// Teddy stops more often the more literals it has, and everywhere if they have less than three bytes.
 const PACKED_BYTE_COST: f64 = 1.0;
 const PACKED_LITERAL_BYTE_COST: f64 = 0.08;
 
 /// Teddy takes up to this many.
 const PACKED_LITERALS_MAX: usize = 64;
+
+/// In shorter values a walk is as fast as asking before.
+const ASKED_BEFORE_BYTES_MIN: usize = 128;
 
 /// Bytes of text in a value and in an event, to guess what a search costs.
 const BYTES_OF_VALUE: f64 = 60.0;
@@ -81,6 +84,7 @@ impl Wanted {
 /// Literals that are found together.
 #[derive(Debug)]
 struct Many {
+    asked_before: Option<Searcher>,
     walks: Vec<Walk>,
     /// All literals, one behind the other.
     bytes: Box<[u8]>,
@@ -147,15 +151,15 @@ impl Scan {
 impl Search {
     fn new(literals: BTreeMap<&[u8], Vec<Wanted>>, target: Target) -> Self {
         let lens = || literals.keys().map(|text| text.len()).filter(|len| *len >= ShortGrams::LITERAL_BYTES_MIN);
-        let plans = [(FarGrams::LITERAL_BYTES_MIN, FarGrams::STRIDE), (NearGrams::LITERAL_BYTES_MIN, NearGrams::STRIDE)].map(
-            |(long_bytes_min, stride)| {
-                let (short_cost, short) = Way::cheapest(lens().filter(|len| *len < long_bytes_min).count(), ShortGrams::STRIDE, target);
-                let (long_cost, long) = Way::cheapest(lens().filter(|len| *len >= long_bytes_min).count(), stride, target);
-                (short_cost + long_cost, [short, long], long_bytes_min)
-            },
-        );
-        let [far, near] = plans;
-        let (_, [short, long], long_bytes_min) = if far.0 <= near.0 { far } else { near };
+        let plan = |long_bytes_min: usize, stride: usize| {
+            let (short_cost, short) = Way::cheapest(lens().filter(|len| *len < long_bytes_min).count(), ShortGrams::STRIDE, target);
+            let (long_cost, long) = Way::cheapest(lens().filter(|len| *len >= long_bytes_min).count(), stride, target);
+            (short_cost + long_cost, [short, long], long_bytes_min)
+        };
+        let near = plan(NearGrams::LITERAL_BYTES_MIN, NearGrams::STRIDE);
+        let far = plan(FarGrams::LITERAL_BYTES_MIN, FarGrams::STRIDE);
+        // A value is too short to make up for twice as many grams.
+        let (_, [short, long], long_bytes_min) = if target == Target::Event && far.0 <= near.0 { far } else { near };
         let way = |text: &[u8]| match text.len() {
             0..ShortGrams::LITERAL_BYTES_MIN => Way::OneByOne,
             len if len < long_bytes_min => short,
@@ -163,7 +167,10 @@ impl Search {
         };
         let (direct, many): (Vec<_>, Vec<_>) = literals.iter().partition(|(text, _)| way(text) == Way::OneByOne);
         let literal = |(text, wanted): (&&[u8], &Vec<Wanted>)| Literal { finder: Finder::new(*text).into_owned(), wanted: wanted.clone() };
-        Self { direct: direct.into_iter().map(literal).collect(), many: (!many.is_empty()).then(|| Box::new(Many::new(&many, way))) }
+        Self {
+            direct: direct.into_iter().map(literal).collect(),
+            many: (!many.is_empty()).then(|| Box::new(Many::new(&many, way, target))),
+        }
     }
 
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
@@ -214,23 +221,29 @@ impl Literal {
 }
 
 impl Many {
-    fn new(given: &[(&&[u8], &Vec<Wanted>)], way: impl Fn(&[u8]) -> Way) -> Self {
+    fn new(given: &[(&&[u8], &Vec<Wanted>)], way: impl Fn(&[u8]) -> Way, target: Target) -> Self {
         let (mut bytes, mut wanted, mut literals) = (Vec::new(), Vec::new(), Vec::new());
-        let mut by_way: [(Way, Vec<(u32, &[u8])>); 4] =
-            [Way::Packed, Way::Grams(ShortGrams::STRIDE), Way::Grams(NearGrams::STRIDE), Way::Grams(FarGrams::STRIDE)]
-                .map(|way| (way, Vec::new()));
-        for ((text, decides), number) in given.iter().zip(0..) {
+        for (text, decides) in given {
             bytes.extend_from_slice(text);
             wanted.extend_from_slice(decides);
             literals.push((Span { start: (bytes.len() - text.len()) as u32, end: bytes.len() as u32 }, wanted.len() as u32));
-            let own = way(text);
-            by_way.iter_mut().filter(|(way, _)| *way == own).for_each(|(_, of)| of.push((number, text)));
         }
-        let walks = by_way.into_iter().filter(|(_, of)| !of.is_empty()).map(|(way, of)| Walk::new(way, &of)).collect();
-        Self { walks, bytes: bytes.into(), wanted: wanted.into(), literals: literals.into() }
+        let walk = |own: Way| {
+            let numbered = given.iter().zip(0..).filter(|((text, _), _)| way(text) == own);
+            let of: Vec<(u32, &[u8])> = numbered.map(|((text, _), number)| (number, **text)).collect();
+            (!of.is_empty()).then(|| Walk::new(own, &of))
+        };
+        let strides = [ShortGrams::STRIDE, NearGrams::STRIDE, FarGrams::STRIDE];
+        let walks = strides.map(Way::Grams).into_iter().chain([Way::Packed]).filter_map(walk).collect();
+        let is_asked = target != Target::Event && given.len() <= PACKED_LITERALS_MAX;
+        let asked_before = is_asked.then(|| searcher(given.iter().map(|(text, _)| **text))).flatten();
+        Self { asked_before, walks, bytes: bytes.into(), wanted: wanted.into(), literals: literals.into() }
     }
 
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
+        if text.len() >= ASKED_BEFORE_BYTES_MIN && self.asked_before.as_ref().is_some_and(|searcher| searcher.find(text).is_none()) {
+            return false;
+        }
         let mut found = false;
         let mut look = |start, literal| found |= self.decide(literal, start, text, facts);
         for walk in &self.walks {
@@ -278,6 +291,7 @@ impl Many {
             + size_of_val(&*self.wanted)
             + size_of_val(&*self.literals)
             + self.walks.iter().map(Walk::memory_bytes).sum::<usize>()
+            + self.asked_before.as_ref().map_or(0, Searcher::memory_usage)
     }
 }
 
