@@ -10,7 +10,7 @@ use crate::net::tls::TlsClient;
 
 const OWN: Reach = Reach { private: false, loopback: true };
 
-/// Answers each request by its path; remembers the requests. The answer `None` never ends.
+/// Answers each request by its path, one a connection; remembers the requests. The answer `None` never ends.
 fn server(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -43,11 +43,11 @@ fn server(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> (
 }
 
 fn ok(headers: &str, body: &[u8]) -> Option<Vec<u8>> {
-    Some([format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).as_bytes(), body].concat())
+    Some([format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).as_bytes(), body].concat())
 }
 
 fn to(location: &str) -> Option<Vec<u8>> {
-    Some(format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n").into_bytes())
+    Some(format!("HTTP/1.1 302 Found\r\nconnection: close\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n").into_bytes())
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -133,7 +133,7 @@ async fn redirects_are_followed_a_few_times_and_lose_the_key_on_the_way_to_anoth
         "/away" => to(&format!("//127.0.0.1:{other}/list")),
         "/loop" => to("/loop"),
         "/nowhere" => to("ftp://127.0.0.1/"),
-        _ => Some(b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n".to_vec()),
+        _ => Some(b"HTTP/1.1 302 Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec()),
     });
     let get = async |path: &str| get(&format!("http://127.0.0.1:{port}{path}"), &Validators::default()).await.map(|(_, body)| body);
     assert_eq!(get("/a/old").await.unwrap(), b"moved");
