@@ -468,8 +468,8 @@ fn tell(arguments: &Arguments, progress: &Progress, is_whole: bool) -> Result<()
     let Skipped { other_time, alerts, unreadable, unknown_source } = skipped;
     if other_time + alerts + unreadable + unknown_source + lost_chunks > 0 {
         message(&format!(
-            "left out: {other_time} rows of another time, {alerts} of alerts, {unreadable} that are none of Hydrant's or too long, {unknown_source} \
-             events of sources that the configuration does not have, {lost_chunks} chunks that are damaged or gone"
+            "left out: {other_time} rows of another time, {alerts} of alerts, {unreadable} that are none of Hydrant's or too long, \
+             {unknown_source} events of sources that the configuration does not have, {lost_chunks} chunks that are damaged or gone"
         ));
     }
     if damaged_places + gone_segments > 0 {

@@ -1,8 +1,8 @@
 //! Byte strings, each once, one after the other in one buffer, found by hash.
 //!
 //! Open addressing over 4 bytes a place, at most half full: the number of a string, which needs one bit less than the places
-//! have, and above it bits of its hash, 12 among a million strings, so that few others are compared. Tables come from the operator and the hash is
-//! seeded, so no sender can make strings collide.
+//! have, and above it bits of its hash, 12 among a million strings, so that few others are compared. Tables come from the
+//! operator and the hash is seeded, so no sender can make strings collide.
 
 use std::hash::BuildHasher as _;
 

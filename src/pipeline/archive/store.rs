@@ -1,7 +1,8 @@
 //! An archive in a store of objects: `bucket, prefix -> keys in their order, contents`.
 //!
 //! Address, region and keys are those of the sink `aws_s3` that writes to this bucket, or else those of the environment, as are
-//! keys that are not known here. An object is fetched as a whole into a file without a name, so that a connection that breaks costs nothing but time.
+//! keys that are not known here. An object is fetched as a whole into a file without a name, so that a connection that breaks
+//! costs nothing but time.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
