@@ -371,7 +371,8 @@ fn pattern(kind: Option<Kind>, text: &str) -> Result<Pattern, &'static str> {
             // A name with a port, as MISP's `hostname|port`.
             let name = text.split([':', '|']).next().unwrap_or_default();
             let name = name.strip_prefix("*.").or_else(|| name.strip_prefix('.')).unwrap_or(name);
-            if !keys::domain(name.as_bytes(), &mut out) {
+            // An address with something behind it that is no port would be a name that no event has.
+            if !keys::domain(name.as_bytes(), &mut out) || keys::address(&out).is_some() {
                 return Err("not a domain name");
             }
             if !out.contains(&b'.') {

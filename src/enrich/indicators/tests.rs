@@ -29,7 +29,7 @@ fn columns(value: &str) -> Columns {
 fn a_plain_list_has_one_indicator_a_line_and_comments() {
     let text = "\u{feff}# Spamhaus DROP\r\n1.10.16.0/20 ; SBL256894\r\n\r\n  evil.example.\t# C2\nhxxp://evil[.]example/a#x\n203.0.113.7:4444\n[2001:db8::1]:80\n\
                 ::ffff:192.0.2.1\n0.0.0.0 bad.example\n127.0.0.1 localhost\nD41D8CD98F00B204E9800998ECF8427E\nme@evil.example\n*.wild.example\n\
-                evil.example/path\nnot found\ncom\n0.0.0.0/0\n10.0.0.0..10.0.0.9\n2001:db8::/32";
+                evil.example/path\nnot found\ncom\n0.0.0.0/0\n10.0.0.0..10.0.0.9\n203.0.113.7:http\n2001:db8::/32";
     assert_eq!(
         read(&Format::Plain(None), text),
         [
@@ -48,6 +48,7 @@ fn a_plain_list_has_one_indicator_a_line_and_comments() {
             "16: a top-level domain or a name without a domain",
             "17: too wide a network",
             "18: not a domain name",
+            "19: not a domain name",
             "ip 2001:db8::/32"
         ]
     );
