@@ -28,7 +28,7 @@ use hydrant::decode::{Compiled, DECODERS, Instance, Schema};
 use hydrant::detect::preparation::Preparation;
 use hydrant::detect::sigma::{LogSource, SigmaRule};
 use hydrant::detect::{Detector, Hit, Rules, Scratch, Vocabulary};
-use hydrant::event::{Chunk, Event, Events, Fields, Sender, SlotId, Span, Value};
+use hydrant::event::{Chunk, Events, Fields, Sender, SlotId, Span, Value};
 use hydrant::limits::CHUNK_TARGET_BYTES;
 use hydrant::matcher::Expr;
 use rsigma_eval::event::JsonEvent;
@@ -123,7 +123,8 @@ impl Hydrant {
         decoder.decode(chunk, 0..frames, events);
         for row in 0..frames {
             let event = events.event(chunk, row);
-            let chosen = if carried.is_empty() { Some(0) } else { carried.iter().position(|source| is_from(event, parts, source)) };
+            let named = parts.map(|part| event.value(part));
+            let chosen = if carried.is_empty() { Some(0) } else { carried.iter().position(|source| is_from(named, source)) };
             if let Some((detector, scratch)) = chosen.and_then(|index| detectors.get_mut(index)) {
                 detector.detect(chunk, events, std::iter::once(row as u32), scratch, hits);
             }
@@ -132,12 +133,13 @@ impl Hydrant {
     }
 }
 
-fn is_from(event: Event<'_>, parts: &[SlotId; 3], source: &LogSource) -> bool {
-    let is = |slot: SlotId, part: &Option<String>| match event.value(slot) {
+/// Whether an event with this product, service and category is from `source`.
+fn is_from([product, service, category]: [Value<'_>; 3], source: &LogSource) -> bool {
+    let is = |value: Value<'_>, part: &Option<String>| match value {
         Value::Text(text) => part.as_ref().is_some_and(|part| part.as_bytes() == text),
         _ => part.is_none(),
     };
-    is(parts[0], &source.product) && is(parts[1], &source.service) && is(parts[2], &source.category)
+    is(product, &source.product) && is(service, &source.service) && is(category, &source.category)
 }
 
 /// The other engine.

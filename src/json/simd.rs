@@ -48,6 +48,29 @@ pub(super) fn special(block: &[u8; BLOCK], word: &mut Word) -> bool {
     }
 }
 
+/// The backslashes of one block, without detection.
+#[inline(always)]
+pub(super) fn backslashes(block: &[u8; BLOCK]) -> u64 {
+    let mut word = Word::default();
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every x86-64 processor has SSE2.
+        unsafe { x86::backslashes_sse2(block, &mut word) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        backslashes_portable(block, &mut word)
+    }
+    bits(word)
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn backslashes_portable(block: &[u8; BLOCK], word: &mut Word) {
+    for (bit, &byte) in block.iter().enumerate() {
+        word[bit / 32] |= u32::from(byte == b'\\') << (bit % 32);
+    }
+}
+
 /// The loop that all variants share; inlined into a function that has their instruction set.
 #[inline(always)]
 fn index_with(bytes: &[u8], words: &mut Vec<Word>, special: impl Fn(&[u8; BLOCK], &mut Word) -> bool) -> bool {
@@ -111,6 +134,19 @@ mod x86 {
         _mm_movemask_epi8(all) != 0
     }
 
+    #[target_feature(enable = "sse2")]
+    #[inline]
+    pub(super) fn backslashes_sse2(block: &[u8; BLOCK], word: &mut Word) {
+        let mut marks = [0; 2];
+        for (index, part) in block.as_chunks::<16>().0.iter().enumerate() {
+            // SAFETY: `part` has the 16 bytes that are loaded; the load needs no alignment.
+            let bytes = unsafe { _mm_loadu_si128(part.as_ptr().cast::<__m128i>()) };
+            let hit = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
+            marks[index / 2] |= u32::from(_mm_movemask_epi8(hit) as u16) << (index % 2 * 16);
+        }
+        *word = marks;
+    }
+
     #[target_feature(enable = "avx2")]
     pub(super) fn index_avx2(bytes: &[u8], words: &mut Vec<Word>) -> bool {
         super::index_with(bytes, words, |block, word| special_avx2(block, word))
@@ -142,7 +178,7 @@ mod x86 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Word, index, index_with, special, special_portable};
+    use super::{Word, backslashes, backslashes_portable, bits, index, index_with, special, special_portable};
 
     #[test]
     fn all_variants_mark_the_same_bytes_at_every_length() {
@@ -170,6 +206,20 @@ mod tests {
             let expected = byte == b'"' || byte == b'\\' || byte < 0x20;
             assert_eq!(marks, if expected { [u32::MAX; 2] } else { [0; 2] }, "{byte}");
             assert_eq!(high, byte >= 0x80, "{byte}");
+        }
+    }
+
+    #[test]
+    fn backslashes_are_marked_wherever_they_stand() {
+        for seed in 0..2_000u32 {
+            let block = std::array::from_fn(|at| match (seed ^ at as u32 * 7).wrapping_mul(2_654_435_761) >> 29 {
+                0..3 => b'\\',
+                3 => b'"',
+                other => b'X' + other as u8,
+            });
+            let mut expected = Word::default();
+            backslashes_portable(&block, &mut expected);
+            assert_eq!(backslashes(&block), bits(expected), "{}", block.escape_ascii());
         }
     }
 }

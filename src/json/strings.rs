@@ -4,8 +4,6 @@
 //! decoder counts them. Reading takes the inside of a JSON string (RFC 8259, section 7); an escape that the
 //! RFC does not know stays as it is written, a surrogate without its partner becomes U+FFFD.
 
-use memchr::memchr;
-
 use super::simd::{self, BLOCK, Word};
 
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
@@ -177,16 +175,37 @@ fn escape_len(bytes: &[u8]) -> usize {
     }
 }
 
-/// Appends the text that the inside of a JSON string stands for.
+/// Appends the text that the inside of a JSON string stands for. Paths of Windows have a backslash every few bytes: they are
+/// looked for a block at a time.
 pub fn unescape(inside: &[u8], out: &mut Vec<u8>) {
     out.reserve(inside.len());
-    let mut rest = inside;
-    while let Some(at) = memchr(b'\\', rest) {
-        let (plain, escape) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        rest = &escape[unescape_one(escape, out)..];
+    let mut from = 0;
+    let (blocks, rest) = inside.as_chunks::<BLOCK>();
+    for (index, block) in blocks.iter().enumerate() {
+        from = unescape_marked(inside, from, index * BLOCK, simd::backslashes(block), out);
     }
-    out.extend_from_slice(rest);
+    if !rest.is_empty() {
+        let mut block = [b' '; BLOCK];
+        block[..rest.len()].copy_from_slice(rest);
+        from = unescape_marked(inside, from, blocks.len() * BLOCK, simd::backslashes(&block), out);
+    }
+    copy(inside, from, inside.len(), out);
+}
+
+/// Appends `inside` from `from` to behind the last escape that begins in the block at `block`, whose backslashes `marks` tells.
+/// Returns where the rest starts, which an escape may put behind the block.
+#[inline(always)]
+fn unescape_marked(inside: &[u8], mut from: usize, block: usize, mut marks: u64, out: &mut Vec<u8>) -> usize {
+    while marks != 0 {
+        let at = block + marks.trailing_zeros() as usize;
+        marks &= marks - 1;
+        // The second half of `\\`, or of the pair that an escape was the first half of.
+        if at >= from {
+            copy(inside, from, at, out);
+            from = at + unescape_one(&inside[at..], out);
+        }
+    }
+    from
 }
 
 /// Whether the inside of a JSON string stands for `text`.
@@ -201,6 +220,7 @@ pub(super) fn unescaped_is(inside: &[u8], text: &str) -> bool {
 }
 
 /// Appends what the escape at the start of `bytes` stands for. Returns its length, at least 1.
+#[inline(always)]
 fn unescape_one(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     let byte = match bytes.get(1) {
         Some(b'b') => 0x08,
@@ -219,6 +239,7 @@ fn unescape_one(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     2
 }
 
+#[inline(never)]
 fn unescape_unicode(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     let Some(unit) = code_unit(bytes) else {
         out.push(b'\\');
@@ -245,7 +266,9 @@ pub(super) fn code_unit(bytes: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{unescape, write_checked, write_inside, write_string};
+    use proptest::prelude::*;
+
+    use super::{unescape, unescape_one, write_checked, write_inside, write_string};
 
     fn unescaped(inside: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -283,6 +306,25 @@ mod tests {
         ];
         for (inside, text) in table {
             assert_eq!(unescaped(inside), text, "{}", inside.escape_ascii());
+        }
+    }
+
+    proptest! {
+        /// Wherever a block ends.
+        #[test]
+        fn escapes_are_found_as_they_are_one_after_the_other(
+            inside in prop::collection::vec(prop::sample::select(br#"\\\\"nu0d8cx"#.to_vec()), 0..300),
+        ) {
+            let (mut expected, mut at) = (Vec::new(), 0);
+            while let Some(&byte) = inside.get(at) {
+                if byte == b'\\' {
+                    at += unescape_one(&inside[at..], &mut expected);
+                } else {
+                    expected.push(byte);
+                    at += 1;
+                }
+            }
+            prop_assert_eq!(unescaped(&inside), expected);
         }
     }
 

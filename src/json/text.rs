@@ -172,13 +172,9 @@ impl<'d> Text<'d> {
         if self.byte(pos) == b':' { Ok(self.space(pos + 1)) } else { Err(Stop::Broken) }
     }
 
-    /// Reads a key and the colon: the key, and the position of its value.
+    /// Reads the key that starts behind its quote, and the colon: the key, and the position of its value.
     #[inline(always)]
-    fn key(&self, pos: usize) -> Result<(Inside, usize), Stop> {
-        if self.byte(pos) != b'"' {
-            return Err(Stop::Broken);
-        }
-        let start = pos + 1;
+    fn key(&self, start: usize) -> Result<(Inside, usize), Stop> {
         let end = self.marked(start)?;
         // One comparison instead of five, for what nearly all senders write.
         if let Some([b'"', b':', b'!'..=u8::MAX, _]) = self.bytes.get(end..).and_then(|rest| rest.first_chunk::<4>()) {
@@ -199,13 +195,25 @@ impl<'d> Text<'d> {
         if self.byte(pos) == b'}' {
             return Ok(pos + 1);
         }
+        if self.byte(pos) != b'"' {
+            return Err(Stop::Broken);
+        }
         loop {
-            let (key, at) = self.key(pos)?;
-            pos = self.space(value(key, at)?);
+            let (key, at) = self.key(pos + 1)?;
+            let end = value(key, at)?;
+            // One comparison instead of four, for what nearly all senders write.
+            if let Some(b",\"") = self.bytes.get(end..).and_then(|rest| rest.first_chunk::<2>()) {
+                pos = end + 1;
+                continue;
+            }
+            pos = self.space(end);
             match self.byte(pos) {
                 b',' => pos = self.space(pos + 1),
                 b'}' => return Ok(pos + 1),
                 _ => return Err(Stop::Broken),
+            }
+            if self.byte(pos) != b'"' {
+                return Err(Stop::Broken);
             }
         }
     }

@@ -26,25 +26,28 @@ pub(super) fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     fold_onto(text, out);
 }
 
-/// Bytes that are folded together.
-const LANE: usize = 8;
-
-/// Bytes that are searched together for what is not ASCII.
-const SEARCHED: usize = 32;
+/// Bytes that are folded together, and searched together for what is not ASCII.
+const LANE: usize = 16;
 
 /// Appends `text` folded.
 pub(super) fn fold_onto(text: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(text);
+    fold_from(start, out);
+}
+
+/// Folds what stands in `out` from `start` on.
+pub(super) fn fold_from(start: usize, out: &mut Vec<u8>) {
+    let end = out.len();
     // Whole lanes: byte by byte, what is left over would cost more than all of them.
     out.extend_from_slice(&[0; LANE]);
     let mut seen = 0;
     // Written so that the compiler makes vector instructions of it.
-    for byte in &mut out[start..start + text.len().next_multiple_of(LANE)] {
+    for byte in &mut out[start..start + (end - start).next_multiple_of(LANE)] {
         seen |= *byte;
         *byte |= u8::from(byte.wrapping_sub(b'A') < 26) << 5;
     }
-    out.truncate(start + text.len());
+    out.truncate(end);
     if !seen.is_ascii() {
         fold_others(start, out);
     }
@@ -91,15 +94,9 @@ fn fold_bytes<'a>(character: &[u8], buffer: &'a mut [u8; 4]) -> &'a [u8] {
 
 /// Where the first byte stands that is not ASCII.
 fn first_other(text: &[u8]) -> Option<usize> {
-    let skipped = ascii_lanes::<SEARCHED>(text);
-    let skipped = skipped + ascii_lanes::<LANE>(&text[skipped..]);
+    let (lanes, _) = text.as_chunks::<LANE>();
+    let skipped = LANE * lanes.iter().position(|lane| !lane.is_ascii()).unwrap_or(lanes.len());
     text[skipped..].iter().position(|byte| !byte.is_ascii()).map(|at| skipped + at)
-}
-
-/// The bytes of the first lanes that are ASCII.
-fn ascii_lanes<const N: usize>(text: &[u8]) -> usize {
-    let lanes = text.as_chunks::<N>().0;
-    N * lanes.iter().position(|lane| !lane.is_ascii()).unwrap_or(lanes.len())
 }
 
 /// `text` folded.

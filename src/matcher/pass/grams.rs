@@ -180,9 +180,12 @@ impl<const W: usize, const S: usize> Grams<W, S> {
     }
 }
 
-/// Calls `look` with the place of every `S`th gram that `filter` may have, and the gram.
+/// Calls `look` with the place of every `S`th gram that `filter` may have, and the gram; with some of them twice.
 #[inline]
 fn walk<const W: usize, const S: usize, const N: usize>(filter: &[u8; N], text: &[u8], mut look: impl FnMut(usize, u32)) {
+    let places = (text.len() + S).saturating_sub(GRAM_BYTES_MAX) / S;
+    // The last block ends with the last place: going back a little costs less than going on place by place.
+    let Some(last) = places.checked_sub(BLOCK).map(|place| place * S) else { return look_at_some::<W, S, N>(filter, text, 0, &mut look) };
     let mut at = 0;
     while let Some(block) = text.get(at..at + (BLOCK - 1) * S + GRAM_BYTES_MAX) {
         let mut any = 0;
@@ -192,13 +195,19 @@ fn walk<const W: usize, const S: usize, const N: usize>(filter: &[u8; N], text: 
         if any != 0 {
             look_at_some::<W, S, N>(filter, &block[..(BLOCK - 1) * S + W], at, &mut look);
         }
-        at += BLOCK * S;
+        if at == last {
+            break;
+        }
+        at = (at + BLOCK * S).min(last);
     }
-    look_at_some::<W, S, N>(filter, text.get(at..).unwrap_or_default(), at, &mut look);
+    if W < GRAM_BYTES_MAX {
+        look_at_some::<W, S, N>(filter, &text[places * S..], places * S, &mut look);
+    }
 }
 
-/// The same, place by place, for a piece of the text that begins at `at`.
-#[inline]
+/// The same, place by place, for a piece of the text that begins at `at`. Not inlined: the loop over blocks would keep all that
+/// it looked up, for the one block in some that asks again.
+#[inline(never)]
 fn look_at_some<const W: usize, const S: usize, const N: usize>(
     filter: &[u8; N],
     piece: &[u8],

@@ -54,6 +54,8 @@ pub(in crate::matcher) struct Scan {
 #[derive(Debug, Default)]
 struct Search {
     direct: Vec<Literal>,
+    /// Those that are not all ASCII: most texts are, and have none of them.
+    direct_other: Vec<Literal>,
     many: Option<Box<Many>>,
 }
 
@@ -167,19 +169,21 @@ impl Search {
         };
         let (direct, many): (Vec<_>, Vec<_>) = literals.iter().partition(|(text, _)| way(text) == Way::OneByOne);
         let literal = |(text, wanted): (&&[u8], &Vec<Wanted>)| Literal { finder: Finder::new(*text).into_owned(), wanted: wanted.clone() };
-        Self {
-            direct: direct.into_iter().map(literal).collect(),
-            many: (!many.is_empty()).then(|| Box::new(Many::new(&many, way, target))),
-        }
+        let (direct, direct_other) = direct.into_iter().map(literal).partition(|literal| literal.finder.needle().is_ascii());
+        Self { direct, direct_other, many: (!many.is_empty()).then(|| Box::new(Many::new(&many, way, target))) }
     }
 
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
-        let found = self.direct.iter().fold(false, |found, literal| literal.run(text, facts) | found);
+        let mut found = self.direct.iter().fold(false, |found, literal| literal.run(text, facts) | found);
+        if !self.direct_other.is_empty() && !text.is_ascii() {
+            found = self.direct_other.iter().fold(found, |found, literal| literal.run(text, facts) | found);
+        }
         self.many.as_ref().is_some_and(|many| many.run(text, facts)) | found
     }
 
     fn memory_bytes(&self) -> usize {
-        let direct: usize = self.direct.iter().map(|literal| size_of::<Literal>() + literal.finder.needle().len()).sum();
+        let direct = self.direct.iter().chain(&self.direct_other);
+        let direct: usize = direct.map(|literal| size_of::<Literal>() + literal.finder.needle().len()).sum();
         direct + self.many.as_ref().map_or(0, |many| many.memory_bytes())
     }
 }

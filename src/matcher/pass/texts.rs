@@ -4,8 +4,9 @@
 //! text without JSON escapes, and its folded form. Members of lists are not kept.
 
 use crate::event::{Event, SlotId, Span, Value};
-use crate::matcher::member::{any_scalar, unescape};
-use crate::matcher::text::{fold_into, fold_onto};
+use crate::json;
+use crate::matcher::member::any_scalar;
+use crate::matcher::text::{fold_from, fold_into, fold_onto};
 
 /// Where the raw event is among the texts, and the raw event without JSON escapes; the slots come behind.
 const RAW: usize = 0;
@@ -86,23 +87,29 @@ impl Texts {
         }
     }
 
+    #[inline]
     fn know(&mut self, index: usize, value: Value<'_>) -> Known {
+        match self.known.get(index) {
+            Some(known) if known.stamp == self.stamp => *known,
+            _ => self.learn(index, value),
+        }
+    }
+
+    #[inline(never)]
+    fn learn(&mut self, index: usize, value: Value<'_>) -> Known {
         if index >= self.known.len() {
             self.known.resize(index + 1, Known::default());
         }
-        if self.known[index].stamp == self.stamp {
-            return self.known[index];
-        }
-        let Self { bytes, unescaped, .. } = self;
+        let bytes = &mut self.bytes;
         let mut known = Known { stamp: self.stamp, ..Known::default() };
         let mut start = bytes.len();
         match value {
             Value::Escaped(escaped) => {
-                unescape(escaped, unescaped);
-                bytes.extend_from_slice(unescaped);
+                json::unescape(escaped, bytes);
                 known.unescaped = Span::new(start, bytes.len());
-                start = bytes.len();
-                fold_onto(unescaped, bytes);
+                bytes.extend_from_within(start..);
+                start = known.unescaped.end as usize;
+                fold_from(start, bytes);
             }
             Value::Number(text) | Value::Text(text) => fold_onto(text, bytes),
             _ => {}
