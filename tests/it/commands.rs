@@ -25,9 +25,12 @@ pub(crate) fn run(folder: &Path, arguments: &[&str], stdin: &str) -> (i32, Strin
     let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
     command.args(arguments).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A command that does not read stdin has closed it.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    let output = child.wait_with_output().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        // Beside reading: pipes hold 64 KiB. A command that does not read stdin has closed it.
+        scope.spawn(move || drop(pipe.write_all(stdin.as_bytes())));
+        child.wait_with_output().unwrap()
+    });
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -77,6 +79,30 @@ fn arrived(hec: &Hec) -> (HashMap<String, usize>, usize, usize) {
 
 fn progress(folder: &Path) -> bool {
     fs::read_dir(folder.join("data/replay")).is_ok_and(|mut files| files.any(|file| file.unwrap().path().extension().unwrap() == "json"))
+}
+
+#[test]
+fn a_dry_run_asks_no_name_server() {
+    let (hec, server) = (Hec::start(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let setup = setup(&hec, "");
+    let running = setup.start();
+    let body: String = (0..100).map(|number| line(number) + "\n").collect();
+    assert_eq!(setup.post_text(&body), 200);
+    eventually("the events", || (hec.count() == 100).then_some(()));
+    let config = setup.folder.path().join("hydrant.yaml");
+    let names = format!(
+        "enrichments: {{ names: {{ type: reverse_dns, field: source.ip, into: source.domain, servers: [\"{}\"], private: true }} }}\n",
+        server.local_addr().unwrap()
+    );
+    fs::write(setup.folder.path().join("named.yaml"), fs::read_to_string(config).unwrap() + &names).unwrap();
+    let dry = setup.command(&["replay", "-c", "named.yaml", "--dry-run", "--output", "json"]);
+    let stderr = String::from_utf8_lossy(&dry.stderr);
+    assert_eq!(dry.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("enrichments.names: reverse DNS asks name servers, and nothing is sent here: it is left out"), "{stderr}");
+    assert_eq!(serde_json::from_slice::<Value>(&dry.stdout).unwrap()["events"], 100);
+    server.set_nonblocking(true).unwrap();
+    assert_eq!(server.recv(&mut [0; 512]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert!(running.stop());
 }
 
 #[test]
