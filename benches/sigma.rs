@@ -92,6 +92,8 @@ struct Hydrant {
     /// What the source carries; without any the first detector is for all events.
     carried: Vec<LogSource>,
     detectors: Vec<(Detector, Scratch)>,
+    /// By row of a chunk: its detector.
+    chosen: Vec<Option<usize>>,
 }
 
 impl Hydrant {
@@ -109,25 +111,29 @@ impl Hydrant {
         }
         let json = DECODERS.iter().find(|kind| kind.name() == "json").expect("there is a decoder of JSON");
         let decoder = Compiled::new(*json, &Schema::default(), &mut fields, 0).expect("an empty schema map is right").instance();
-        Self { decoder, events: Events::default(), width: fields.width(), hits: Vec::new(), parts, carried: carried.to_vec(), detectors }
+        let (events, width, carried) = (Events::default(), fields.width(), carried.to_vec());
+        Self { decoder, events, width, hits: Vec::new(), parts, carried, detectors, chosen: Vec::new() }
     }
 
     /// The rules that match events of a chunk.
     fn matches(&mut self, chunk: &Chunk) -> &[Hit] {
-        let Self { decoder, events, width, hits, parts, carried, detectors } = self;
+        let Self { decoder, events, width, hits, parts, carried, detectors, chosen } = self;
         hits.clear();
         let is_text = simdutf8::basic::from_utf8(chunk.bytes()).is_ok();
         assert!(is_text, "lanes are UTF-8");
         let frames = chunk.frames().len();
         events.reset(chunk, *width);
         decoder.decode(chunk, 0..frames, events);
-        for row in 0..frames {
+        // As a shard does: the events of a chunk that are held against the same rules, one after the other.
+        chosen.clear();
+        chosen.extend((0..frames).map(|row| {
             let event = events.event(chunk, row);
             let named = parts.map(|part| event.value(part));
-            let chosen = if carried.is_empty() { Some(0) } else { carried.iter().position(|source| is_from(named, source)) };
-            if let Some((detector, scratch)) = chosen.and_then(|index| detectors.get_mut(index)) {
-                detector.detect(chunk, events, std::iter::once(row as u32), scratch, hits);
-            }
+            if carried.is_empty() { Some(0) } else { carried.iter().position(|source| is_from(named, source)) }
+        }));
+        for (index, (detector, scratch)) in detectors.iter_mut().enumerate() {
+            let rows = (0..).zip(&*chosen).filter(|(_, chosen)| **chosen == Some(index)).map(|(row, _)| row);
+            detector.detect(chunk, events, rows, scratch, hits);
         }
         hits
     }

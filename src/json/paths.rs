@@ -14,6 +14,12 @@ pub(super) const KEYS_MAX: usize = 10;
 /// Nodes of the tree: about 200 bytes each, and node numbers are 32 bits. 4096 paths of 4 keys need 61,440.
 const NODES_MAX: usize = 1 << 20;
 
+/// Members of one object that lead on; their numbers are the low half of a table's entries.
+const EDGES_MAX: usize = !TAG as usize - 1;
+
+/// The bits of a table's entry that are the tag.
+const TAG: u32 = 0xffff_0000;
+
 /// Index of a [`Node`].
 pub(super) type NodeId = u32;
 
@@ -28,25 +34,22 @@ pub(super) const ROOT: NodeId = 0;
 pub(super) struct Node {
     /// Members that lead on; those with most keys joined come first.
     pub(super) edges: Vec<Edge>,
-    /// Open-addressed table over `edges`: number of the edge plus 1; its length is a power of two, at least
-    /// twice the number of edges.
-    table: Vec<u16>,
+    /// Open-addressed table over `edges`: number of the edge plus 1, and above it the key's tag, so that a key that is not
+    /// wanted is seldom compared; its length is a power of two, at least twice the number of edges.
+    table: Vec<u32>,
     /// What is below `[]`, or 0.
     pub(super) each: NodeId,
     /// What is below `{key=value}`.
     pub(super) selectors: Vec<Selector>,
     /// Index of the path that ends here, plus 1.
-    pub(super) path: usize,
+    pub(super) path: u32,
     /// Whether this is a reserved key.
     pub(super) reserved: bool,
+    /// Whether any path leads on from here: beside what is asked of a leaf, in one cache line with it.
+    pub(super) is_inner: bool,
 }
 
 impl Node {
-    /// Whether any path leads on from here.
-    pub(super) fn is_inner(&self) -> bool {
-        !self.edges.is_empty() || self.each != 0 || !self.selectors.is_empty()
-    }
-
     /// The node below the member `key`, or [`NONE`].
     #[inline(always)]
     pub(super) fn find(&self, key: &[u8]) -> NodeId {
@@ -55,30 +58,38 @@ impl Node {
         }
         let print = Print::of(key);
         let mask = self.table.len() - 1;
-        let mut at = print.hash();
+        let (mut at, tag) = print.hash();
         // Ends: the table is at most half full.
         loop {
-            let Some(edge) = self.edges.get(usize::from(self.table[at & mask]).wrapping_sub(1)) else { return NONE };
-            if edge.print == print && (key.len() <= PRINTED || *edge.key == *key) {
+            let entry = self.table[at & mask];
+            if entry == 0 {
+                return NONE;
+            }
+            if entry & TAG == tag
+                && let Some(edge) = self.edges.get((entry & !TAG) as usize - 1)
+                && edge.print == print
+                && (key.len() <= PRINTED || *edge.key == *key)
+            {
                 return edge.node;
             }
             at += 1;
         }
     }
 
-    fn build_table(&mut self) {
+    fn build(&mut self) {
+        self.is_inner = !self.edges.is_empty() || self.each != 0 || !self.selectors.is_empty();
         self.edges.sort_by_key(|edge| std::cmp::Reverse(edge.joined));
         if self.edges.is_empty() {
             return;
         }
         let mask = (self.edges.len() * 2).next_power_of_two() - 1;
         self.table = vec![0; mask + 1];
-        for (index, edge) in self.edges.iter().enumerate() {
-            let mut at = edge.print.hash();
+        for (edge, number) in self.edges.iter().zip(1..) {
+            let (mut at, tag) = edge.print.hash();
             while self.table[at & mask] != 0 {
                 at += 1;
             }
-            self.table[at & mask] = index as u16 + 1;
+            self.table[at & mask] = tag | number;
         }
     }
 }
@@ -89,7 +100,7 @@ pub(super) struct Edge {
     key: Box<[u8]>,
     print: Print,
     /// Keys of the path that are joined in `key`.
-    joined: usize,
+    joined: u32,
     pub(super) node: NodeId,
 }
 
@@ -111,7 +122,9 @@ impl Selector {
 /// What a path fills.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    pub(super) slots: Vec<SlotId>,
+    pub(super) slot: SlotId,
+    /// Others that get the same.
+    pub(super) others: Vec<SlotId>,
     /// Whether the path has a `[]`, so that its values are collected.
     pub(super) collects: bool,
 }
@@ -131,19 +144,19 @@ impl Tree {
         for (path, slot) in paths {
             let steps = parse(path).map_err(|wrong| format!("path `{path}`: {wrong}"))?;
             if let Some(target) = known.get(&steps) {
-                tree.targets[*target].slots.push(slot);
+                tree.targets[*target].others.push(slot);
                 continue;
             }
             let target = tree.targets.len();
-            tree.targets.push(Target { slots: vec![slot], collects: steps.contains(&Step::Each) });
+            tree.targets.push(Target { slot, others: Vec::new(), collects: steps.contains(&Step::Each) });
             tree.insert(ROOT, &steps, target);
             if tree.nodes.len() > NODES_MAX {
                 return Err(format!("path `{path}`: more than {NODES_MAX} spellings in all"));
             }
             known.insert(steps, target);
         }
-        tree.nodes.iter_mut().for_each(Node::build_table);
-        match tree.nodes.iter().find(|node| node.edges.len() > usize::from(u16::MAX) - 1) {
+        tree.nodes.iter_mut().for_each(Node::build);
+        match tree.nodes.iter().find(|node| node.edges.len() > EDGES_MAX) {
             Some(_) => Err("more than 65534 different keys in one object".to_owned()),
             None => Ok(tree),
         }
@@ -154,7 +167,7 @@ impl Tree {
         let mut node = ROOT;
         for key in keys {
             let below = self.below(node, key, 1);
-            self.nodes[node as usize].build_table();
+            self.nodes[node as usize].build();
             node = below;
         }
         self.nodes[node as usize].reserved = true;
@@ -162,7 +175,7 @@ impl Tree {
 
     fn insert(&mut self, from: NodeId, steps: &[Step], target: usize) {
         match steps.first() {
-            None => self.nodes[from as usize].path = target + 1,
+            None => self.nodes[from as usize].path = target as u32 + 1,
             Some(Step::Each) => {
                 let node = match self.nodes[from as usize].each {
                     0 => self.add(),
@@ -199,7 +212,7 @@ impl Tree {
             return edge.node;
         }
         let node = self.add();
-        let edge = Edge { key: key.as_bytes().into(), print: Print::of(key.as_bytes()), joined, node };
+        let edge = Edge { key: key.as_bytes().into(), print: Print::of(key.as_bytes()), joined: joined as u32, node };
         self.nodes[from as usize].edges.push(edge);
         node
     }
@@ -228,7 +241,7 @@ impl Tree {
 struct Print {
     first: u64,
     last: u64,
-    len: usize,
+    len: u32,
 }
 
 /// Longest key that its print holds whole.
@@ -245,15 +258,15 @@ impl Print {
             let byte = |index: usize| u64::from(key.get(index).copied().unwrap_or(0));
             (byte(0) | byte(1) << 8 | byte(2) << 16, 0)
         };
-        Self { first, last, len: key.len() }
+        Self { first, last, len: key.len() as u32 }
     }
 
-    /// Where to look first. Collisions cost a comparison, and only wanted keys are in a table, so a sender
+    /// Where to look first, and the tag. Collisions cost a comparison, and only wanted keys are in a table, so a sender
     /// cannot fill it.
     #[inline(always)]
-    fn hash(self) -> usize {
-        let mixed = (self.first ^ self.last.rotate_left(23) ^ self.len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as usize
+    fn hash(self) -> (usize, u32) {
+        let mixed = (self.first ^ self.last.rotate_left(23) ^ u64::from(self.len)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed >> 32) as usize, (mixed >> 32) as u32 & TAG)
     }
 }
 

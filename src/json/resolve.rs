@@ -44,7 +44,7 @@ impl<'s> Resolve<'_, '_, 's, '_, '_> {
             b'[' => (Kind::Array, self.array(at, node, depth)?),
             byte => (scalar_kind(byte), self.text.scalar(at)?),
         };
-        if let Some(path) = node.path.checked_sub(1) {
+        if let Some(path) = (node.path as usize).checked_sub(1) {
             let bit = 1 << (path % 64);
             if self.done[path / 64] & bit == 0 {
                 self.done[path / 64] |= bit;

@@ -64,7 +64,8 @@ impl Output<'_, '_, '_> {
         }
         let quotes = usize::from(matches!(kind, Kind::Text | Kind::Escaped));
         let slot = Slot::new(kind, self.base + start + quotes, end - start - 2 * quotes);
-        for id in &target.slots {
+        self.row.set(target.slot, slot);
+        for id in &target.others {
             self.row.set(*id, slot);
         }
         Ok(())
@@ -73,8 +74,8 @@ impl Output<'_, '_, '_> {
     /// Forgets everything put so far.
     pub(super) fn clear(&mut self) {
         self.found.clear();
-        for slot in self.tree.targets.iter().flat_map(|target| &target.slots) {
-            self.row.set(*slot, Slot::MISSING);
+        for target in &self.tree.targets {
+            std::iter::once(&target.slot).chain(&target.others).for_each(|slot| self.row.set(*slot, Slot::MISSING));
         }
     }
 
@@ -85,10 +86,9 @@ impl Output<'_, '_, '_> {
         let mut fits = true;
         for values in self.found.chunk_by(|a, b| a.path == b.path) {
             let Some(target) = values.first().and_then(|found| self.tree.targets.get(found.path as usize)) else { continue };
-            let Some((first, others)) = target.slots.split_first() else { continue };
             let bytes = values.iter().map(|found| (found.end - found.start) as usize + 1).sum::<usize>() + 1;
             let mut written = true;
-            self.row.set_written(*first, Kind::Array, |arena| {
+            self.row.set_written(target.slot, Kind::Array, |arena| {
                 // The offset of a slot must stay below the limit.
                 written = arena.len() + bytes <= CHUNK_BYTES_MAX;
                 if written {
@@ -96,11 +96,11 @@ impl Output<'_, '_, '_> {
                 }
             });
             if !written {
-                self.row.set(*first, Slot::MISSING);
+                self.row.set(target.slot, Slot::MISSING);
                 fits = false;
             }
-            for slot in others {
-                self.row.set(*slot, self.row.slot(*first));
+            for slot in &target.others {
+                self.row.set(*slot, self.row.slot(target.slot));
             }
         }
         self.found.clear();
@@ -186,7 +186,7 @@ impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
     /// Reads the value of a wanted key.
     fn wanted(&mut self, at: usize, id: NodeId, depth: usize) -> Read {
         let node = self.node(id);
-        if node.is_inner() {
+        if node.is_inner {
             self.visit(id)?;
         }
         self.reserved |= node.reserved;
@@ -207,7 +207,7 @@ impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
             byte => (scalar_kind(byte), self.text.scalar(at)?),
         };
         if node.path > 0 {
-            self.fill(node.path - 1, id, kind, at, end)?;
+            self.fill(node.path as usize - 1, id, kind, at, end)?;
         }
         Ok(end)
     }
