@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn backslashes_are_marked_wherever_they_stand() {
         for seed in 0..2_000u32 {
-            let block = std::array::from_fn(|at| match (seed ^ at as u32 * 7).wrapping_mul(2_654_435_761) >> 29 {
+            let block = std::array::from_fn(|at| match (seed ^ (at as u32 * 7)).wrapping_mul(2_654_435_761) >> 29 {
                 0..3 => b'\\',
                 3 => b'"',
                 other => b'X' + other as u8,
