@@ -53,9 +53,9 @@ pub(in crate::matcher) struct Scan {
 /// The literals of one case rule.
 #[derive(Debug, Default)]
 struct Search {
-    direct: Vec<Literal>,
+    direct: Box<[Literal]>,
     /// Those that are not all ASCII: most texts are, and have none of them.
-    direct_other: Vec<Literal>,
+    direct_other: Box<[Literal]>,
     many: Option<Box<Many>>,
 }
 
@@ -169,8 +169,8 @@ impl Search {
         };
         let (direct, many): (Vec<_>, Vec<_>) = literals.iter().partition(|(text, _)| way(text) == Way::OneByOne);
         let literal = |(text, wanted): (&&[u8], &Vec<Wanted>)| Literal { finder: Finder::new(*text).into_owned(), wanted: wanted.clone() };
-        let (direct, direct_other) = direct.into_iter().map(literal).partition(|literal| literal.finder.needle().is_ascii());
-        Self { direct, direct_other, many: (!many.is_empty()).then(|| Box::new(Many::new(&many, way, target))) }
+        let (other, ascii): (Vec<_>, Vec<_>) = direct.into_iter().map(literal).partition(|literal| !literal.finder.needle().is_ascii());
+        Self { direct: ascii.into(), direct_other: other.into(), many: (!many.is_empty()).then(|| Box::new(Many::new(&many, way, target))) }
     }
 
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
