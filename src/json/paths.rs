@@ -14,7 +14,7 @@ pub(super) const KEYS_MAX: usize = 10;
 /// Nodes of the tree: about 200 bytes each, and node numbers are 32 bits. 4096 paths of 4 keys need 61,440.
 const NODES_MAX: usize = 1 << 20;
 
-/// Members of one object that lead on; their numbers are the low half of a table's entries.
+/// Members of one object that lead on; their numbers are the low half of a table's entries, and one is left for a reserved key.
 const EDGES_MAX: usize = !TAG as usize - 1;
 
 /// The bits of a table's entry that are the tag.
@@ -45,7 +45,7 @@ pub(super) struct Node {
     pub(super) path: u32,
     /// Whether this is a reserved key.
     pub(super) reserved: bool,
-    /// Whether any path leads on from here: beside what is asked of a leaf, in one cache line with it.
+    /// Whether any path leads on from here: kept, so that of a leaf nothing but the fields beside it is read.
     pub(super) is_inner: bool,
 }
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::event;
 use crate::event::Kind;
+use crate::json;
 
 /// The value of a slot; `None` if it is missing.
 pub(super) fn load(value: event::Value<'_>) -> Option<Value> {
@@ -26,7 +27,11 @@ pub(super) fn load(value: event::Value<'_>) -> Option<Value> {
         event::Value::Boolean(value) => Value::Boolean(value),
         event::Value::Number(text) => number(text),
         event::Value::Text(text) => Value::Bytes(Bytes::copy_from_slice(text)),
-        event::Value::Escaped(text) => Value::Bytes(unescape(text).into()),
+        event::Value::Escaped(text) => {
+            let mut out = Vec::new();
+            json::unescape(text, &mut out);
+            Value::Bytes(out.into())
+        }
         event::Value::Array(json) | event::Value::Object(json) => {
             serde_json::from_slice(json).unwrap_or_else(|_| Value::Bytes(Bytes::copy_from_slice(json)))
         }
@@ -94,50 +99,6 @@ fn number(text: &[u8]) -> Value {
     parsed.unwrap_or_else(|| Value::Bytes(Bytes::copy_from_slice(text)))
 }
 
-/// Resolves JSON escapes (RFC 8259, section 7); what is not one stays as it is.
-fn unescape(mut text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(at) = memchr::memchr(b'\\', text) {
-        let (plain, escape) = text.split_at(at);
-        out.extend_from_slice(plain);
-        let simple = match escape.get(1) {
-            Some(b'b') => Some(8),
-            Some(b'f') => Some(12),
-            Some(b'n') => Some(b'\n'),
-            Some(b'r') => Some(b'\r'),
-            Some(b't') => Some(b'\t'),
-            Some(c @ (b'"' | b'/' | b'\\')) => Some(*c),
-            _ => None,
-        };
-        let used = match (simple, unit(escape)) {
-            (Some(byte), _) => {
-                out.push(byte);
-                2
-            }
-            (None, Some(high)) => {
-                let low = escape.get(6..).and_then(unit).filter(|low| (0xd800..0xdc00).contains(&high) && (0xdc00..0xe000).contains(low));
-                let code = low.map_or(high, |low| 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00));
-                let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                if low.is_some() { 12 } else { 6 }
-            }
-            (None, None) => {
-                out.push(b'\\');
-                1
-            }
-        };
-        text = escape.get(used..).unwrap_or_default();
-    }
-    out.extend_from_slice(text);
-    out
-}
-
-/// The UTF-16 unit of a `\uXXXX` at the start of `escape`.
-fn unit(escape: &[u8]) -> Option<u32> {
-    let digits = escape.strip_prefix(b"\\u")?.get(..4)?;
-    digits.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +107,13 @@ mod tests {
         let mut out = Vec::new();
         let kind = write(value, &mut out);
         (kind, String::from_utf8(out).unwrap())
+    }
+
+    fn unescape(inside: &[u8]) -> Vec<u8> {
+        match load(event::Value::Escaped(inside)) {
+            Some(Value::Bytes(bytes)) => bytes.into(),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

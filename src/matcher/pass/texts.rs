@@ -20,8 +20,9 @@ pub(super) struct Texts {
     known: Vec<Known>,
     /// What the spans are of.
     bytes: Vec<u8>,
-    unescaped: Vec<u8>,
     /// For members of lists.
+    unescaped: Vec<u8>,
+    /// For these too.
     folded: Vec<u8>,
 }
 
