@@ -194,6 +194,8 @@ impl Consumer {
                 self.gather(consumer)
             } else {
                 let since = *blocked.get_or_insert_with(Instant::now);
+                // The record that took the last room may still be pending, and nothing else would give it before there is room.
+                self.shared.progress().give();
                 self.shared.settle(IDLE);
                 since.elapsed() >= BLOCKED_MAX && self.hold(consumer)
             };
