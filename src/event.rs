@@ -577,6 +577,12 @@ impl<'a> Event<'a> {
         self.slots[slot.index()]
     }
 
+    /// The bytes of a slot, whatever they are.
+    #[inline]
+    pub fn bytes(&self, slot: SlotId) -> &'a [u8] {
+        self.slots[slot.index()].bytes(self.bytes, self.arena)
+    }
+
     /// The values that the event has.
     pub fn values(self) -> impl Iterator<Item = Value<'a>> {
         bits(self.present.iter().copied()).map(move |index| self.slots[index].value(self.bytes, self.arena))

@@ -191,6 +191,17 @@ impl Atoms {
         &self.passes.list
     }
 
+    /// The slot whose value decides a pass; none if it looks at more than one.
+    pub(super) fn slot_of(&self, pass: PassId) -> Option<SlotId> {
+        match self.passes.list[pass as usize] {
+            PassKey::Slow(index) => match self.slow[index] {
+                Slow::Ask(Target::Slot(slot), _) => Some(slot),
+                Slow::Ask(Target::Event, _) | Slow::Fields { .. } => None,
+            },
+            key => key.slot(),
+        }
+    }
+
     /// A leaf with its pass.
     pub(super) fn leaf_of(&self, leaf: u32) -> (PassId, &Leaf) {
         let (pass, leaf) = &self.leaves.list[leaf as usize];

@@ -1,6 +1,6 @@
 //! The engine: builds the passes, gates and programs, and runs them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::thread_cpu_ns;
 use crate::event::{Event, SlotId, SlotSet};
@@ -8,7 +8,7 @@ use crate::matcher::atom::{AtomId, Atoms, PassId, PassKey};
 use crate::matcher::cost::{Cost, Costs};
 use crate::matcher::gate::{self, Estimates};
 use crate::matcher::lists::Lists;
-use crate::matcher::pass::{Buffers, Facts, LeafAtoms, Pass};
+use crate::matcher::pass::{Buffers, Facts, LeafAtoms, Memo, Pass};
 use crate::matcher::program::{ACCEPT, Node, REJECT, Test, compile};
 use crate::matcher::{Expr, Matched, matched, oracle};
 
@@ -70,7 +70,18 @@ impl Builder {
             by_atom.push(&programs);
         }
         let eager = Eager::new(&atoms, &is_eager);
-        Matcher { programs, passes: build_passes(&atoms), eager, gated: by_atom, always, code, entries, atoms: atoms.atoms().len() }
+        let remembered = remembered(&atoms);
+        Matcher {
+            programs,
+            passes: build_passes(&atoms),
+            remembered,
+            eager,
+            gated: by_atom,
+            always,
+            code,
+            entries,
+            atoms: atoms.atoms().len(),
+        }
     }
 }
 
@@ -93,6 +104,14 @@ fn build_passes(atoms: &Atoms) -> Vec<Pass> {
         Pass::new(id, *key, &leaves, atoms)
     };
     atoms.passes().iter().zip(&leaves).zip(0..).map(pass).collect()
+}
+
+/// By pass: the slot whose values it is remembered with. Where nothing is searched for, deciding anew is as fast.
+fn remembered(atoms: &Atoms) -> Vec<Option<SlotId>> {
+    let passes = || atoms.passes().iter().zip((0..).map(|pass| atoms.slot_of(pass)));
+    let is_search = |key: &PassKey| matches!(key, PassKey::Scan(_) | PassKey::Slow(_));
+    let searched: BTreeSet<SlotId> = passes().filter(|(key, _)| is_search(key)).filter_map(|(_, slot)| slot).collect();
+    passes().map(|(_, slot)| slot.filter(|slot| searched.contains(slot))).collect()
 }
 
 /// Passes that run for every event that has what they look at.
@@ -132,6 +151,7 @@ impl Eager {
 pub struct Matcher {
     programs: Vec<Expr<SlotId>>,
     passes: Vec<Pass>,
+    remembered: Vec<Option<SlotId>>,
     eager: Eager,
     /// By atom: the programs behind it.
     gated: Lists,
@@ -152,6 +172,7 @@ pub struct Scratch {
     seen: Vec<u32>,
     candidates: Vec<u32>,
     buffers: Buffers,
+    memo: Memo,
     costs: Costs,
     /// Programs that are left out.
     stopped: Vec<ProgramId>,
@@ -162,6 +183,12 @@ impl Scratch {
     #[cfg(test)]
     pub(super) fn set_stamp(&mut self, stamp: u32) {
         self.stamp = stamp;
+    }
+
+    /// Lets values meet in few cells of the memo.
+    #[cfg(test)]
+    pub(super) fn set_memo_cells(&mut self, cells: usize) {
+        self.memo.set_cells(cells);
     }
 
     /// Has one event in so many measured from now on; 1 is every event.
@@ -185,12 +212,14 @@ impl Scratch {
             self.stamp = 0;
             self.facts.clear();
             self.buffers.clear();
+            self.memo.clear();
             self.decided.fill(0);
             self.seen.fill(0);
         }
         self.stamp += 1;
         self.facts.begin(self.stamp);
         self.buffers.begin(self.stamp);
+        self.memo.begin(self.stamp);
         self.candidates.clear();
     }
 }
@@ -205,9 +234,15 @@ impl Matcher {
             seen: vec![0; self.programs.len()],
             candidates: Vec::with_capacity(self.programs.len()),
             buffers: Buffers::default(),
+            memo: self.memo(),
             costs: Costs::new(self.programs.len()),
             stopped: Vec::new(),
         }
+    }
+
+    fn memo(&self) -> Memo {
+        let slots: BTreeSet<usize> = self.remembered.iter().flatten().map(|slot| slot.index()).collect();
+        Memo::new(slots.len(), slots.last().map_or(0, |last| last + 1))
     }
 
     /// Writes the programs that hold for `event` to `hits`, ascending; `hits` is cleared first.
@@ -304,10 +339,26 @@ impl Matcher {
     }
 
     fn decide(&self, pass: PassId, event: Event<'_>, scratch: &mut Scratch) {
-        let decided = &mut scratch.decided[pass as usize];
-        if *decided != scratch.stamp {
-            *decided = scratch.stamp;
-            self.passes[pass as usize].run(event, &mut scratch.buffers, &mut scratch.facts);
+        if scratch.decided[pass as usize] != scratch.stamp {
+            self.recall_or_run(pass, event, scratch);
         }
+    }
+
+    fn recall_or_run(&self, pass: PassId, event: Event<'_>, scratch: &mut Scratch) {
+        let Scratch { stamp, facts, decided, buffers, memo, .. } = scratch;
+        let slot = self.remembered[pass as usize];
+        if let Some(slot) = slot
+            && let Some(known) = memo.recall(event, slot)
+        {
+            known.passes.iter().for_each(|pass| decided[*pass as usize] = *stamp);
+            facts.set_all(&known.atoms);
+            if decided[pass as usize] == *stamp {
+                return;
+            }
+        }
+        decided[pass as usize] = *stamp;
+        let before = facts.touched().len();
+        self.passes[pass as usize].run(event, buffers, facts);
+        slot.into_iter().for_each(|slot| memo.learn(slot, pass, &facts.touched()[before..]));
     }
 }

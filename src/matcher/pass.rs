@@ -4,6 +4,7 @@
 
 mod exact;
 mod grams;
+mod memo;
 mod networks;
 mod numbers;
 mod question;
@@ -14,6 +15,7 @@ use crate::event::{Event, SlotId, Value};
 use crate::matcher::atom::{AtomId, Atoms, Leaf, PassId, PassKey, Target};
 use crate::matcher::member::any_scalar;
 use crate::matcher::pass::exact::Exact;
+pub(super) use crate::matcher::pass::memo::Memo;
 use crate::matcher::pass::networks::Networks;
 use crate::matcher::pass::numbers::Numbers;
 use crate::matcher::pass::question::Question;

@@ -94,9 +94,15 @@ fn fold_bytes<'a>(character: &[u8], buffer: &'a mut [u8; 4]) -> &'a [u8] {
 
 /// Where the first byte stands that is not ASCII.
 fn first_other(text: &[u8]) -> Option<usize> {
-    let (lanes, _) = text.as_chunks::<LANE>();
-    let skipped = LANE * lanes.iter().position(|lane| !lane.is_ascii()).unwrap_or(lanes.len());
-    text[skipped..].iter().position(|byte| !byte.is_ascii()).map(|at| skipped + at)
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let (words, rest) = text.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let others = u64::from_le_bytes(*word) & HIGH_BITS;
+        if others != 0 {
+            return Some(index * size_of::<u64>() + others.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|byte| !byte.is_ascii()).map(|at| text.len() - rest.len() + at)
 }
 
 /// `text` folded.
