@@ -311,6 +311,7 @@ pub fn trial(input: &[u8], tally: &mut Tally) -> Result<(), String> {
     let backwards: Vec<u8> = input.iter().rev().copied().collect();
     let mut choices = Choices(&backwards);
     let events: Vec<Vec<u8>> = (0..1 + choices.below(12)).map(|_| generated::event(&mut choices, &asked.rules)).collect();
+    let mut first = Vec::new();
     for events in events.chunks(TRIAL_CHUNK_EVENTS) {
         let decided = asked.agreed(&mut shard, events).map_err(|difference| format!("{difference}\n{text}"))?;
         for (ours, event) in decided.iter().zip(events) {
@@ -333,6 +334,19 @@ pub fn trial(input: &[u8], tally: &mut Tally) -> Result<(), String> {
                     None => return Err(format!("{} says rsigma to {event}\n{text}", if ours.is_empty() { "yes" } else { "no" })),
                 }
             }
+        }
+        first.extend(decided);
+    }
+    decides_the_same_again(&asked, &mut shard, &events, &first).map_err(|difference| format!("{difference}\n{text}"))
+}
+
+/// What values have decided is remembered with them: the same events later, and one and one of them in turn, change nothing.
+fn decides_the_same_again(asked: &Asked, shard: &mut Shard, events: &[Vec<u8>], first: &[BTreeSet<u32>]) -> Result<(), String> {
+    let count = events.len();
+    for at in (0..count).rev().chain((0..count).flat_map(|at| [at, 0])) {
+        let [again, _] = asked.decide(shard, &events[at..=at], false);
+        if again[0] != first[at] {
+            return Err(format!("{:?} and later {:?}, for {}", first[at], again[0], String::from_utf8_lossy(&events[at])));
         }
     }
     Ok(())
