@@ -37,13 +37,12 @@ use rsigma_eval::{Engine, EvaluationResult, LogSourceExtractor};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Events of a lane, unless `HYDRANT_EVENTS` says otherwise.
+/// Events of a lane in a round, unless `HYDRANT_EVENTS` says otherwise.
 const EVENTS: usize = 10_000;
 
+/// Rounds that are measured. Each has its own events, so that values come again as they do in the stream, and not because
+/// the same events do.
 const ROUNDS: usize = 7;
-
-/// Passes of Hydrant in a round, which are shorter than those of the other.
-const PASSES: u32 = 5;
 
 const LOADS: usize = 5;
 
@@ -184,7 +183,8 @@ fn parse(line: &[u8]) -> serde_json::Value {
 /// The events of a lane.
 struct Lane {
     name: String,
-    chunks: Vec<Chunk>,
+    /// One before those that are measured, as the first pass of an engine builds what it builds lazily.
+    rounds: Vec<Round>,
     /// The log sources that occur: what its source would declare.
     carried: Vec<LogSource>,
 }
@@ -192,9 +192,7 @@ struct Lane {
 impl Lane {
     fn read(file: &Path) -> Self {
         let text = std::fs::read_to_string(file).unwrap();
-        let sender = Arc::new(Sender { source: "bench".into(), source_index: 0 });
-        let (mut chunks, mut carried) = (Vec::new(), Vec::new());
-        let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+        let mut carried = Vec::new();
         for line in text.lines() {
             let event = parse(line.as_bytes());
             let part = |name: &str| event[name].as_str().map(str::to_owned);
@@ -202,6 +200,24 @@ impl Lane {
             if !carried.contains(&source) {
                 carried.push(source);
             }
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        let rounds = lines.chunks(lines.len() / (ROUNDS + 1)).map(Round::new).collect();
+        Self { name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), rounds, carried }
+    }
+}
+
+/// The events of a round.
+struct Round {
+    chunks: Vec<Chunk>,
+}
+
+impl Round {
+    fn new(lines: &[&str]) -> Self {
+        let sender = Arc::new(Sender { source: "bench".into(), source_index: 0 });
+        let mut chunks = Vec::new();
+        let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+        for line in lines {
             frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
             bytes.extend_from_slice(line.as_bytes());
             bytes.push(b'\n');
@@ -210,27 +226,27 @@ impl Lane {
             }
         }
         chunks.push(Chunk::new(bytes, frames, sender, 0));
-        Self { name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), chunks, carried }
+        Self { chunks }
     }
 
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.chunks.iter().flat_map(|chunk| chunk.frames().iter().map(|frame| frame.of(chunk.bytes())))
     }
 
-    /// Microseconds of CPU time that `pass` over all events costs for each of them.
-    fn cost_us(&self, mut pass: impl FnMut(&Self)) -> f64 {
+    /// Microseconds of CPU time that `pass` over all events costs for each of them. They have just come in: caches have them.
+    fn cost_us(&self, pass: impl FnOnce(&Self)) -> f64 {
+        black_box(self.lines().flatten().fold(0_u8, |all, byte| all ^ byte));
         let started = cpu_seconds();
         pass(self);
         (cpu_seconds() - started) * 1e6 / self.lines().count() as f64
     }
 
     fn hydrant_us(&self, engine: &mut Hydrant) -> f64 {
-        let pass = |lane: &Self| {
-            for chunk in (0..PASSES).flat_map(|_| &lane.chunks) {
+        self.cost_us(|round| {
+            for chunk in &round.chunks {
                 black_box(engine.matches(chunk));
             }
-        };
-        self.cost_us(pass) / f64::from(PASSES)
+        })
     }
 }
 
@@ -259,13 +275,14 @@ fn compare(rules: &[SigmaRule], rsigma: &mut Rsigma, lanes: &[Lane]) {
     let mut ours: Vec<_> = lanes.iter().map(|lane| Hydrant::new(rules, &lane.carried)).collect();
     let matches: Vec<_> = lanes.iter().zip(&mut ours).map(|(lane, ours)| matches(rules, ours, rsigma, lane)).collect();
     let mut costs: Vec<Costs> = lanes.iter().map(|_| Costs::default()).collect();
-    for _ in 0..ROUNDS {
+    for number in 1..=ROUNDS {
         for ((lane, ours), costs) in lanes.iter().zip(&mut ours).zip(&mut costs) {
-            costs.hydrant.push(lane.hydrant_us(ours));
-            costs.parse.push(lane.cost_us(|lane| lane.lines().for_each(|line| drop(black_box(parse(line))))));
+            let round = &lane.rounds[number];
+            costs.hydrant.push(round.hydrant_us(ours));
+            costs.parse.push(round.cost_us(|round| round.lines().for_each(|line| drop(black_box(parse(line))))));
             for ((_, is_strict, has_bloom), costs) in WAYS.iter().zip(&mut costs.ways) {
                 rsigma.engine.set_bloom_prefilter(*has_bloom);
-                costs.push(lane.cost_us(|lane| lane.lines().for_each(|line| drop(black_box(rsigma.matches(line, *is_strict))))));
+                costs.push(round.cost_us(|round| round.lines().for_each(|line| drop(black_box(rsigma.matches(line, *is_strict))))));
             }
         }
     }
@@ -274,8 +291,8 @@ fn compare(rules: &[SigmaRule], rsigma: &mut Rsigma, lanes: &[Lane]) {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for ((lane, costs), matches) in lanes.iter().zip(costs).zip(matches) {
-        let events = lane.lines().count();
-        let bytes: usize = lane.lines().map(<[u8]>::len).sum();
+        let events = lane.rounds[0].lines().count();
+        let bytes: usize = lane.rounds[0].lines().map(<[u8]>::len).sum();
         let ways = WAYS.iter().zip(costs.ways).map(|((name, ..), costs)| (median(costs), *name));
         let (best, way) = ways.min_by(|a, b| a.0.total_cmp(&b.0)).expect("there are ways");
         let (hydrant, parse) = (median(costs.hydrant), median(costs.parse));
@@ -290,17 +307,17 @@ fn compare(rules: &[SigmaRule], rsigma: &mut Rsigma, lanes: &[Lane]) {
     }
 }
 
-/// How many matches ours and the other one has, how many differ, and how many of these are of a keyword rule that ours
+/// How many matches ours and the other one has in the first round, how many differ, and how many of these are of a keyword rule that ours
 /// alone finds: "applied to the full log message", where `rsigma` looks into values that are texts.
 fn matches(rules: &[SigmaRule], ours: &mut Hydrant, rsigma: &mut Rsigma, lane: &Lane) -> String {
     let index: HashMap<&str, u32> = rules.iter().zip(0..).map(|(rule, index)| (rule.id.as_str(), index)).collect();
     let (mut first, mut own, mut other) = (0, BTreeSet::new(), BTreeSet::new());
-    for chunk in &lane.chunks {
+    for chunk in &lane.rounds[0].chunks {
         own.extend(ours.matches(chunk).iter().map(|hit| (first + hit.row as usize, hit.rule)));
         first += chunk.frames().len();
     }
     rsigma.engine.set_bloom_prefilter(false);
-    for (number, line) in lane.lines().enumerate() {
+    for (number, line) in lane.rounds[0].lines().enumerate() {
         let ids = rsigma.matches(line, true).into_iter().filter_map(|result| result.header.rule_id);
         other.extend(ids.map(|id| (number, index[id.as_str()])));
     }
@@ -322,9 +339,8 @@ fn is_keyword(expr: &Expr<String>) -> bool {
 /// What rules beyond the first cost when each is held against every event.
 fn scaling(rules: &[SigmaRule], lane: &Lane) {
     let mut sets = [FEW, rules.len()].map(|count| (count, Hydrant::new(&rules[..count.min(rules.len())], &[]), Vec::new()));
-    // The first pass of an engine builds what it builds lazily.
-    for _ in 0..=ROUNDS {
-        sets.iter_mut().for_each(|(_, engine, costs)| costs.push(lane.hydrant_us(engine)));
+    for round in &lane.rounds {
+        sets.iter_mut().for_each(|(_, engine, costs)| costs.push(round.hydrant_us(engine)));
     }
     let [few, all] = sets.map(|(count, _, costs)| (count, median(costs[1..].to_vec())));
     println!(
@@ -425,17 +441,18 @@ fn alone(rules: &[SigmaRule], lane: &Lane) {
     for (what, carried) in [("strict log sources", lane.carried.as_slice()), ("every rule against every event", &[])] {
         let mut engine = Hydrant::new(rules, carried);
         let nothing = (Detector::new(&[], &Carried(None), &mut Fields::default()).0, engine.detectors[0].0.scratch());
-        black_box(lane.hydrant_us(&mut engine));
-        let all = median((0..ROUNDS).map(|_| lane.hydrant_us(&mut engine)).collect());
+        let [first, rounds @ ..] = &lane.rounds[..] else { return };
+        black_box(first.hydrant_us(&mut engine));
+        let all = median(rounds.iter().map(|round| round.hydrant_us(&mut engine)).collect());
         let mut dearest: Vec<(u64, &str)> = Vec::new();
         for (detector, scratch) in &mut engine.detectors {
             detector.take_costs(scratch, |rule, cost| dearest.push((cost.ns, &rules[rule as usize].title)));
         }
         dearest.sort_unstable_by(|a, b| b.cmp(a));
         (engine.carried, engine.detectors) = (Vec::new(), vec![nothing]);
-        let decoding = median((0..ROUNDS).map(|_| lane.hydrant_us(&mut engine)).collect());
+        let decoding = median(rounds.iter().map(|round| round.hydrant_us(&mut engine)).collect());
         println!("{} lane, {what}: decoding {decoding:.2} µs, detection {:.2} µs", lane.name, all - decoding);
-        let events = (lane.lines().count() * PASSES as usize * (ROUNDS + 1)) as f64;
+        let events = lane.rounds.iter().map(|round| round.lines().count()).sum::<usize>() as f64;
         for (ns, title) in dearest.iter().take(DEAREST) {
             println!("  {:.0} ns an event: {title}", *ns as f64 / events);
         }
@@ -455,7 +472,7 @@ fn main() {
     std::fs::create_dir(&hq).unwrap();
     let unpacked = Command::new("tar").arg("--zstd").arg("-xf").arg(archive).arg("-C").arg(&hq).status().unwrap();
     let count = std::env::var("HYDRANT_EVENTS").map_or(EVENTS, |count| count.parse().expect("HYDRANT_EVENTS is a number"));
-    let made = Command::new("python3").arg(script).arg(&events).args([&count.to_string(), "7"]).status().unwrap();
+    let made = Command::new("python3").arg(script).arg(&events).args([&(count * (ROUNDS + 1)).to_string(), "7"]).status().unwrap();
     assert!(unpacked.success() && made.success(), "tar: {unpacked}, python3: {made}");
     let mut found = Vec::new();
     files(&events, "ndjson", &mut found);
