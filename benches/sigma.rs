@@ -12,8 +12,8 @@
 //! loop over events unless there are threads, and its cross-rule automaton is meant for more than 5,000 rules.
 //!
 //! The rules and the generator stand in the folder `HYDRANT_SHARED` (`../shared` without it), which is not part of this
-//! project: without them nothing is measured. `HYDRANT_EVENTS` is the number of events of a lane; `HYDRANT_LANE` names one
-//! that our engine alone is run on, for a profiler.
+//! project: without them nothing is measured. `HYDRANT_EVENTS` is the number of events of a lane in a round; `HYDRANT_LANE`
+//! names one that our engine alone is run on, for a profiler.
 
 #![expect(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and says why it cannot go on")]
 
@@ -307,8 +307,8 @@ fn compare(rules: &[SigmaRule], rsigma: &mut Rsigma, lanes: &[Lane]) {
     }
 }
 
-/// How many matches ours and the other one has in the first round, how many differ, and how many of these are of a keyword rule that ours
-/// alone finds: "applied to the full log message", where `rsigma` looks into values that are texts.
+/// How many matches ours and the other one has in the round that is not measured, how many differ, and how many of these are
+/// of a keyword rule that ours alone finds: "applied to the full log message", where `rsigma` looks into values that are texts.
 fn matches(rules: &[SigmaRule], ours: &mut Hydrant, rsigma: &mut Rsigma, lane: &Lane) -> String {
     let index: HashMap<&str, u32> = rules.iter().zip(0..).map(|(rule, index)| (rule.id.as_str(), index)).collect();
     let (mut first, mut own, mut other) = (0, BTreeSet::new(), BTreeSet::new());

@@ -26,7 +26,7 @@ pub(super) fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     fold_onto(text, out);
 }
 
-/// Bytes that are folded together, and searched together for what is not ASCII.
+/// Bytes that are folded together.
 const LANE: usize = 16;
 
 /// Appends `text` folded.

@@ -21,11 +21,11 @@ const CELLS_MAX: usize = 2048;
 /// Longer values are not remembered: they seldom come again.
 const VALUE_BYTES_MAX: usize = 512;
 
-/// Passes and atoms that are remembered of a value. With [`VALUE_BYTES_MAX`] and room to grow, a memo takes 10 MB at most.
+/// Passes and atoms that are remembered of a value. With [`VALUE_BYTES_MAX`] and room to grow, a memo takes 11 MB at most.
 const KNOWN_MAX: usize = 512;
 
-/// Values in a row that a slot may look up in vain; one that is found makes up for so many others; for so many events a slot
-/// that has used up what it may is left alone.
+/// Values that a slot may look up in vain, how many of them one that is found makes up for, and the events for which a slot
+/// that has used up its credit is left alone.
 const CREDIT: i32 = 256;
 const CREDIT_OF_HIT: i32 = 3;
 const REST: i32 = 4096;
