@@ -37,6 +37,7 @@
 //! `NaN`. Numbers are kept as written, however large.
 
 mod elements;
+mod order;
 mod paths;
 mod resolve;
 mod scan;
@@ -61,7 +62,7 @@ use text::{Stop, Text};
 const SCRATCH_KEPT_MAX: usize = 16 * 1024;
 
 thread_local! {
-    static SCRATCH: Cell<Scratch> = Cell::default();
+    static SCRATCH: Cell<Option<Box<Scratch>>> = Cell::default();
 }
 
 /// What a scan says about the document as a whole.
@@ -94,19 +95,19 @@ impl Paths {
 
     /// Reports a key in [`Scanned::reserved`]: that of `keys` which comes last, below the others.
     #[must_use]
-    pub fn reserve(mut self, keys: &[&str]) -> Self {
-        self.tree.reserve(keys);
-        self
+    pub fn reserve(self, keys: &[&str]) -> Self {
+        Self { tree: self.tree.reserve(keys) }
     }
 
     /// Fills the wanted slots, all missing before, from the object at `span` of the row's buffer. On a flaw,
     /// fields before it are filled; with [`Flaw::NotUtf8`] all are.
     pub fn scan(&self, row: &mut Row<'_>, span: Span) -> Result<Scanned, Flaw> {
         let bytes = row.bytes().get(span.start as usize..span.end as usize).ok_or(Flaw::Malformed)?;
+        let readable = row.bytes().get(span.start as usize..).unwrap_or_default();
         with_scratch(|scratch| {
             let mut marks = std::mem::take(&mut scratch.marks);
             let any_high = simd::index(bytes, &mut marks);
-            let scanned = self.scan_marked(row, &Text::new(bytes, &marks), span, any_high, scratch);
+            let scanned = self.scan_marked(row, &Text::new(readable, bytes.len(), &marks), span, any_high, scratch);
             scratch.marks = marks;
             scanned
         })
@@ -131,7 +132,7 @@ impl Paths {
 pub fn check(bytes: &[u8], reserved: &str) -> Scanned {
     with_scratch(|scratch| {
         let any_high = simd::index(bytes, &mut scratch.marks);
-        let text = Text::new(bytes, &scratch.marks);
+        let text = Text::new(bytes, bytes.len(), &scratch.marks);
         let open = text.space(0);
         if text.byte(open) != b'{' {
             return Scanned::NOTHING;
@@ -173,15 +174,22 @@ fn flaw(stop: Stop) -> Flaw {
     }
 }
 
+/// Apart, because it is large before it is in its box, which each scan would have to make room for.
+#[cold]
+#[inline(never)]
+fn first_scratch() -> Box<Scratch> {
+    Box::default()
+}
+
 fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with(|cell| {
-        let mut scratch = cell.take();
+        let mut scratch = cell.take().unwrap_or_else(first_scratch);
         let result = work(&mut scratch);
         scratch.marks.truncate(SCRATCH_KEPT_MAX);
         scratch.marks.shrink_to(SCRATCH_KEPT_MAX);
         scratch.key.truncate(SCRATCH_KEPT_MAX);
         scratch.key.shrink_to(SCRATCH_KEPT_MAX);
-        cell.set(scratch);
+        cell.set(Some(scratch));
         result
     })
 }

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Value as Json, json};
 use simd_json::StaticNode;
 
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 16] = [
     "a",
     "b",
     "a.b",
@@ -24,6 +24,8 @@ const PATHS: [&str; 14] = [
     "a.l{name=Host}",
     "a.l{value=x}[]",
     "a.l[].name",
+    "a key of 20 letters!",
+    "a key of forty letters, and that is many",
 ];
 
 fuzz_target!(init: seed(seeds()), |document: &[u8]| {
@@ -76,7 +78,14 @@ thread_local! {
     };
 }
 
+/// The same twice: the second time the order of keys is known.
 fn scan(document: &[u8]) -> (Result<Scanned, Flaw>, Vec<Option<Json>>) {
+    let scanned = scan_once(document);
+    assert_eq!(scan_once(document), scanned);
+    scanned
+}
+
+fn scan_once(document: &[u8]) -> (Result<Scanned, Flaw>, Vec<Option<Json>>) {
     // Neighbours on both sides that would show if a span were left.
     let bytes = [b"{\"a\":\"before\"}\"", document, b"\",\"a\":\"behind\"}"].concat();
     let span = Span::new(15, 15 + document.len());
@@ -188,11 +197,12 @@ fn without_sign_of_zero(value: Json) -> Json {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let own: [&[u8]; 4] = [
+    let own: [&[u8]; 5] = [
         br#"{"a":{"b":{"c":1},"l":[{"name":"Host","value":"x"}]},"a.b":2,"l":[{"name":"user-agent","value":"\u0078\ud83d\ude00"}]}"#,
         br#"{"b":{"l":[{"a":{"b":-0.5e+3}}]},"b":[{"c":[{"a":1},{"a":[]}]}],"a":[1,true,null,"\""]}"#,
         br#"{"c":{"a.b":1,"b":[{"l":[{"a":"x","b":"y"}]}]},"hydrant":{},"hydr\u0061nt":1}"#,
         b"{\"a\":\"x\xff\",\"b\":\"\t\"}",
+        br#"{"a key of 20 letters!":1,"a key of forty letters, and that is many":2,"a key of 20 letters?":3}"#,
     ];
     own.iter().map(|document| document.to_vec()).chain(samples()).collect()
 }

@@ -5,6 +5,7 @@
 //! keys has 2^(n-1) of them, which is why [`KEYS_MAX`] bounds n. Branches with more keys joined come first.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::event::SlotId;
 
@@ -127,6 +128,8 @@ pub(super) struct Target {
     pub(super) others: Vec<SlotId>,
     /// Whether the path has a `[]`, so that its values are collected.
     pub(super) collects: bool,
+    /// Nodes that the path ends at, one a spelling.
+    pub(super) leaves: u32,
 }
 
 /// The tree and the targets that its leaves name.
@@ -134,12 +137,28 @@ pub(super) struct Target {
 pub(super) struct Tree {
     pub(super) nodes: Vec<Node>,
     pub(super) targets: Vec<Target>,
+    /// By node: the slot that takes its value, if nothing else depends on the value.
+    pub(super) plain: Vec<Option<SlotId>>,
+    /// Number of the root among the nodes of all trees, or [`UNNUMBERED`].
+    pub(super) base: u32,
 }
 
+/// What a tree's nodes have instead of numbers of their own if there were too many trees.
+pub(super) const UNNUMBERED: u32 = u32::MAX;
+
+/// The next number of a node; none has 0.
+static NODES: AtomicU32 = AtomicU32::new(1);
+
 impl Tree {
+    /// The node's number among those of all trees.
+    #[inline(always)]
+    pub(super) fn everywhere(&self, node: NodeId) -> u32 {
+        if self.base == UNNUMBERED { UNNUMBERED } else { self.base + node }
+    }
+
     /// Compiles paths; the error says which path is wrong, and how.
     pub(super) fn new<'p>(paths: impl Iterator<Item = (&'p str, SlotId)>) -> Result<Self, String> {
-        let mut tree = Self { nodes: vec![Node::default()], targets: Vec::new() };
+        let mut tree = Self { nodes: vec![Node::default()], targets: Vec::new(), plain: Vec::new(), base: UNNUMBERED };
         let mut known: HashMap<Vec<Step>, usize> = HashMap::new();
         for (path, slot) in paths {
             let steps = parse(path).map_err(|wrong| format!("path `{path}`: {wrong}"))?;
@@ -148,7 +167,7 @@ impl Tree {
                 continue;
             }
             let target = tree.targets.len();
-            tree.targets.push(Target { slot, others: Vec::new(), collects: steps.contains(&Step::Each) });
+            tree.targets.push(Target { slot, others: Vec::new(), collects: steps.contains(&Step::Each), leaves: 0 });
             tree.insert(ROOT, &steps, target);
             if tree.nodes.len() > NODES_MAX {
                 return Err(format!("path `{path}`: more than {NODES_MAX} spellings in all"));
@@ -158,12 +177,25 @@ impl Tree {
         tree.nodes.iter_mut().for_each(Node::build);
         match tree.nodes.iter().find(|node| node.edges.len() > EDGES_MAX) {
             Some(_) => Err("more than 65534 different keys in one object".to_owned()),
-            None => Ok(tree),
+            None => Ok(tree.finished()),
         }
     }
 
+    /// Notes what follows from the nodes, which are as they will be.
+    fn finished(mut self) -> Self {
+        let plain = |node: &Node| {
+            let target = self.targets.get((node.path as usize).checked_sub(1)?)?;
+            let is_plain = !node.is_inner && !node.reserved && !target.collects && target.others.is_empty();
+            is_plain.then_some(target.slot)
+        };
+        self.plain = self.nodes.iter().map(plain).collect();
+        let nodes = self.nodes.len() as u32;
+        self.base = NODES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sum| sum.checked_add(nodes)).unwrap_or(UNNUMBERED);
+        self
+    }
+
     /// Marks a key below some others.
-    pub(super) fn reserve(&mut self, keys: &[&str]) {
+    pub(super) fn reserve(mut self, keys: &[&str]) -> Self {
         let mut node = ROOT;
         for key in keys {
             let below = self.below(node, key, 1);
@@ -171,11 +203,15 @@ impl Tree {
             node = below;
         }
         self.nodes[node as usize].reserved = true;
+        self.finished()
     }
 
     fn insert(&mut self, from: NodeId, steps: &[Step], target: usize) {
         match steps.first() {
-            None => self.nodes[from as usize].path = target as u32 + 1,
+            None => {
+                self.nodes[from as usize].path = target as u32 + 1;
+                self.targets[target].leaves += 1;
+            }
             Some(Step::Each) => {
                 let node = match self.nodes[from as usize].each {
                     0 => self.add(),
@@ -238,7 +274,7 @@ impl Tree {
 
 /// Start, end and length of a key: all of it up to [`PRINTED`] bytes, so that most comparisons need no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Print {
+pub(super) struct Print {
     first: u64,
     last: u64,
     len: u32,
@@ -249,7 +285,7 @@ const PRINTED: usize = 16;
 
 impl Print {
     #[inline(always)]
-    fn of(key: &[u8]) -> Self {
+    pub(super) fn of(key: &[u8]) -> Self {
         let (first, last) = if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
             (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
         } else if let (Some(first), Some(last)) = (key.first_chunk(), key.last_chunk()) {
@@ -265,8 +301,13 @@ impl Print {
     /// cannot fill it.
     #[inline(always)]
     fn hash(self) -> (usize, u32) {
-        let mixed = (self.first ^ self.last.rotate_left(23) ^ u64::from(self.len)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((mixed >> 32) as usize, (mixed >> 32) as u32 & TAG)
+        (self.place(), self.place() as u32 & TAG)
+    }
+
+    /// A number that is nearly its own.
+    #[inline(always)]
+    pub(super) fn place(self) -> usize {
+        ((self.first ^ self.last.rotate_left(23) ^ u64::from(self.len)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
     }
 }
 

@@ -4,11 +4,12 @@
 //! checked. One thing the pass cannot decide as it goes: two candidates for one slot (an object that comes
 //! twice, a path in two spellings). It then says so, and `resolve` looks again.
 
+use super::order::{Order, Place};
 use super::paths::{NONE, Node, NodeId, ROOT, Tree};
 use super::simd::Word;
 use super::strings::unescape;
 use super::text::{Inside, Read, Stop, Text};
-use crate::event::{Kind, Row, Slot};
+use crate::event::{Kind, Row, Slot, SlotId};
 use crate::limits::CHUNK_BYTES_MAX;
 
 /// Values that are collected of one document, so that an array of a million elements does not hold the
@@ -37,6 +38,7 @@ pub(super) struct Scratch {
     visited: Vec<u32>,
     filled: Vec<(NodeId, u32)>,
     pub(super) rounds: u32,
+    order: Box<Order>,
     pub(super) key: Vec<u8>,
 }
 
@@ -123,8 +125,9 @@ pub(super) struct Scan<'s, 'd, 'r, 'c> {
     out: Output<'s, 'r, 'c>,
     /// For each node: the round in which it was visited last.
     visited: &'c mut [u32],
-    /// For each path: the leaf that filled it last, and in which round.
+    /// For each path that collects: the leaf that filled it last, and in which round.
     filled: &'c mut [(NodeId, u32)],
+    order: &'c mut Order,
     key: &'c mut Vec<u8>,
     /// Number of the array element that values are collected from; outside of arrays that of the document. Each element
     /// has its own, so that a key that comes again in the next element is no repetition.
@@ -138,7 +141,7 @@ pub(super) struct Scan<'s, 'd, 'r, 'c> {
 impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
     /// A pass over the document of `text`, which starts at `base` of the row's buffer.
     pub(super) fn new(text: &'s Text<'d>, tree: &'s Tree, row: &'s mut Row<'r>, base: usize, scratch: &'c mut Scratch) -> Self {
-        let Scratch { found, visited, filled, rounds, key, .. } = scratch;
+        let Scratch { found, visited, filled, rounds, order, key, .. } = scratch;
         if *rounds > ROUNDS_MAX {
             visited.clear();
             filled.clear();
@@ -153,7 +156,7 @@ impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
         *rounds += 1;
         found.clear();
         let out = Output { tree, row, base, found };
-        Self { text, out, visited, filled, key, round: *rounds, first_round: *rounds, rounds, reserved: false }
+        Self { text, out, visited, filled, order, key, round: *rounds, first_round: *rounds, rounds, reserved: false }
     }
 
     /// Reads the object at `open` and fills what is wanted. What stands before a break is filled.
@@ -168,15 +171,53 @@ impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
     }
 
     fn object(&mut self, open: usize, id: NodeId, depth: usize) -> Read {
-        let node = self.node(id);
         let text = self.text;
-        text.each_member(open, depth, |key, at| {
-            let child = if key.escaped { self.find_escaped(node, key) } else { node.find(text.inside(key)) };
-            if child == NONE { text.value(at, depth + 1) } else { self.wanted(at, child, depth + 1) }
+        let owner = self.out.tree.everywhere(id);
+        let mut place = Order::start(owner);
+        text.each_key(open, depth, |start| {
+            let (child, at) = match self.order.expected(&mut place, owner, text, start) {
+                Some((child, behind)) => (child, text.space(behind)),
+                None => self.find(&mut place, id, start)?,
+            };
+            match self.out.tree.plain.get(child as usize) {
+                None => text.value(at, depth + 1),
+                Some(Some(slot)) if self.out.row.slot(*slot) == Slot::MISSING => self.plain(at, *slot, depth + 1),
+                Some(_) => self.wanted(at, child, depth + 1),
+            }
         })
     }
 
+    /// Reads a value for one slot, which has none.
+    #[inline(always)]
+    fn plain(&mut self, at: usize, slot: SlotId, depth: usize) -> Read {
+        let (kind, start, end, behind) = match self.text.byte(at) {
+            b'"' => {
+                let string = self.text.string(at)?;
+                (if string.escaped { Kind::Escaped } else { Kind::Text }, string.start, string.end, string.end + 1)
+            }
+            byte => {
+                let (kind, end) = match byte {
+                    b'{' => (Kind::Object, self.text.value(at, depth)?),
+                    b'[' => (Kind::Array, self.text.value(at, depth)?),
+                    _ => (scalar_kind(byte), self.text.scalar(at)?),
+                };
+                (kind, at, end, end)
+            }
+        };
+        self.out.row.set(slot, Slot::new(kind, self.out.base + start, end - start));
+        Ok(behind)
+    }
+
+    /// Looks up the key at `start`, which is not the one that was expected: what it leads to, and the position of its value.
     #[inline(never)]
+    fn find(&mut self, place: &mut Place, id: NodeId, start: usize) -> Result<(NodeId, usize), Stop> {
+        let node = self.node(id);
+        let (key, at) = self.text.key(start)?;
+        let child = if key.escaped { self.find_escaped(node, key) } else { node.find(self.text.inside(key)) };
+        self.order.note(place, self.out.tree.everywhere(id), self.text, key, child);
+        Ok((child, at))
+    }
+
     fn find_escaped(&mut self, node: &Node, key: Inside) -> NodeId {
         self.key.clear();
         unescape(self.text.inside(key), self.key);
@@ -284,13 +325,18 @@ impl<'s, 'd, 'r, 'c> Scan<'s, 'd, 'r, 'c> {
 
     #[inline(always)]
     fn fill(&mut self, path: usize, leaf: NodeId, kind: Kind, start: usize, end: usize) -> Result<(), Stop> {
-        let filled = &mut self.filled[path];
-        let is_first = filled.1 < self.first_round;
-        // A repeated key overwrites its slot, as the last one counts. Other repetitions are not that easy.
-        if !is_first && (filled.0 != leaf || (self.out.tree.targets[path].collects && filled.1 == self.round)) {
+        let target = &self.out.tree.targets[path];
+        let is_conflict = if target.collects {
+            let filled = &mut self.filled[path];
+            let (before, round) = std::mem::replace(filled, (leaf, self.round));
+            round >= self.first_round && (before != leaf || round == self.round)
+        } else {
+            // A repeated key overwrites its slot, as the last one counts. Other repetitions are not that easy.
+            target.leaves > 1 && self.out.row.slot(target.slot) != Slot::MISSING
+        };
+        if is_conflict {
             return Err(Stop::Conflict);
         }
-        *filled = (leaf, self.round);
         self.out.put(path, kind, start, end)
     }
 }

@@ -7,6 +7,7 @@ use proptest::{prop_assert, prop_assert_eq, proptest};
 use serde_json::{Value as Json, json};
 use simd_json::StaticNode;
 
+use super::paths::UNNUMBERED;
 use super::scan::ROUNDS_MAX;
 use super::{Paths, Scanned, check, is_strict_object, unescape, with_scratch};
 use crate::event::{Chunk, Events, Fields, Flaw, Sender, SlotId, Span, Value};
@@ -29,6 +30,10 @@ const PATHS: [&str; 14] = [
     "a.l[].name",
 ];
 
+thread_local! {
+    static COMPILED: Compiled = Compiled::new(&PATHS);
+}
+
 /// What a scan left behind: one value a path.
 #[derive(Debug, PartialEq)]
 struct Outcome {
@@ -40,23 +45,49 @@ fn sender() -> Arc<Sender> {
     Arc::new(Sender { source: "test".into(), source_index: 0 })
 }
 
+/// Paths that documents are scanned for one after the other.
+struct Compiled {
+    fields: Fields,
+    ids: Vec<SlotId>,
+    paths: Paths,
+}
+
+impl Compiled {
+    fn new(paths: &[&str]) -> Self {
+        let mut fields = Fields::default();
+        let ids: Vec<SlotId> = paths.iter().map(|path| fields.slot(path)).collect();
+        let paths = Paths::new(paths.iter().copied().zip(ids.iter().copied()))
+            .expect("good paths")
+            .reserve(&["hydrant"])
+            .reserve(&["unmapped", "hydrant"]);
+        Self { fields, ids, paths }
+    }
+}
+
+/// The same whether the order of keys is new, or known from the same document.
 fn scan(paths: &[&str], document: &[u8]) -> Outcome {
-    let mut fields = Fields::default();
-    let ids: Vec<SlotId> = paths.iter().map(|path| fields.slot(path)).collect();
-    let compiled = Paths::new(paths.iter().copied().zip(ids.iter().copied()))
-        .expect("good paths")
-        .reserve(&["hydrant"])
-        .reserve(&["unmapped", "hydrant"]);
+    let compiled = Compiled::new(paths);
+    let outcome = scan_with(&compiled, document);
+    assert_eq!(scan_with(&compiled, document), outcome, "{}", document.escape_ascii());
+    outcome
+}
+
+fn scan_with(compiled: &Compiled, document: &[u8]) -> Outcome {
+    scan_cut(compiled, document, document.len())
+}
+
+/// A scan of the first `len` bytes.
+fn scan_cut(Compiled { fields, ids, paths }: &Compiled, document: &[u8], len: usize) -> Outcome {
     // Neighbours on both sides that would show if a span were left.
     let mut bytes = b"{\"a\":\"before\"}\"".to_vec();
     let start = bytes.len();
     bytes.extend_from_slice(document);
-    let span = Span::new(start, bytes.len());
+    let span = Span::new(start, start + len);
     bytes.extend_from_slice(b"\",\"a\":\"behind\"}");
     let chunk = Chunk::new(bytes, vec![span], sender(), 0);
     let mut events = Events::default();
     events.reset(&chunk, fields.width());
-    let scanned = compiled.scan(&mut events.row_mut(&chunk, 0), span);
+    let scanned = paths.scan(&mut events.row_mut(&chunk, 0), span);
     let event = events.event(&chunk, 0);
     Outcome { scanned, values: ids.iter().map(|id| as_json(event.value(*id))).collect() }
 }
@@ -214,6 +245,58 @@ fn what_earlier_documents_had_is_no_repetition() {
         }
         // A tree of another shape in the same memory.
         assert_eq!(values(&["d", "a[]", "x.y.z"], document), [Some(json!({"e": 4})), Some(json!([{"b": 1, "c": 2}, {"b": 3}])), None]);
+    }
+}
+
+/// A key is told from the one that was there in the document before, however they differ.
+#[test]
+fn a_remembered_key_is_taken_for_no_other() {
+    let letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    for len in 1..40 {
+        let wanted = &letters[..len];
+        let same = |at: usize| format!("{}-{}", &wanted[..at], &wanted[at + 1..]);
+        let others =
+            (0..len).map(same).chain([letters[..len + 1].to_owned(), letters[1..len + 1].to_owned(), letters[..len - 1].to_owned()]);
+        let compiled = Compiled::new(&[wanted, "z.y"]);
+        let values = |key: &str, tail: &str| {
+            let document = format!(r#"{{"x":0,"{key}":1,"z":{{"y":2{tail}"#);
+            let outcome = scan_with(&compiled, document.as_bytes());
+            (outcome.scanned.is_ok(), outcome.values)
+        };
+        for other in others {
+            for _ in 0..2 {
+                assert_eq!(values(wanted, "}}"), (true, vec![Some(json!(1)), Some(json!(2))]), "{wanted}");
+                assert_eq!(values(&other, "}}"), (true, vec![None, Some(json!(2))]), "{wanted} {other}");
+                assert_eq!(values(wanted, ""), (false, vec![Some(json!(1)), Some(json!(2))]), "{wanted}");
+            }
+        }
+        // Cut within the key: what stands behind the document in the buffer is not part of it.
+        let whole = format!(r#"{{"x":0,"{wanted}":1,"z":{{"y":2}}}}"#);
+        for end in 1..whole.len() {
+            assert!(scan_with(&compiled, whole.as_bytes()).values[0].is_some());
+            let outcome = scan_cut(&compiled, whole.as_bytes(), end);
+            assert_eq!(outcome.scanned, Err(Flaw::Truncated), "{end} of {whole}");
+            assert_eq!(outcome, scan_with(&Compiled::new(&[wanted, "z.y"]), &whole.as_bytes()[..end]), "{end} of {whole}");
+        }
+    }
+}
+
+/// More keys and trees than are remembered, in orders that change: some are forgotten, none is mistaken.
+#[test]
+fn forgotten_keys_are_looked_up() {
+    let names: Vec<String> = (0..600).map(|number| format!("k{number}{}", "x".repeat(number % 37))).collect();
+    let wanted: Vec<&str> = names.iter().step_by(3).map(String::as_str).collect();
+    let mut trees: Vec<Compiled> = (0..4).map(|_| Compiled::new(&wanted)).collect();
+    trees[3].paths.tree.base = UNNUMBERED;
+    for round in 0..12 {
+        let order = (0..names.len()).map(|at| (at * [1, 7, 11][round % 3] + round) % names.len());
+        let members: Vec<String> = order.map(|at| format!(r#""{}":{at}"#, names[at])).collect();
+        let document = format!("{{{}}}", members.join(","));
+        for tree in &trees {
+            let outcome = scan_with(tree, document.as_bytes());
+            assert!(outcome.scanned.is_ok_and(|scanned| scanned.strict));
+            assert!(outcome.values.iter().enumerate().all(|(index, value)| *value == Some(json!(index * 3))), "round {round}");
+        }
     }
 }
 
@@ -588,6 +671,8 @@ fn without_sign_of_zero(value: Json) -> Json {
 fn compare(bytes: &[u8]) -> Result<(), proptest::test_runner::TestCaseError> {
     let Some(tree) = by_serde(bytes) else { return Ok(()) };
     let outcome = scan(&PATHS, bytes);
+    let later = COMPILED.with(|compiled| scan_with(compiled, bytes));
+    prop_assert_eq!(&later, &outcome, "after other documents");
     let strict = tree.is_some() && bytes.starts_with(b"{") && bytes.ends_with(b"}");
     prop_assert_eq!(is_strict_object(bytes), strict);
     prop_assert_eq!(outcome.scanned.is_ok_and(|scanned| scanned.strict), strict);

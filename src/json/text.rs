@@ -46,6 +46,7 @@ fn unpack(packed: usize) -> (usize, bool) {
 #[derive(Debug)]
 pub(super) struct Text<'d> {
     bytes: &'d [u8],
+    readable: &'d [u8],
     marks: &'d [Word],
     /// Whether all strings so far are strict.
     pub(super) strict: Cell<bool>,
@@ -54,14 +55,20 @@ pub(super) struct Text<'d> {
 }
 
 impl<'d> Text<'d> {
-    /// `marks` as `simd::index` makes them of `bytes`.
-    pub(super) fn new(bytes: &'d [u8], marks: &'d [Word]) -> Self {
-        Self { bytes, marks, strict: Cell::new(true), one_line: Cell::new(true) }
+    /// The first `len` bytes of `readable`; `marks` as `simd::index` makes them of those.
+    pub(super) fn new(readable: &'d [u8], len: usize, marks: &'d [Word]) -> Self {
+        Self { bytes: readable.get(..len).unwrap_or_default(), readable, marks, strict: Cell::new(true), one_line: Cell::new(true) }
     }
 
     /// The document.
     pub(super) fn bytes(&self) -> &'d [u8] {
         self.bytes
+    }
+
+    /// The document and what stands behind it in the same buffer, for reads that are wider than what they are about.
+    #[inline(always)]
+    pub(super) fn readable(&self) -> &'d [u8] {
+        self.readable
     }
 
     /// The bytes of a key or string.
@@ -174,7 +181,7 @@ impl<'d> Text<'d> {
 
     /// Reads the key that starts behind its quote, and the colon: the key, and the position of its value.
     #[inline(always)]
-    fn key(&self, start: usize) -> Result<(Inside, usize), Stop> {
+    pub(super) fn key(&self, start: usize) -> Result<(Inside, usize), Stop> {
         let end = self.marked(start)?;
         // One comparison instead of five, for what nearly all senders write.
         if let Some([b'"', b':', b'!'..=u8::MAX, _]) = self.bytes.get(end..).and_then(|rest| rest.first_chunk::<4>()) {
@@ -188,6 +195,16 @@ impl<'d> Text<'d> {
     /// position behind the value. `depth` is the number of containers around the object.
     #[inline(always)]
     pub(super) fn each_member(&self, open: usize, depth: usize, mut value: impl FnMut(Inside, usize) -> Read) -> Read {
+        self.each_key(open, depth, |start| {
+            let (key, at) = self.key(start)?;
+            value(key, at)
+        })
+    }
+
+    /// Calls `member` with the position behind the opening quote of each key of the object at `open`; it reads key and
+    /// value, and returns the position behind them. `depth` is the number of containers around the object.
+    #[inline(always)]
+    pub(super) fn each_key(&self, open: usize, depth: usize, mut member: impl FnMut(usize) -> Read) -> Read {
         if depth >= JSON_DEPTH_MAX {
             return Err(Stop::Deep);
         }
@@ -199,8 +216,7 @@ impl<'d> Text<'d> {
             return Err(Stop::Broken);
         }
         loop {
-            let (key, at) = self.key(pos + 1)?;
-            let end = value(key, at)?;
+            let end = member(pos + 1)?;
             // One comparison instead of four, for what nearly all senders write.
             if let Some(b",\"") = self.bytes.get(end..).and_then(|rest| rest.first_chunk::<2>()) {
                 pos = end + 1;
