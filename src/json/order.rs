@@ -88,14 +88,14 @@ impl Order {
         Some((known.child, end))
     }
 
-    /// Notes that `key` is what came at `place`; `place` is then behind it. Nothing is noted of a key that is long or escaped,
-    /// or has no colon right behind it.
+    /// Notes that `key` is what came at `place`; `place` is then behind it. Nothing is noted of a key that is long, that has no
+    /// colon right behind it, or in which any byte needs a closer look.
     pub(super) fn note(&mut self, place: &mut Place, owner: u32, text: &Text<'_>, key: Inside, child: NodeId) {
-        let Inside { start, end, escaped: false } = key else { return };
-        let end = end + END.len();
+        let start = key.start;
+        let end = key.end + END.len();
         let len = end - start;
         let (Some(first), true) = (half(text, start), len <= 2 * HALF) else { return };
-        if owner == UNNUMBERED || text.bytes().get(end - END.len()..end) != Some(END) {
+        if owner == UNNUMBERED || text.marked(start) != Ok(key.end) || text.bytes().get(key.end..end) != Some(END) {
             return;
         }
         let mask = if len < HALF { (1 << (8 * len)) - 1 } else { u128::MAX };

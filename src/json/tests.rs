@@ -281,6 +281,19 @@ fn a_remembered_key_is_taken_for_no_other() {
     }
 }
 
+/// What is wrong with a key is wrong with it each time.
+#[test]
+fn a_key_that_is_not_strict_is_none_the_next_time_either() {
+    let compiled = Compiled::new(&["a\tb", "c"]);
+    for document in ["{\"a\tb\":1,\"c\":2}", "{\"\x01\":1,\"c\":2}", "{\"x\": {\"\n\":1},\"c\":2}"] {
+        for _ in 0..3 {
+            let outcome = scan_with(&compiled, document.as_bytes());
+            assert!(outcome.scanned.is_ok_and(|scanned| !scanned.strict), "{document:?}");
+            assert_eq!(outcome.values, [document.contains("a\tb").then(|| json!(1)), Some(json!(2))]);
+        }
+    }
+}
+
 /// More keys and trees than are remembered, in orders that change: some are forgotten, none is mistaken.
 #[test]
 fn forgotten_keys_are_looked_up() {

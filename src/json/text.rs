@@ -108,7 +108,7 @@ impl<'d> Text<'d> {
 
     /// Position of the first marked byte at or behind `pos`.
     #[inline(always)]
-    fn marked(&self, pos: usize) -> Read {
+    pub(super) fn marked(&self, pos: usize) -> Read {
         let mut word = pos / 64;
         let marks = self.word(word)? >> (pos % 64);
         if marks != 0 {
