@@ -190,6 +190,8 @@ fn a_key_with_dots_wins_over_nested_keys_in_either_order() {
     assert_eq!(value("a.b.c", r#"{"a":{"b.c":1,"b":{"c":3}}}"#), Some(json!(1)));
     assert_eq!(value("a.b.c", r#"{"a":{"b":{"c":3}},"a.b":{"x":1}}"#), Some(json!(3)));
     assert_eq!(value("a.b", r#"{"a":{"b":1},"a.b":null}"#), Some(Json::Null));
+    assert_eq!(value("a.b[].c", r#"{"a":{"b":[{"c":1}]},"a.b":[{"c":2},{"c":3}]}"#), Some(json!([2, 3])));
+    assert_eq!(value("a.b[].c", r#"{"a.b":[{"c":2},{"c":3}],"a":{"b":[{"c":1}]}}"#), Some(json!([2, 3])));
 }
 
 #[test]
@@ -298,17 +300,22 @@ fn a_key_that_is_not_strict_is_none_the_next_time_either() {
 #[test]
 fn forgotten_keys_are_looked_up() {
     let names: Vec<String> = (0..600).map(|number| format!("k{number}{}", "x".repeat(number % 37))).collect();
-    let wanted: Vec<&str> = names.iter().step_by(3).map(String::as_str).collect();
-    let mut trees: Vec<Compiled> = (0..4).map(|_| Compiled::new(&wanted)).collect();
-    trees[3].paths.tree.base = UNNUMBERED;
+    let all = || 0..names.len();
+    let wanted: [Vec<usize>; 4] = [all().step_by(3).collect(), all().step_by(2).collect(), all().rev().collect(), all().skip(7).collect()];
+    let mut trees = wanted.map(|wanted| {
+        let paths: Vec<&str> = wanted.iter().map(|number| names[*number].as_str()).collect();
+        (Compiled::new(&paths), wanted)
+    });
+    trees.iter_mut().skip(2).for_each(|(compiled, _)| compiled.paths.tree.base = UNNUMBERED);
     for round in 0..12 {
-        let order = (0..names.len()).map(|at| (at * [1, 7, 11][round % 3] + round) % names.len());
-        let members: Vec<String> = order.map(|at| format!(r#""{}":{at}"#, names[at])).collect();
+        let order = all().map(|at| (at * [1, 7, 11][round % 3] + round) % names.len());
+        let members: Vec<String> = order.map(|number| format!(r#""{}":{number}"#, names[number])).collect();
         let document = format!("{{{}}}", members.join(","));
-        for tree in &trees {
-            let outcome = scan_with(tree, document.as_bytes());
+        for (compiled, wanted) in &trees {
+            let outcome = scan_with(compiled, document.as_bytes());
             assert!(outcome.scanned.is_ok_and(|scanned| scanned.strict));
-            assert!(outcome.values.iter().enumerate().all(|(index, value)| *value == Some(json!(index * 3))), "round {round}");
+            let expected: Vec<Option<Json>> = wanted.iter().map(|number| Some(json!(number))).collect();
+            assert_eq!(outcome.values, expected, "round {round}");
         }
     }
 }
@@ -477,7 +484,9 @@ fn the_reserved_key_is_found_in_any_spelling_at_the_top_level_only() {
     ];
     for (document, reserved) in table {
         assert_eq!(check(document.as_bytes(), "hydrant").reserved, reserved, "{document}");
-        assert_eq!(scan(&["a.hydrant"], document.as_bytes()).scanned.map(|scanned| scanned.reserved), Ok(reserved), "{document}");
+        for path in ["a.hydrant", "hydrant"] {
+            assert_eq!(scan(&[path], document.as_bytes()).scanned.map(|scanned| scanned.reserved), Ok(reserved), "{document} {path}");
+        }
     }
 }
 
@@ -489,7 +498,7 @@ fn a_reserved_key_below_another_is_found_as_well() {
         r#"{"unm\u0061pped":{"hydrant":0}}"#,
         r#"{"unmapped":{},"unmapped":{"hydrant":0}}"#,
     ] {
-        for paths in [&["a.b"][..], &["unmapped.hydrant.alert"], &["unmapped"]] {
+        for paths in [&["a.b"][..], &["unmapped.hydrant.alert"], &["unmapped.hydrant"], &["unmapped"]] {
             assert_eq!(scan(paths, document.as_bytes()).scanned.map(|scanned| scanned.reserved), Ok(true), "{document} {paths:?}");
         }
     }
