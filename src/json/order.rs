@@ -48,7 +48,7 @@ pub(super) struct Order {
 impl Default for Order {
     fn default() -> Self {
         let nothing = Known { first: 0, mask: 0, last: 0, owner: 0, child: NONE, next: [0; 2], len: 0 };
-        Self { known: [nothing; KEYS] }
+        Self { known: std::array::from_fn(|_| nothing) }
     }
 }
 
