@@ -6,7 +6,7 @@
 
 use std::hash::BuildHasher as _;
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 /// The strings; their numbers count from 0 in the order of insertion.
 pub(super) struct Pool {

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 use crate::enrich::watch::{Handle, Published};
 
@@ -137,6 +137,7 @@ impl Cache {
         evicted
     }
 
+    /// By the hash's low bits, which the faster kind of it does not spread with every seed.
     fn segment(&self, key: u128) -> usize {
         self.hasher.hash_one(key) as usize % SEGMENTS
     }

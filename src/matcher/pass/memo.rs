@@ -9,7 +9,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 use crate::event::{Event, Kind, SlotId};
 use crate::matcher::atom::{AtomId, PassId};
