@@ -14,6 +14,7 @@ pub(super) struct Pool {
     ends: Vec<u32>,
     /// A power of two.
     places: Vec<u32>,
+    /// Of the kind whose low bits, which choose the place, are spread with every seed.
     hasher: RandomState,
 }
 

@@ -299,7 +299,7 @@ fn a_key_that_is_not_strict_is_none_the_next_time_either() {
 /// More keys and trees than are remembered, in orders that change: some are forgotten, none is mistaken.
 #[test]
 fn forgotten_keys_are_looked_up() {
-    let names: Vec<String> = (0..600).map(|number| format!("k{number}{}", "x".repeat(number % 37))).collect();
+    let names: Vec<String> = (0..900).map(|number| format!("k{number}{}", "x".repeat(number % 37))).collect();
     let all = || 0..names.len();
     let wanted: [Vec<usize>; 4] = [all().step_by(3).collect(), all().step_by(2).collect(), all().rev().collect(), all().skip(7).collect()];
     let mut trees = wanted.map(|wanted| {

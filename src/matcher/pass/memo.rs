@@ -40,6 +40,7 @@ pub(in crate::matcher) struct Memo {
     /// A power of two, or none.
     cells: Box<[Cell]>,
     slots: Vec<OfSlot>,
+    /// Of the kind whose low bits, which choose the cell, are spread with every seed.
     hashes: RandomState,
 }
 
