@@ -338,12 +338,15 @@ impl Matcher {
         at == ACCEPT
     }
 
+    #[inline]
     fn decide(&self, pass: PassId, event: Event<'_>, scratch: &mut Scratch) {
         if scratch.decided[pass as usize] != scratch.stamp {
             self.recall_or_run(pass, event, scratch);
         }
     }
 
+    // Most passes that a program asks have been decided.
+    #[inline(never)]
     fn recall_or_run(&self, pass: PassId, event: Event<'_>, scratch: &mut Scratch) {
         let Scratch { stamp, facts, decided, buffers, memo, .. } = scratch;
         let slot = self.remembered[pass as usize];

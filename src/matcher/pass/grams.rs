@@ -137,11 +137,11 @@ impl<const W: usize, const S: usize> Grams<W, S> {
 
     fn insert(&mut self, cell: Cell) {
         let mask = self.cells.len() - 1;
-        let mut at = mixed(cell.gram) as usize & mask;
-        while self.cells[at].count != 0 {
-            at = (at + 1) & mask;
+        let mut index = self.first_index(cell.gram);
+        while self.cells[index].count != 0 {
+            index = (index + 1) & mask;
         }
-        self.cells[at] = cell;
+        self.cells[index] = cell;
     }
 
     /// Calls `found` with every place where a literal may begin, and the literal: its gram is in `text` there.
@@ -164,7 +164,7 @@ impl<const W: usize, const S: usize> Grams<W, S> {
     /// What waits behind a gram.
     fn behind(&self, gram: u32) -> &[Entry] {
         let mask = self.cells.len() - 1;
-        let mut index = mixed(gram) as usize & mask;
+        let mut index = self.first_index(gram);
         loop {
             let cell = self.cells[index];
             if cell.count == 0 || cell.gram == gram {
@@ -172,6 +172,11 @@ impl<const W: usize, const S: usize> Grams<W, S> {
             }
             index = (index + 1) & mask;
         }
+    }
+
+    /// Where a gram stands if no other does. By the upper bits: the lower ones follow from the first byte of the gram alone.
+    fn first_index(&self, gram: u32) -> usize {
+        ((u64::from(mixed(gram)) * self.cells.len() as u64) >> u32::BITS) as usize
     }
 
     /// Bytes on the heap.
