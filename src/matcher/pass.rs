@@ -101,7 +101,7 @@ impl Buffers {
 #[derive(Debug)]
 pub(super) enum Pass {
     /// Whole values of a slot.
-    Exact(SlotId, Exact),
+    Exact(SlotId, Box<Exact>),
     /// Literals inside the values of a slot.
     Scan(SlotId, Scan),
     /// Literals inside the raw event and all values.
@@ -118,7 +118,7 @@ impl Pass {
     /// The pass `key`, which has the id `id`, with its leaves.
     pub(super) fn new(id: PassId, key: PassKey, leaves: &[LeafAtoms<'_>], atoms: &Atoms) -> Self {
         match key {
-            PassKey::Exact(slot) => Self::Exact(slot, Exact::new(leaves)),
+            PassKey::Exact(slot) => Self::Exact(slot, Box::new(Exact::new(leaves))),
             PassKey::Scan(target @ Target::Slot(slot)) => Self::Scan(slot, Scan::new(target, leaves)),
             PassKey::Scan(target @ Target::Event) => Self::ScanEvent(Scan::new(target, leaves)),
             PassKey::Number(slot) => Self::Number(slot, Numbers::new(leaves)),
@@ -174,16 +174,24 @@ impl Pass {
     }
 }
 
-/// The raw event first; then only those values that it does not show: what is written inside the raw event holds no
-/// literal that the raw event, or what it is without escapes, does not hold.
+/// The raw event first, as it came and without its escapes; then only those values that it does not show: what is written inside
+/// the raw event holds no literal that the raw event, or what it is without escapes, does not hold.
 fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut Facts) {
     let Buffers { texts, unescaped, folded, .. } = buffers;
-    let mut found = false;
-    texts.any_of_raw(event, &mut |text, folded| {
-        found |= scan.run(text, folded, facts);
-        false
-    });
     let raw = event.raw();
+    let escapes = Escapes::of(raw);
+    let mut found = false;
+    if escapes != Escapes::None {
+        let (text, folded) = texts.unescaped_raw(event);
+        found |= scan.run(text, folded, facts);
+    }
+    if escapes != Escapes::Plain {
+        let (text, folded) = texts.raw(event);
+        found |= scan.run(text, folded, facts);
+    } else if let Some(over_escapes) = scan.over_escapes() {
+        let (text, folded) = texts.raw(event);
+        found |= over_escapes.run(text, folded, facts);
+    }
     for value in event.values() {
         let shown = match value {
             Value::Missing | Value::Null | Value::Object(_) => true,
@@ -200,6 +208,30 @@ fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut 
             }
             false
         });
+    }
+}
+
+/// Which JSON escapes a text has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escapes {
+    None,
+    /// Only `\"` and `\\`: of the literals that stand in the text as it came, just those that such an escape may be a part of do
+    /// not stand in the text without escapes.
+    Plain,
+    Other,
+}
+
+impl Escapes {
+    fn of(mut text: &[u8]) -> Self {
+        let mut escapes = Self::None;
+        while let Some(at) = memchr::memchr(b'\\', text) {
+            match text.get(at + 1) {
+                Some(b'"' | b'\\') => text = &text[at + 2..],
+                _ => return Self::Other,
+            }
+            escapes = Self::Plain;
+        }
+        escapes
     }
 }
 

@@ -106,6 +106,11 @@ fn other_letters_fold_by_simple_lower_case() {
         &text(TextOp::Equals, "Élan", false),
         &[(Kind::Text, "éLAN", true), (Kind::Escaped, r"\u00c9lan", true), (Kind::Text, "Elan", false)],
     );
+    // Neither the first nor the last character need be ASCII for the folded text to be.
+    check_all(
+        &text(TextOp::Equals, "kI", false),
+        &[(Kind::Text, "\u{212a}İ", true), (Kind::Text, "Kİ", true), (Kind::Text, "\u{212a}i", true), (Kind::Text, "kk", false)],
+    );
     check_all(&text(TextOp::Contains, "kI", false), &[(Kind::Text, "x\u{212a}İ", true), (Kind::Text, "xkı", false)]);
     check_all(&text(TextOp::Equals, "STRASSE", false), &[(Kind::Text, "straße", false), (Kind::Text, "strasse", true)]);
     check_all(&text(TextOp::Equals, "ΑΣ", false), &[(Kind::Text, "ασ", true), (Kind::Text, "ας", false)]);
@@ -335,6 +340,31 @@ fn literals_of_all_lengths_are_found_together() {
             found += hits.len();
         }
         assert!(found > 300, "{short} {middle} {long}: {found}");
+    }
+}
+
+proptest! {
+    /// A raw event is searched as it came and without its escapes; most of what the one has, the other has too.
+    #[test]
+    fn keywords_over_escapes_are_found(
+        keywords in prop::collection::vec(r#"[ab"\\\\]{1,5}"#, 1..12),
+        cased in any::<bool>(),
+        ops in prop::collection::vec(any_op(), 12),
+        raw in prop::collection::vec(prop::sample::select(vec!["a", "b", "A", "\"", r#"\""#, r"\\", r"\\", r"\n", r"\u0061", r"\"]), 0..24),
+        plain in any::<bool>(),
+    ) {
+        let raw: String = raw.into_iter().filter(|part| !plain || part.len() < 6 && !matches!(*part, r"\n" | r"\")).collect();
+        let mut builder = Builder::new();
+        for (keyword, op) in keywords.iter().zip(ops) {
+            builder.add(Expr::Keyword(text(op, keyword, cased)));
+        }
+        let matcher = builder.build();
+        let (mut hits, mut expected) = (Vec::new(), Vec::new());
+        with_event(&[given(Kind::Object, &raw)], |event| {
+            matcher.evaluate(event, &mut matcher.scratch(), &mut hits);
+            matcher.full_scan(event, &mut expected);
+        });
+        prop_assert_eq!(hits, expected);
     }
 }
 

@@ -22,6 +22,33 @@ pub(in crate::matcher) struct Exact {
     exists: Vec<AtomId>,
     null: Vec<AtomId>,
     types: Vec<(Type, Vec<AtomId>)>,
+    ends: Ends,
+}
+
+/// The first and last bytes of literals, folded: most values that equal none need not be folded and hashed to see it.
+#[derive(Debug, Default)]
+struct Ends {
+    seen: [u64; 4],
+}
+
+impl Ends {
+    fn insert(&mut self, literal: &[u8]) {
+        if let Some(pair) = Self::pair(literal) {
+            self.seen[pair / 64] |= 1 << (pair % 64);
+        }
+    }
+
+    /// Whether a literal begins and ends like this text, not necessarily the same one. Where a character of other scripts
+    /// stands, which may fold to a letter of ASCII, and for the empty text it is true.
+    fn may_have(&self, text: &[u8]) -> bool {
+        Self::pair(text).is_none_or(|pair| self.seen[pair / 64] >> (pair % 64) & 1 == 1)
+    }
+
+    fn pair(text: &[u8]) -> Option<usize> {
+        let (first, last) = (*text.first()?, *text.last()?);
+        let mixed = first.to_ascii_lowercase().wrapping_mul(5).wrapping_add(last.to_ascii_lowercase());
+        (first | last).is_ascii().then_some(usize::from(mixed))
+    }
 }
 
 /// Literals to lists of atoms.
@@ -65,6 +92,9 @@ impl Exact {
     pub(super) fn new(leaves: &[LeafAtoms<'_>]) -> Self {
         let mut exact = Self::default();
         for (leaf, atoms) in leaves {
+            if let Leaf::Text { text, .. } = leaf {
+                exact.ends.insert(text);
+            }
             match leaf {
                 Leaf::Text { text, cased: true, .. } => exact.cased.insert(text, atoms),
                 Leaf::Text { text, cased: false, .. } => exact.uncased.insert(text, atoms),
@@ -107,11 +137,11 @@ impl Exact {
         }
     }
 
-    /// Whether the value is short enough to equal any literal.
+    /// Whether the value is short enough to equal any literal, and begins and ends like one.
     fn may_equal(&self, value: Value<'_>) -> bool {
         let len_max = self.cased.len_max.max(FOLD_SHRINK_MAX * self.uncased.len_max);
         match value {
-            Value::Number(text) | Value::Text(text) => text.len() <= len_max,
+            Value::Number(text) | Value::Text(text) => text.len() <= len_max && self.ends.may_have(text),
             Value::Escaped(text) => text.len() <= len_max * ESCAPE_GROWTH_MAX,
             _ => true,
         }

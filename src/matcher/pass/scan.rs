@@ -43,11 +43,19 @@ const BYTES_OF_EVENT: f64 = 900.0;
 /// The literals of one slot.
 #[derive(Debug)]
 pub(in crate::matcher) struct Scan {
-    uncased: Search,
-    cased: Search,
+    searches: Searches,
+    /// In an event: the same for the literals of which `\"` or `\\` may be a part.
+    over_escapes: Option<Box<Searches>>,
     /// Atoms of the empty literal, which every text contains.
     anything: Vec<AtomId>,
     has_positions: bool,
+}
+
+/// Literals of both case rules.
+#[derive(Debug)]
+pub(in crate::matcher) struct Searches {
+    uncased: Search,
+    cased: Search,
 }
 
 /// The literals of one case rule.
@@ -129,8 +137,17 @@ impl Scan {
             }
             literals[usize::from(*cased)].entry(text).or_default().extend(atoms.iter().map(|atom| Wanted { op: *op, atom: *atom }));
         }
-        let [uncased, cased] = literals.map(|literals| Search::new(literals, target));
-        Self { uncased, cased, anything, has_positions }
+        let over_escapes = literals.each_ref().map(|literals| {
+            let some = literals.iter().filter(|(text, _)| target == Target::Event && is_over_escapes(text));
+            some.map(|(text, wanted)| (*text, wanted.clone())).collect::<BTreeMap<_, _>>()
+        });
+        let is_met = over_escapes.iter().any(|literals| !literals.is_empty());
+        Self {
+            searches: Searches::new(literals, target),
+            over_escapes: is_met.then(|| Box::new(Searches::new(over_escapes, target))),
+            anything,
+            has_positions,
+        }
     }
 
     /// Whether a literal must stand at a certain place, so that a value is not decided by what surrounds it.
@@ -142,10 +159,31 @@ impl Scan {
     pub(super) fn run(&self, text: &[u8], folded: &[u8], facts: &mut Facts) -> bool {
         facts.set_all(&self.anything);
         let found = !self.anything.is_empty();
-        found | self.uncased.run(folded, facts) | self.cased.run(text, facts)
+        found | self.searches.run(text, folded, facts)
+    }
+
+    /// What is left to search for in an event as it came that has no escapes but `\"` and `\\`, and is decided without them.
+    pub(super) fn over_escapes(&self) -> Option<&Searches> {
+        self.over_escapes.as_deref()
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
+        self.searches.memory_bytes() + self.over_escapes.as_ref().map_or(0, |searches| searches.memory_bytes())
+    }
+}
+
+impl Searches {
+    fn new(literals: [BTreeMap<&[u8], Vec<Wanted>>; 2], target: Target) -> Self {
+        let [uncased, cased] = literals.map(|literals| Search::new(literals, target));
+        Self { uncased, cased }
+    }
+
+    /// Decides the atoms of literals in a text, also given folded; returns whether any occurs anywhere.
+    pub(super) fn run(&self, text: &[u8], folded: &[u8], facts: &mut Facts) -> bool {
+        self.uncased.run(folded, facts) | self.cased.run(text, facts)
+    }
+
+    fn memory_bytes(&self) -> usize {
         self.uncased.memory_bytes() + self.cased.memory_bytes()
     }
 }
@@ -322,6 +360,25 @@ impl Walk {
             Self::Packed(searcher, numbers) => searcher.memory_usage() + size_of_val(&**numbers),
         }
     }
+}
+
+/// Whether a text that has no escapes but `\"` and `\\` may have a literal in it that it has not without them: one that has a
+/// part of such an escape, and goes on as an escape does. A backslash before anything else than it or a quote is the second
+/// half of one, and stands there without escapes as well.
+fn is_over_escapes(literal: &[u8]) -> bool {
+    let first_run = literal.iter().take_while(|byte| **byte == b'\\').count();
+    let mut rest = &literal[first_run..];
+    let is_second_half = first_run == 1 && rest.first().is_some_and(|byte| *byte != b'"');
+    let mut has_part = literal.starts_with(b"\"") || first_run > 0 && !is_second_half;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        match rest.get(at + 1) {
+            Some(b'"' | b'\\') => rest = &rest[at + 2..],
+            Some(_) => return false,
+            None => return true,
+        }
+        has_part = true;
+    }
+    has_part
 }
 
 /// A vectorised search for literals; not every processor has it.

@@ -10,7 +10,7 @@ use crate::matcher::text::{fold_from, fold_into, fold_onto};
 
 /// Where the raw event is among the texts, and the raw event without JSON escapes; the slots come behind.
 const RAW: usize = 0;
-const RESOLVED: usize = 1;
+const UNESCAPED_RAW: usize = 1;
 const SLOTS: usize = 2;
 
 /// Texts, those of slots by slot. Stamped with the number of the event, so that nothing is cleared between events.
@@ -77,15 +77,24 @@ impl Texts {
     /// Whether `visit` says yes to a form of the raw event, given also folded: as it came, or without JSON escapes if it has
     /// any. In the latter stands every text of a JSON event as it is meant.
     pub(super) fn any_of_raw(&mut self, event: Event<'_>, visit: &mut impl FnMut(&[u8], &[u8]) -> bool) -> bool {
-        let raw = event.raw();
-        let known = self.know(RAW, Value::Text(raw));
-        if visit(raw, known.folded.of(&self.bytes)) {
-            return true;
-        }
-        memchr::memchr(b'\\', raw).is_some() && {
-            let known = self.know(RESOLVED, Value::Escaped(raw));
-            visit(known.unescaped.of(&self.bytes), known.folded.of(&self.bytes))
-        }
+        let (raw, folded) = self.raw(event);
+        visit(raw, folded)
+            || memchr::memchr(b'\\', raw).is_some() && {
+                let (text, folded) = self.unescaped_raw(event);
+                visit(text, folded)
+            }
+    }
+
+    /// The raw event as it came, also folded.
+    pub(super) fn raw<'a>(&'a mut self, event: Event<'a>) -> (&'a [u8], &'a [u8]) {
+        let known = self.know(RAW, Value::Text(event.raw()));
+        (event.raw(), known.folded.of(&self.bytes))
+    }
+
+    /// The raw event without JSON escapes, also folded.
+    pub(super) fn unescaped_raw(&mut self, event: Event<'_>) -> (&[u8], &[u8]) {
+        let known = self.know(UNESCAPED_RAW, Value::Escaped(event.raw()));
+        (known.unescaped.of(&self.bytes), known.folded.of(&self.bytes))
     }
 
     #[inline]
