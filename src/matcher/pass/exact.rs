@@ -148,6 +148,7 @@ impl Exact {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.uncased.memory_bytes() + self.cased.memory_bytes() + (self.exists.len() + self.null.len()) * size_of::<AtomId>()
+        let always = (self.exists.len() + self.null.len()) * size_of::<AtomId>();
+        size_of::<Self>() + self.uncased.memory_bytes() + self.cased.memory_bytes() + always
     }
 }

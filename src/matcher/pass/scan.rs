@@ -168,7 +168,7 @@ impl Scan {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.searches.memory_bytes() + self.over_escapes.as_ref().map_or(0, |searches| searches.memory_bytes())
+        self.searches.memory_bytes() + self.over_escapes.as_ref().map_or(0, |searches| size_of::<Searches>() + searches.memory_bytes())
     }
 }
 
