@@ -215,8 +215,8 @@ fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Escapes {
     None,
-    /// Only `\"` and `\\`: of the literals that stand in the text as it came, just those that such an escape may be a part of do
-    /// not stand in the text without escapes.
+    /// Only `\"` and `\\`: of the literals that stand in the text as it came, just some that have a backslash do not stand in the
+    /// text without escapes.
     Plain,
     Other,
 }

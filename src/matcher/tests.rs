@@ -344,13 +344,15 @@ fn literals_of_all_lengths_are_found_together() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
     /// A raw event is searched as it came and without its escapes; most of what the one has, the other has too.
     #[test]
     fn keywords_over_escapes_are_found(
-        keywords in prop::collection::vec(r#"[ab"\\\\]{1,5}"#, 1..12),
+        keywords in prop::collection::vec(r#"[abn"\\]{1,5}"#, 1..12),
         cased in any::<bool>(),
         ops in prop::collection::vec(any_op(), 12),
-        raw in prop::collection::vec(prop::sample::select(vec!["a", "b", "A", "\"", r#"\""#, r"\\", r"\\", r"\n", r"\u0061", r"\"]), 0..24),
+        raw in prop::collection::vec(prop::sample::select(vec!["a", "b", "A", "\"", r#"\""#, r"\\", r"\\", r"\n", r"\u0061", r"\"]), 0..10),
         plain in any::<bool>(),
     ) {
         let raw: String = raw.into_iter().filter(|part| !plain || part.len() < 6 && !matches!(*part, r"\n" | r"\")).collect();

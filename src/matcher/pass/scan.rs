@@ -44,7 +44,7 @@ const BYTES_OF_EVENT: f64 = 900.0;
 #[derive(Debug)]
 pub(in crate::matcher) struct Scan {
     searches: Searches,
-    /// In an event: the same for the literals of which `\"` or `\\` may be a part.
+    /// In an event: the same for the literals that may have a backslash of `\"` or `\\`.
     over_escapes: Option<Box<Searches>>,
     /// Atoms of the empty literal, which every text contains.
     anything: Vec<AtomId>,
@@ -363,13 +363,13 @@ impl Walk {
 }
 
 /// Whether a text that has no escapes but `\"` and `\\` may have a literal in it that it has not without them: one that has a
-/// part of such an escape, and goes on as an escape does. A backslash before anything else than it or a quote is the second
+/// backslash of such an escape, and goes on as an escape does. A backslash before anything else than it or a quote is the second
 /// half of one, and stands there without escapes as well.
 fn is_over_escapes(literal: &[u8]) -> bool {
     let first_run = literal.iter().take_while(|byte| **byte == b'\\').count();
     let mut rest = &literal[first_run..];
     let is_second_half = first_run == 1 && rest.first().is_some_and(|byte| *byte != b'"');
-    let mut has_part = literal.starts_with(b"\"") || first_run > 0 && !is_second_half;
+    let mut has_part = first_run > 0 && !is_second_half;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         match rest.get(at + 1) {
             Some(b'"' | b'\\') => rest = &rest[at + 2..],
