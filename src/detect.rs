@@ -263,7 +263,14 @@ impl Detector {
 /// of the cache.
 fn add_most_asked_first<'a>(conditions: impl Iterator<Item = &'a Expr<String>>, vocabulary: &dyn Vocabulary, fields: &mut Fields) {
     let mut asked: BTreeMap<&str, usize> = BTreeMap::new();
-    conditions.for_each(|condition| condition.for_each_field(&mut |name| *asked.entry(name).or_default() += 1));
+    for condition in conditions {
+        let mut names = Vec::new();
+        condition.for_each_field(&mut |name| names.push(name.as_str()));
+        // A rule with a field that nothing fills is left out, and needs no slots.
+        if names.iter().all(|name| vocabulary.resolve(name).is_some()) {
+            names.into_iter().for_each(|name| *asked.entry(name).or_default() += 1);
+        }
+    }
     let mut names: Vec<_> = asked.into_iter().collect();
     names.sort_by_key(|(_, count)| Reverse(*count));
     for name in names.into_iter().filter_map(|(name, _)| vocabulary.resolve(name)) {

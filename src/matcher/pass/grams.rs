@@ -174,7 +174,7 @@ impl<const W: usize, const S: usize> Grams<W, S> {
         }
     }
 
-    /// Where a gram stands if no other does. By the upper bits: the lower ones follow from the first byte of the gram alone.
+    /// Where a gram stands if no other does. By the upper bits: the lowest follow from the first byte of the gram alone.
     fn first_index(&self, gram: u32) -> usize {
         ((u64::from(mixed(gram)) * self.cells.len() as u64) >> u32::BITS) as usize
     }
