@@ -509,13 +509,16 @@ fn bit(slot: SlotId) -> u64 {
 }
 
 /// The numbers of the bits that are set.
-fn bits(words: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
-    words.enumerate().flat_map(|(index, mut word)| {
-        std::iter::from_fn(move || {
-            let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-            word &= word - 1;
-            Some(index * WORD + bit)
-        })
+fn bits(mut words: impl Iterator<Item = u64>) -> impl Iterator<Item = usize> {
+    let (mut word, mut behind) = (0_u64, 0);
+    std::iter::from_fn(move || {
+        while word == 0 {
+            word = words.next()?;
+            behind += WORD;
+        }
+        let bit = word.trailing_zeros() as usize;
+        word &= word - 1;
+        Some(behind - WORD + bit)
     })
 }
 
@@ -586,6 +589,12 @@ impl<'a> Event<'a> {
     /// The values that the event has.
     pub fn values(self) -> impl Iterator<Item = Value<'a>> {
         bits(self.present.iter().copied()).map(move |index| self.slots[index].value(self.bytes, self.arena))
+    }
+
+    /// The values that the event has and that are not written inside it as it came: those of enrichments, for one.
+    pub fn values_beside_raw(self) -> impl Iterator<Item = Value<'a>> {
+        let slots = bits(self.present.iter().copied()).map(move |index| self.slots[index]);
+        slots.filter(move |slot| !slot.is_within(self.raw)).map(move |slot| slot.value(self.bytes, self.arena))
     }
 
     /// Those of `slots` that were set, by index; one that was set to nothing is among them.

@@ -1,5 +1,6 @@
 //! A typed span, 8 bytes, and the value it stands for.
 
+use crate::event::Span;
 use crate::limits::CHUNK_BYTES_MAX;
 
 /// What a slot's bytes are.
@@ -79,6 +80,13 @@ impl Slot {
     #[inline]
     pub fn is_empty(self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether it has bytes, and all of them in a part of the buffer.
+    #[inline]
+    pub fn is_within(self, part: Span) -> bool {
+        // What is in the arena begins behind any part.
+        !self.is_empty() && self.offset >= part.start && self.offset as usize + self.len() <= part.end as usize
     }
 
     /// The bytes, from `buffer` or from `arena`.

@@ -84,6 +84,13 @@ pub(super) enum Leaf {
     Type(Type),
 }
 
+impl Leaf {
+    /// Whether a missing field makes it hold.
+    pub(super) fn holds_for_nothing(&self) -> bool {
+        matches!(self, Self::Null | Self::Type(Type::Null))
+    }
+}
+
 /// A predicate that is evaluated alone, and only if a program asks.
 #[derive(Clone, Debug)]
 pub(super) enum Slow {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::thread_cpu_ns;
-use crate::event::{Event, SlotId, SlotSet};
+use crate::event::{Event, Slot, SlotId, SlotSet};
 use crate::matcher::atom::{AtomId, Atoms, PassId, PassKey};
 use crate::matcher::cost::{Cost, Costs};
 use crate::matcher::gate::{self, Estimates};
@@ -250,10 +250,10 @@ impl Matcher {
         hits.clear();
         scratch.begin();
         let measured_since_ns = scratch.costs.begin(scratch.stamp);
+        self.eager.of_event.iter().for_each(|pass| self.decide(*pass, event, scratch));
         // A missing field decides nothing that a gate waits for.
-        let present = event.present(&self.eager.slots).flat_map(|slot| self.eager.of_slot.list(slot as u32));
-        for pass in self.eager.of_event.iter().chain(present) {
-            self.decide(*pass, event, scratch);
+        for slot in event.present(&self.eager.slots) {
+            self.eager.of_slot.list(slot as u32).iter().for_each(|pass| self.decide(*pass, event, scratch));
         }
         let Scratch { stamp, facts, seen, candidates, .. } = scratch;
         for atom in facts.touched() {
@@ -349,7 +349,7 @@ impl Matcher {
     #[inline(never)]
     fn recall_or_run(&self, pass: PassId, event: Event<'_>, scratch: &mut Scratch) {
         let Scratch { stamp, facts, decided, buffers, memo, .. } = scratch;
-        let slot = self.remembered[pass as usize];
+        let slot = self.remembered[pass as usize].filter(|slot| event.slot(*slot) != Slot::MISSING);
         if let Some(slot) = slot
             && let Some(known) = memo.recall(event, slot)
         {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use crate::matcher::atom::{AtomId, Atoms, Leaf, PassId, PassKey, Target};
 use crate::matcher::program::Node;
 use crate::matcher::typical::{gram_likelihood, share_of_lines};
-use crate::matcher::{Order, TextOp, Type};
+use crate::matcher::{Order, TextOp};
 
 /// Looking at one program that fails at its first or second test, in ns.
 const EVALUATION_NS: f64 = 6.0;
@@ -51,7 +51,7 @@ impl Estimates {
             let sum = leaves().map(|leaf| likelihood(leaf, rivals[atom.pass as usize], places)).sum::<f64>();
             estimates.likelihood.push(if atom.leaves.is_empty() { 0.5 } else { sum.min(0.95) });
             estimates.cost_ns.push(cost_ns(pass));
-            estimates.gateable.push(!atom.leaves.is_empty() && !leaves().any(holds_for_nothing));
+            estimates.gateable.push(!atom.leaves.is_empty() && !leaves().any(Leaf::holds_for_nothing));
             estimates.scan.push(matches!(pass, PassKey::Scan(_)).then_some(atom.pass));
         }
         estimates
@@ -60,11 +60,6 @@ impl Estimates {
     fn is_scan(&self, atom: AtomId) -> Option<PassId> {
         self.scan[atom as usize]
     }
-}
-
-/// Whether a missing field makes it true: no pass runs for what is missing, so no gate may wait for it.
-fn holds_for_nothing(leaf: &Leaf) -> bool {
-    matches!(leaf, Leaf::Null | Leaf::Type(Type::Null))
 }
 
 fn cost_ns(pass: PassKey) -> f64 {

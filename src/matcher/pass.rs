@@ -7,11 +7,12 @@ mod grams;
 mod memo;
 mod networks;
 mod numbers;
+mod packed;
 mod question;
 mod scan;
 mod texts;
 
-use crate::event::{Event, SlotId, Value};
+use crate::event::{Event, SlotId};
 use crate::matcher::atom::{AtomId, Atoms, Leaf, PassId, PassKey, Target};
 use crate::matcher::member::any_scalar;
 use crate::matcher::pass::exact::Exact;
@@ -178,8 +179,7 @@ impl Pass {
 /// the raw event holds no literal that the raw event, or what it is without escapes, does not hold.
 fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut Facts) {
     let Buffers { texts, unescaped, folded, .. } = buffers;
-    let raw = event.raw();
-    let escapes = Escapes::of(raw);
+    let escapes = Escapes::of(event.raw());
     let mut found = false;
     if escapes != Escapes::None {
         let (text, folded) = texts.unescaped_raw(event);
@@ -192,15 +192,7 @@ fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut 
         let (text, folded) = texts.raw(event);
         found |= over_escapes.run(text, folded, facts);
     }
-    for value in event.values() {
-        let shown = match value {
-            Value::Missing | Value::Null | Value::Object(_) => true,
-            Value::Boolean(_) => false,
-            Value::Number(text) | Value::Text(text) | Value::Escaped(text) | Value::Array(text) => is_part_of(text, raw),
-        };
-        if shown && (!found || !scan.has_positions()) {
-            continue;
-        }
+    let look_at = |value| {
         any_scalar(value, unescaped, &mut |scalar| {
             if let Some(text) = scalar.text() {
                 fold_into(text, folded);
@@ -208,6 +200,11 @@ fn scan_event(scan: &Scan, event: Event<'_>, buffers: &mut Buffers, facts: &mut 
             }
             false
         });
+    };
+    if found && scan.has_positions() {
+        event.values().for_each(look_at);
+    } else {
+        event.values_beside_raw().for_each(look_at);
     }
 }
 
@@ -233,10 +230,4 @@ impl Escapes {
         }
         escapes
     }
-}
-
-/// Whether `part` is memory of `whole`.
-fn is_part_of(part: &[u8], whole: &[u8]) -> bool {
-    let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
-    whole.start <= part.start && part.end <= whole.end
 }

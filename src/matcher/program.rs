@@ -45,9 +45,7 @@ fn lower(expr: &Expr<SlotId>, negated: bool, atoms: &mut Atoms) -> Node {
             let mut groups = Groups::default();
             let mut nodes = Vec::new();
             gather(expr, negated, atoms, &mut groups, &mut nodes);
-            for (pass, leaves) in groups {
-                nodes.push(Node::Literal { atom: atoms.atom(pass, leaves), negated });
-            }
+            nodes.extend(groups.into_iter().flat_map(|(pass, leaves)| indexed(pass, leaves, negated, atoms)));
             join(negated, nodes)
         }
         Expr::Field(slot, predicate) => lower_predicate(Target::Slot(*slot), predicate, negated, atoms),
@@ -76,9 +74,16 @@ fn gather(expr: &Expr<SlotId>, negated: bool, atoms: &mut Atoms, groups: &mut Gr
     }
 }
 
+/// The atom of leaves of one pass. What must not be missing is there: a gate can wait for that, and for nothing that is negated.
+fn indexed(pass: PassId, leaves: Vec<u32>, negated: bool, atoms: &mut Atoms) -> impl Iterator<Item = Node> + use<> {
+    let holds_for_nothing = leaves.iter().any(|leaf| atoms.leaf_of(*leaf).1.holds_for_nothing());
+    let is_there = atoms.slot_of(pass).filter(|_| negated && holds_for_nothing).and_then(|slot| present(slot, false, atoms));
+    is_there.into_iter().chain([Node::Literal { atom: atoms.atom(pass, leaves), negated }])
+}
+
 fn lower_predicate(target: Target, predicate: &Predicate, negated: bool, atoms: &mut Atoms) -> Node {
     if let Some((pass, leaf)) = atoms.leaf(target, predicate) {
-        return Node::Literal { atom: atoms.atom(pass, vec![leaf]), negated };
+        return join(true, indexed(pass, vec![leaf], negated, atoms).collect());
     }
     let required = match predicate {
         Predicate::Glob { pieces, .. } => literal::of_glob(pieces).map(|text| vec![text]),

@@ -35,8 +35,13 @@ static TYPICAL: LazyLock<Typical> = LazyLock::new(|| {
 /// How likely `gram`, which is folded, stands at a place of a log: as often as it was seen, and as its bytes would by chance.
 pub(super) fn gram_likelihood(gram: &[u8]) -> f64 {
     let seen = f64::from(TYPICAL.grams.get(gram).copied().unwrap_or_default()) / LINES.len() as f64;
-    let by_chance: f64 = gram.iter().map(|byte| TYPICAL.bytes[usize::from(*byte)]).product();
+    let by_chance: f64 = gram.iter().map(|byte| byte_likelihood(*byte)).product();
     seen + by_chance
+}
+
+/// How likely a byte stands at a place of a log.
+pub(super) fn byte_likelihood(byte: u8) -> f64 {
+    TYPICAL.bytes[usize::from(byte)]
 }
 
 /// The share of lines that have `text`, which is folded, where `op` says: the ends of a value are where a word ends.

@@ -22,6 +22,9 @@ const LARGE: usize = 1 << 17;
 /// stop the walk more often.
 const CELLS_PER_GRAM: usize = 32;
 
+/// Tag of a cell that more than one gram has; all others are odd.
+const SEVERAL: u8 = 2;
+
 /// Bytes of the longest gram: one load.
 const GRAM_BYTES_MAX: usize = size_of::<u32>();
 
@@ -51,7 +54,7 @@ struct Cell {
     count: u32,
 }
 
-/// Whether a gram may be there; 0 where it is not.
+/// Whether a gram may be there: 0 where none is, the tag of the only one, or [`SEVERAL`].
 #[derive(Debug)]
 enum Filter {
     Small(Box<[u8; SMALL]>),
@@ -82,7 +85,10 @@ impl Filter {
 
 fn filled<const N: usize>(grams: impl Iterator<Item = u32>) -> Box<[u8; N]> {
     let mut filter: Box<[u8; N]> = vec![0; N].try_into().unwrap_or_else(|_| Box::new([0; N]));
-    grams.for_each(|gram| filter[cell_of::<N>(gram)] = 1);
+    for gram in grams {
+        let cell = &mut filter[cell_of::<N>(gram)];
+        *cell = if *cell == 0 { tag_of(gram) } else { SEVERAL };
+    }
     filter
 }
 
@@ -210,8 +216,8 @@ fn walk<const W: usize, const S: usize, const N: usize>(filter: &[u8; N], text: 
     }
 }
 
-/// The same, place by place, for a piece of the text that begins at `at`. Not inlined: the loop over blocks would keep all that
-/// it looked up, for the one block in some that asks again.
+/// The same for a piece of the text that begins at `at` and has few places: by their tags, and without a branch for each. Not
+/// inlined: the loop over blocks would keep all that it looked up, for the one block in some that asks again.
 #[inline(never)]
 fn look_at_some<const W: usize, const S: usize, const N: usize>(
     filter: &[u8; N],
@@ -219,11 +225,18 @@ fn look_at_some<const W: usize, const S: usize, const N: usize>(
     at: usize,
     look: &mut impl FnMut(usize, u32),
 ) {
-    for (place, gram) in piece.windows(W).enumerate().step_by(S) {
-        let gram = key::<W>(gram);
-        if filter[cell_of::<N>(gram)] != 0 {
-            look(at + place, gram);
-        }
+    let may_be = |gram: u32| {
+        let tag = filter[cell_of::<N>(gram)];
+        tag == tag_of(gram) || tag == SEVERAL
+    };
+    let mut places = 0_u32;
+    for (place, gram) in piece.windows(W).step_by(S).enumerate() {
+        places |= u32::from(may_be(key::<W>(gram))) << place;
+    }
+    while places != 0 {
+        let place = places.trailing_zeros() as usize * S;
+        look(at + place, key::<W>(&piece[place..]));
+        places &= places - 1;
     }
 }
 
@@ -231,6 +244,12 @@ fn look_at_some<const W: usize, const S: usize, const N: usize>(
 #[inline]
 fn cell_of<const N: usize>(gram: u32) -> usize {
     mixed(gram) as usize / (usize::pow(2, 32) / N)
+}
+
+/// What tells most grams of one cell apart, by bits that no size of the table goes by.
+#[inline]
+fn tag_of(gram: u32) -> u8 {
+    (mixed(gram) >> 7) as u8 | 1
 }
 
 #[inline]

@@ -1,22 +1,23 @@
 //! Literals inside text: all of one slot over the folded value, and those that are cased over the value as it is.
 //!
 //! Few literals are compared one by one, and so are those of one or two bytes. Many wait behind their grams ([`Grams`]). In a
-//! whole event, long ones are looked for at fewer places, and a few short ones by a vectorised search (Teddy). In a long value
+//! whole event, long ones are looked for at fewer places, and a few short ones by vectorised searches (Teddy). In a long value
 //! that search first tells whether any literal is there at all. "Starts with" and "ends with" are told by position.
 
 use std::collections::BTreeMap;
 
-use aho_corasick::packed::{MatchKind, Searcher};
 use memchr::memmem::Finder;
 
 use crate::event::Span;
 use crate::matcher::TextOp;
 use crate::matcher::atom::{AtomId, Leaf, Target};
 use crate::matcher::pass::grams::Grams;
+use crate::matcher::pass::packed::{self, Packed};
 use crate::matcher::pass::{Facts, LeafAtoms};
 
-/// How long literals are found, those that are too short for that, and those that are too short for either.
+/// How literals are found: the longer, the fewer places are looked at.
 type FarGrams = Grams<4, 4>;
+type MiddleGrams = Grams<4, 3>;
 type NearGrams = Grams<4, 2>;
 type ShortGrams = Grams<3, 1>;
 
@@ -27,11 +28,8 @@ const DIRECT_BYTE_COST: f64 = 0.4;
 const GRAM_PLACE_COST: f64 = 5.0;
 
 /// Teddy stops more often the more literals it has, and everywhere if they have less than three bytes.
-const PACKED_BYTE_COST: f64 = 1.0;
-const PACKED_LITERAL_BYTE_COST: f64 = 0.08;
-
-/// Teddy takes up to this many.
-const PACKED_LITERALS_MAX: usize = 64;
+const PACKED_BYTE_COST: f64 = 0.65;
+const PACKED_LITERAL_BYTE_COST: f64 = 0.035;
 
 /// In shorter values a walk is as fast as asking before.
 const ASKED_BEFORE_BYTES_MIN: usize = 128;
@@ -94,7 +92,7 @@ impl Wanted {
 /// Literals that are found together.
 #[derive(Debug)]
 struct Many {
-    asked_before: Option<Searcher>,
+    asked_before: Option<Packed>,
     walks: Vec<Walk>,
     /// All literals, one behind the other.
     bytes: Box<[u8]>,
@@ -107,10 +105,10 @@ struct Many {
 #[derive(Debug)]
 enum Walk {
     Far(FarGrams),
+    Middle(MiddleGrams),
     Near(NearGrams),
     Short(ShortGrams),
-    /// With the numbers of the literals.
-    Packed(Searcher, Box<[u32]>),
+    Packed(Packed),
 }
 
 /// How literals of about one length are looked for.
@@ -190,16 +188,18 @@ impl Searches {
 
 impl Search {
     fn new(literals: BTreeMap<&[u8], Vec<Wanted>>, target: Target) -> Self {
-        let lens = || literals.keys().map(|text| text.len()).filter(|len| *len >= ShortGrams::LITERAL_BYTES_MIN);
-        let plan = |long_bytes_min: usize, stride: usize| {
-            let (short_cost, short) = Way::cheapest(lens().filter(|len| *len < long_bytes_min).count(), ShortGrams::STRIDE, target);
-            let (long_cost, long) = Way::cheapest(lens().filter(|len| *len >= long_bytes_min).count(), stride, target);
+        let lens = literals.keys().map(|text| text.len()).filter(|len| *len >= ShortGrams::LITERAL_BYTES_MIN);
+        let plan = |(long_bytes_min, stride): (usize, usize)| {
+            let (short, long): (Vec<usize>, Vec<usize>) = lens.clone().partition(|len| *len < long_bytes_min);
+            let (short_cost, short) = Way::cheapest(&short, ShortGrams::STRIDE, target);
+            let (long_cost, long) = Way::cheapest(&long, stride, target);
             (short_cost + long_cost, [short, long], long_bytes_min)
         };
-        let near = plan(NearGrams::LITERAL_BYTES_MIN, NearGrams::STRIDE);
-        let far = plan(FarGrams::LITERAL_BYTES_MIN, FarGrams::STRIDE);
-        // A value is too short to make up for twice as many grams.
-        let (_, [short, long], long_bytes_min) = if target == Target::Event && far.0 <= near.0 { far } else { near };
+        let near = plan((NearGrams::LITERAL_BYTES_MIN, NearGrams::STRIDE));
+        let others = [(MiddleGrams::LITERAL_BYTES_MIN, MiddleGrams::STRIDE), (FarGrams::LITERAL_BYTES_MIN, FarGrams::STRIDE)];
+        // A value is too short to make up for more grams.
+        let others = others.into_iter().filter(|_| target == Target::Event).map(plan);
+        let (_, [short, long], long_bytes_min) = others.fold(near, |best, other| if other.0 <= best.0 { other } else { best });
         let way = |text: &[u8]| match text.len() {
             0..ShortGrams::LITERAL_BYTES_MIN => Way::OneByOne,
             len if len < long_bytes_min => short,
@@ -227,18 +227,20 @@ impl Search {
 }
 
 impl Way {
-    /// The cheapest way for so many literals, and what it costs.
-    fn cheapest(count: usize, stride: usize, target: Target) -> (f64, Self) {
-        if count == 0 {
+    /// The cheapest way for literals of so many bytes, and what it costs.
+    fn cheapest(lens: &[usize], stride: usize, target: Target) -> (f64, Self) {
+        if lens.is_empty() {
             return (0.0, Self::OneByOne);
         }
-        let (bytes, count_of) = (if target == Target::Event { BYTES_OF_EVENT } else { BYTES_OF_VALUE }, count as f64);
-        let one_by_one = (count_of * (BEGIN_COST + DIRECT_BYTE_COST * bytes), Self::OneByOne);
+        let bytes = if target == Target::Event { BYTES_OF_EVENT } else { BYTES_OF_VALUE };
+        let one_by_one = (lens.len() as f64 * (BEGIN_COST + DIRECT_BYTE_COST * bytes), Self::OneByOne);
         let grams = (BEGIN_COST + GRAM_PLACE_COST / stride as f64 * bytes, Self::Grams(stride));
-        let packed = (BEGIN_COST + (PACKED_BYTE_COST + PACKED_LITERAL_BYTE_COST * count_of) * bytes, Self::Packed);
+        let tiny = lens.iter().filter(|len| **len < packed::FINGERPRINT_BYTES_MAX).count();
+        let packs = || [tiny, lens.len() - tiny].into_iter().filter(|count| *count > 0);
+        let packed = packs().map(|count| BEGIN_COST + (PACKED_BYTE_COST + PACKED_LITERAL_BYTE_COST * count as f64) * bytes).sum();
         // In values, which are short, Teddy begins too often; among long literals it stops too often.
-        let is_fit = target == Target::Event && stride == ShortGrams::STRIDE && count <= PACKED_LITERALS_MAX;
-        let others = [grams, packed].into_iter().take(1 + usize::from(is_fit));
+        let is_fit = target == Target::Event && stride == ShortGrams::STRIDE && packs().all(|count| count <= packed::FAST_LITERALS_MAX);
+        let others = [grams, (packed, Self::Packed)].into_iter().take(1 + usize::from(is_fit));
         others.fold(one_by_one, |best, other| if other.0 < best.0 { other } else { best })
     }
 }
@@ -270,20 +272,22 @@ impl Many {
             wanted.extend_from_slice(decides);
             literals.push((Span { start: (bytes.len() - text.len()) as u32, end: bytes.len() as u32 }, wanted.len() as u32));
         }
-        let walk = |own: Way| {
-            let numbered = given.iter().zip(0..).filter(|((text, _), _)| way(text) == own);
-            let of: Vec<(u32, &[u8])> = numbered.map(|((text, _), number)| (number, **text)).collect();
-            (!of.is_empty()).then(|| Walk::new(own, &of))
+        let numbered = || given.iter().zip(0..).map(|((text, _), number)| (number, **text));
+        let walks_of = |own: Way| {
+            let of_way = numbered().filter(|(_, text)| way(text) == own);
+            let (tiny, others): (Vec<_>, Vec<_>) =
+                of_way.partition(|(_, text)| own == Way::Packed && text.len() < packed::FINGERPRINT_BYTES_MAX);
+            [tiny, others].into_iter().filter(|of| !of.is_empty()).map(move |of| Walk::new(own, &of))
         };
-        let strides = [ShortGrams::STRIDE, NearGrams::STRIDE, FarGrams::STRIDE];
-        let walks = strides.map(Way::Grams).into_iter().chain([Way::Packed]).filter_map(walk).collect();
-        let is_asked = target != Target::Event && given.len() <= PACKED_LITERALS_MAX;
-        let asked_before = is_asked.then(|| searcher(given.iter().map(|(text, _)| **text))).flatten();
+        let strides = [ShortGrams::STRIDE, NearGrams::STRIDE, MiddleGrams::STRIDE, FarGrams::STRIDE];
+        let walks = strides.map(Way::Grams).into_iter().chain([Way::Packed]).flat_map(walks_of).collect();
+        let is_asked = target != Target::Event && given.len() <= packed::LITERALS_MAX;
+        let asked_before = is_asked.then(|| Packed::new(&numbered().collect::<Vec<_>>())).flatten();
         Self { asked_before, walks, bytes: bytes.into(), wanted: wanted.into(), literals: literals.into() }
     }
 
     fn run(&self, text: &[u8], facts: &mut Facts) -> bool {
-        if text.len() >= ASKED_BEFORE_BYTES_MIN && self.asked_before.as_ref().is_some_and(|searcher| searcher.find(text).is_none()) {
+        if text.len() >= ASKED_BEFORE_BYTES_MIN && self.asked_before.as_ref().is_some_and(|packed| !packed.is_in(text)) {
             return false;
         }
         let mut found = false;
@@ -291,24 +295,13 @@ impl Many {
         for walk in &self.walks {
             match walk {
                 Walk::Far(grams) => grams.candidates(text, &mut look),
+                Walk::Middle(grams) => grams.candidates(text, &mut look),
                 Walk::Near(grams) => grams.candidates(text, &mut look),
                 Walk::Short(grams) => grams.candidates(text, &mut look),
-                Walk::Packed(searcher, numbers) => self.packed(searcher, numbers, text, &mut look),
+                Walk::Packed(packed) => packed.candidates(text, &mut look),
             }
         }
         found
-    }
-
-    /// Calls `look` with each place where one of the short literals stands, and the literal.
-    fn packed(&self, searcher: &Searcher, numbers: &[u32], text: &[u8], look: &mut impl FnMut(usize, u32)) {
-        let mut from = 0;
-        while let Some(found) = searcher.find_in(text, (from..text.len()).into()) {
-            // The first that stands there; longer ones that begin like it come behind it.
-            let begins_like =
-                |number: &&u32| self.literals[**number as usize].0.of(&self.bytes).starts_with(&text[found.start()..found.end()]);
-            numbers[found.pattern().as_usize()..].iter().take_while(begins_like).for_each(|number| look(found.start(), *number));
-            from = found.start() + 1;
-        }
     }
 
     /// Whether a literal stands at `start`; if it does, decides what hangs on it.
@@ -333,20 +326,17 @@ impl Many {
             + size_of_val(&*self.wanted)
             + size_of_val(&*self.literals)
             + self.walks.iter().map(Walk::memory_bytes).sum::<usize>()
-            + self.asked_before.as_ref().map_or(0, Searcher::memory_usage)
+            + self.asked_before.as_ref().map_or(0, Packed::memory_bytes)
     }
 }
 
 impl Walk {
     fn new(way: Way, literals: &[(u32, &[u8])]) -> Self {
         let numbered = || literals.iter().copied();
-        let numbers = || numbered().map(|(number, _)| number).collect();
         match way {
-            Way::Packed => match searcher(numbered().map(|(_, text)| text)) {
-                Some(searcher) => Self::Packed(searcher, numbers()),
-                None => Self::Short(Grams::new(numbered())),
-            },
+            Way::Packed => Packed::new(literals).map_or_else(|| Self::Short(Grams::new(numbered())), Self::Packed),
             Way::Grams(FarGrams::STRIDE) => Self::Far(Grams::new(numbered())),
+            Way::Grams(MiddleGrams::STRIDE) => Self::Middle(Grams::new(numbered())),
             Way::Grams(NearGrams::STRIDE) => Self::Near(Grams::new(numbered())),
             Way::Grams(_) | Way::OneByOne => Self::Short(Grams::new(numbered())),
         }
@@ -355,9 +345,10 @@ impl Walk {
     fn memory_bytes(&self) -> usize {
         match self {
             Self::Far(grams) => grams.memory_bytes(),
+            Self::Middle(grams) => grams.memory_bytes(),
             Self::Near(grams) => grams.memory_bytes(),
             Self::Short(grams) => grams.memory_bytes(),
-            Self::Packed(searcher, numbers) => searcher.memory_usage() + size_of_val(&**numbers),
+            Self::Packed(packed) => packed.memory_bytes(),
         }
     }
 }
@@ -379,9 +370,4 @@ fn is_over_escapes(literal: &[u8]) -> bool {
         has_part = true;
     }
     has_part
-}
-
-/// A vectorised search for literals; not every processor has it.
-fn searcher<'a>(literals: impl Iterator<Item = &'a [u8]>) -> Option<Searcher> {
-    aho_corasick::packed::Config::new().match_kind(MatchKind::LeftmostFirst).builder().extend(literals).build()
 }
