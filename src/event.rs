@@ -591,7 +591,8 @@ impl<'a> Event<'a> {
         bits(self.present.iter().copied()).map(move |index| self.slots[index].value(self.bytes, self.arena))
     }
 
-    /// The values that the event has and that are not written inside it as it came: those of enrichments, for one.
+    /// The values that the event has and that are not written inside it as it came: those of enrichments, for one. A boolean that
+    /// has bytes of the event is spelled there.
     pub fn values_beside_raw(self) -> impl Iterator<Item = Value<'a>> {
         let slots = bits(self.present.iter().copied()).map(move |index| self.slots[index]);
         slots.filter(move |slot| !slot.is_within(self.raw)).map(move |slot| slot.value(self.bytes, self.arena))

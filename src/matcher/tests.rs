@@ -396,6 +396,22 @@ fn every_short_keyword_is_found() {
 }
 
 #[test]
+fn what_must_not_be_missing_waits_for_its_field() {
+    let slots = slot_ids();
+    let null = |slot: usize| Expr::Field(slots[slot], Predicate::Null);
+    let unlike = |text_op, word| Expr::Field(slots[0], text(text_op, word, false));
+    let mut builder = Builder::new();
+    builder.add(Expr::Not(Box::new(null(0))));
+    builder.add(Expr::Not(Box::new(Expr::Any(vec![unlike(TextOp::EndsWith, ".exe"), unlike(TextOp::Equals, "-"), null(0)]))));
+    builder.add(Expr::Not(Box::new(Expr::Field(slots[0], Predicate::Type(Type::Null)))));
+    builder.add(Expr::Not(Box::new(Expr::All(vec![null(0), null(1)]))));
+    builder.add(Expr::Not(Box::new(unlike(TextOp::Equals, "-"))));
+    builder.add(null(0));
+    let matcher = builder.build();
+    assert_eq!(matcher.unindexed().collect::<Vec<_>>(), [4, 5].map(ProgramId));
+}
+
+#[test]
 fn a_scratch_outlives_the_wrap_of_its_stamp() {
     let slots = slot_ids();
     let is_x = Expr::Field(slots[0], text(TextOp::Equals, "x", false));
