@@ -44,7 +44,7 @@ const EVENTS: usize = 10_000;
 /// the same events do.
 const ROUNDS: usize = 7;
 
-/// How often sets of rules take turns at each round.
+/// How often sets of rules take turns at each round. The same events come again only after those of all other rounds.
 const TURNS: usize = 5;
 
 const LOADS: usize = 5;
@@ -344,7 +344,7 @@ fn is_keyword(expr: &Expr<String>) -> bool {
 
 /// What more rules cost when each is held against every event: beyond the first in the order of their files, and beyond
 /// those about the perimeter. The sets take turns at each round, again and again: neighbours on the machine, who cost a large set
-/// more than a small one, leave the least of a set and the median of differences within a turn nearly alone.
+/// more than a small one, disturb the least of a set and the median of differences within a turn less than a difference of medians.
 fn scaling(rules: &[SigmaRule], lane: &Lane) {
     let first = rules.iter().take(FEW).cloned().collect();
     let perimeter = rules.iter().filter(|rule| is_perimeter(&rule.logsource)).cloned().collect();

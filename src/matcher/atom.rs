@@ -85,7 +85,7 @@ pub(super) enum Leaf {
 }
 
 impl Leaf {
-    /// Whether a missing field makes it hold.
+    /// Whether a missing field makes it hold. No pass runs for what is missing, so no gate may wait for it.
     pub(super) fn holds_for_nothing(&self) -> bool {
         matches!(self, Self::Null | Self::Type(Type::Null))
     }

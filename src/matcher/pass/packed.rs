@@ -2,10 +2,9 @@
 //!
 //! Teddy shares its literals out among eight buckets, or sixteen if there are more than 32, and looks closer at a place where the
 //! halves of the next bytes, up to four, are those of some literals in one bucket: not necessarily of the same one. Which literals
-//! are together thus says how often it stops for nothing, and a stop costs more than 32 bytes without one. `aho-corasick` goes by
-//! their order, the nth to bucket n modulo eight, so they are given in an order that puts together what likely bytes do not mix:
-//! for 23 keywords, 0.3 stops a record of a firewall instead of 5.8. If it should go by something else one day, this costs time
-//! and no match.
+//! are together thus says how often it stops for nothing, which a processor cannot foresee. `aho-corasick` 1.1 goes by their order,
+//! the nth to bucket n modulo eight, so they are given in an order that puts together what likely bytes do not mix. If it should
+//! go by something else one day, this costs time and no match.
 
 use aho_corasick::packed::{Config, MatchKind, Searcher};
 
@@ -16,7 +15,8 @@ use crate::matcher::typical::byte_likelihood;
 pub(super) const LITERALS_MAX: usize = 64;
 pub(super) const FAST_LITERALS_MAX: usize = LITERALS_MAX / 2;
 
-/// Teddy looks at as many bytes of its literals as the shortest has, up to this many.
+/// Teddy looks at as many bytes of its literals as the shortest has, up to this many: those that are shorter are better searched
+/// for apart, or it stops wherever a longer one may only begin.
 pub(super) const FINGERPRINT_BYTES_MAX: usize = 4;
 
 const BUCKETS: usize = 8;
