@@ -2,8 +2,9 @@
 //!
 //! Records of one source have the same keys in the same order. So the keys that followed the last two times are compared
 //! first, with their closing quote and the colon: that spares the search for a key's end, its hash and its look-up. Another
-//! key is looked up as ever, and is remembered to follow. The memory is of fixed size and says nothing about what a document
-//! means: whatever it has forgotten or guesses wrongly costs a look-up.
+//! key is looked up as ever, and is remembered to follow. A key is remembered once for each key that it comes behind: records
+//! of many kinds in one stream all have a `timestamp`, and what is next depends on what was before it. The memory is of fixed
+//! size and says nothing about what a document means: whatever it has forgotten or guesses wrongly costs a look-up.
 
 use super::paths::{NONE, NodeId, Print, UNNUMBERED};
 use super::text::{Inside, Text};
@@ -35,19 +36,22 @@ struct Known {
     child: NodeId,
     /// What followed this place lately, the last first.
     next: [u16; 2],
+    /// Hash of key and object.
+    hash: u16,
     /// Length with the end.
     len: u8,
 }
 
 #[derive(Debug)]
 pub(super) struct Order {
-    /// By hash of key and object. A start of an object has a place by its hash and shares `next` with the key there.
+    /// By hash of key, object and the key before. A start of an object has a place by its hash; for what comes next, it is taken
+    /// for the key there.
     known: [Known; KEYS],
 }
 
 impl Default for Order {
     fn default() -> Self {
-        let nothing = Known { first: 0, mask: 0, last: 0, owner: 0, child: NONE, next: [0; 2], len: 0 };
+        let nothing = Known { first: 0, mask: 0, last: 0, owner: 0, child: NONE, next: [0; 2], hash: 0, len: 0 };
         Self { known: std::array::from_fn(|_| nothing) }
     }
 }
@@ -101,10 +105,12 @@ impl Order {
         let mask = if len < HALF { (1 << (8 * len)) - 1 } else { u128::MAX };
         let last = if len > HALF { half(text, end - HALF).unwrap_or(0) } else { 0 };
         let hash = (Print::of(text.inside(key)).place() ^ mix(owner)) as u16;
-        let index =
-            self.choose(hash, |known| (known.owner, known.first, known.last, usize::from(known.len)) == (owner, first & mask, last, len));
+        let before = self.known[usize::from(place.0) % KEYS].hash;
+        let index = self.choose(hash ^ before.rotate_left(5), |known| {
+            (known.owner, known.first, known.last, usize::from(known.len)) == (owner, first & mask, last, len)
+        });
         let known = &mut self.known[usize::from(index) % KEYS];
-        *known = Known { first: first & mask, mask, last, owner, child, next: known.next, len: len as u8 };
+        *known = Known { first: first & mask, mask, last, owner, child, next: known.next, hash, len: len as u8 };
         let next = &mut self.known[usize::from(place.0) % KEYS].next;
         *next = [index, next[0]];
         *place = Place(index);
