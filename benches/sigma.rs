@@ -13,8 +13,8 @@
 //! loop over events unless there are threads, and its cross-rule automaton is meant for more than 5,000 rules.
 //!
 //! The rules and the generator stand in the folder `HYDRANT_SHARED` (`../shared` without it), which is not part of this
-//! project: without them nothing is measured. `HYDRANT_EVENTS` is the number of events of a lane in a round; `HYDRANT_LANE`
-//! names one that our engine alone is run on, for a profiler.
+//! project: without them nothing is measured. `HYDRANT_EVENTS` is the number of events of a lane that are measured in a
+//! round; `HYDRANT_LANE` names one that our engine alone is run on, for a profiler.
 
 #![expect(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and says why it cannot go on")]
 
@@ -39,8 +39,11 @@ use rsigma_eval::{Engine, EvaluationResult, LogSourceExtractor};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Events of a lane in a round, unless `HYDRANT_EVENTS` says otherwise.
+/// Events of a lane that are measured in a round, unless `HYDRANT_EVENTS` says otherwise.
 const EVENTS: usize = 10_000;
+
+/// One event comes before so many that are measured.
+const WARM_UP_SHARE: usize = 10;
 
 /// Rounds that are measured. Each has its own events, so that values come again as they do in the stream, and not because
 /// the same events do.
@@ -227,45 +230,58 @@ impl Lane {
 
 /// The events of a round.
 struct Round {
-    chunks: Vec<Chunk>,
+    /// Before those that are measured: an engine in service does not begin with caches that another one has filled.
+    warm_up: Vec<Chunk>,
+    measured: Vec<Chunk>,
 }
 
 impl Round {
     fn new(lines: &[&str]) -> Self {
-        let sender = Arc::new(Sender { source: "bench".into(), source_index: 0 });
-        let mut chunks = Vec::new();
-        let (mut bytes, mut frames) = (Vec::new(), Vec::new());
-        for line in lines {
-            frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
-            bytes.extend_from_slice(line.as_bytes());
-            bytes.push(b'\n');
-            if bytes.len() > CHUNK_TARGET_BYTES {
-                chunks.push(Chunk::new(std::mem::take(&mut bytes), std::mem::take(&mut frames), sender.clone(), 0));
-            }
-        }
-        chunks.push(Chunk::new(bytes, frames, sender, 0));
-        Self { chunks }
+        let (warm_up, measured) = lines.split_at(lines.len() / (WARM_UP_SHARE + 1));
+        Self { warm_up: chunks(warm_up), measured: chunks(measured) }
     }
 
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.chunks.iter().flat_map(|chunk| chunk.frames().iter().map(|frame| frame.of(chunk.bytes())))
+        lines(&self.measured)
     }
 
-    /// Microseconds of CPU time that `pass` over all events costs for each of them. They have just come in: caches have them.
-    fn cost_us(&self, pass: impl FnOnce(&Self)) -> f64 {
+    /// Microseconds of CPU time that `pass` over the measured events costs for each of them. They have just come in: caches
+    /// have them.
+    fn cost_us(&self, mut pass: impl FnMut(&[Chunk])) -> f64 {
         black_box(self.lines().flatten().fold(0_u8, |all, byte| all ^ byte));
+        pass(&self.warm_up);
         let started = cpu_seconds();
-        pass(self);
+        pass(&self.measured);
         (cpu_seconds() - started) * 1e6 / self.lines().count() as f64
     }
 
     fn hydrant_us(&self, engine: &mut Hydrant) -> f64 {
-        self.cost_us(|round| {
-            for chunk in &round.chunks {
+        self.cost_us(|chunks| {
+            for chunk in chunks {
                 black_box(engine.matches(chunk));
             }
         })
     }
+}
+
+fn chunks(lines: &[&str]) -> Vec<Chunk> {
+    let sender = Arc::new(Sender { source: "bench".into(), source_index: 0 });
+    let mut chunks = Vec::new();
+    let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+    for line in lines {
+        frames.push(Span::new(bytes.len(), bytes.len() + line.len()));
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        if bytes.len() > CHUNK_TARGET_BYTES {
+            chunks.push(Chunk::new(std::mem::take(&mut bytes), std::mem::take(&mut frames), sender.clone(), 0));
+        }
+    }
+    chunks.push(Chunk::new(bytes, frames, sender, 0));
+    chunks
+}
+
+fn lines(chunks: &[Chunk]) -> impl Iterator<Item = &[u8]> {
+    chunks.iter().flat_map(|chunk| chunk.frames().iter().map(|frame| frame.of(chunk.bytes())))
 }
 
 /// CPU seconds of the calling thread.
@@ -297,10 +313,10 @@ fn compare(rules: &[SigmaRule], rsigma: &mut Rsigma, lanes: &[Lane]) {
         for ((lane, ours), costs) in lanes.iter().zip(&mut ours).zip(&mut costs) {
             let round = &lane.rounds[number];
             costs.hydrant.push(round.hydrant_us(ours));
-            costs.parse.push(round.cost_us(|round| round.lines().for_each(|line| drop(black_box(parse(line))))));
+            costs.parse.push(round.cost_us(|chunks| lines(chunks).for_each(|line| drop(black_box(parse(line))))));
             for ((_, is_strict, has_bloom), costs) in WAYS.iter().zip(&mut costs.ways) {
                 rsigma.engine.set_bloom_prefilter(*has_bloom);
-                costs.push(round.cost_us(|round| round.lines().for_each(|line| drop(black_box(rsigma.matches(line, *is_strict))))));
+                costs.push(round.cost_us(|chunks| lines(chunks).for_each(|line| drop(black_box(rsigma.matches(line, *is_strict))))));
             }
         }
     }
@@ -330,7 +346,7 @@ fn compare(rules: &[SigmaRule], rsigma: &mut Rsigma, lanes: &[Lane]) {
 fn matches(rules: &[SigmaRule], ours: &mut Hydrant, rsigma: &mut Rsigma, lane: &Lane) -> String {
     let index: HashMap<&str, u32> = rules.iter().zip(0..).map(|(rule, index)| (rule.id.as_str(), index)).collect();
     let (mut first, mut own, mut other) = (0, BTreeSet::new(), BTreeSet::new());
-    for chunk in &lane.rounds[0].chunks {
+    for chunk in &lane.rounds[0].measured {
         own.extend(ours.matches(chunk).iter().map(|hit| (first + hit.row as usize, hit.rule)));
         first += chunk.frames().len();
     }
@@ -492,7 +508,7 @@ fn alone(rules: &[SigmaRule], lane: &Lane) {
         (engine.carried, engine.detectors) = (HashMap::default(), vec![nothing]);
         let decoding = median(rounds.iter().map(|round| round.hydrant_us(&mut engine)).collect());
         println!("{} lane, {what}: decoding {decoding:.2} µs, detection {:.2} µs", lane.name, all - decoding);
-        let events = lane.rounds.iter().map(|round| round.lines().count()).sum::<usize>() as f64;
+        let events = lane.rounds.iter().map(|round| lines(&round.warm_up).count() + round.lines().count()).sum::<usize>() as f64;
         for (ns, title) in dearest.iter().take(DEAREST) {
             println!("  {:.0} ns an event: {title}", *ns as f64 / events);
         }
@@ -512,7 +528,8 @@ fn main() {
     std::fs::create_dir(&hq).unwrap();
     let unpacked = Command::new("tar").arg("--zstd").arg("-xf").arg(archive).arg("-C").arg(&hq).status().unwrap();
     let count = std::env::var("HYDRANT_EVENTS").map_or(EVENTS, |count| count.parse().expect("HYDRANT_EVENTS is a number"));
-    let made = Command::new("python3").arg(script).arg(&events).args([&(count * (ROUNDS + 1)).to_string(), "7"]).status().unwrap();
+    let made_of_lane = (count + count / WARM_UP_SHARE) * (ROUNDS + 1);
+    let made = Command::new("python3").arg(script).arg(&events).args([&made_of_lane.to_string(), "7"]).status().unwrap();
     assert!(unpacked.success() && made.success(), "tar: {unpacked}, python3: {made}");
     let mut found = Vec::new();
     files(&events, "ndjson", &mut found);
