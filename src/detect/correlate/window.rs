@@ -1,5 +1,6 @@
 //! What a group remembers of its window: `events in order -> measure and sample`.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
@@ -24,12 +25,7 @@ pub(super) struct Window {
 #[derive(Debug)]
 enum Content {
     Events(VecDeque<Instant>),
-    /// Each value (its hash) at the last time that it occurred, and all in their order. What occurred again later is still
-    /// in the order, until it expires or is more than half of it.
-    Values {
-        latest: HashMap<u64, Instant, RandomState>,
-        order: VecDeque<(Instant, u64)>,
-    },
+    Values(Values),
     /// `sorted` is filled for percentiles only.
     Numbers {
         entries: VecDeque<(Instant, i128)>,
@@ -42,6 +38,62 @@ enum Content {
     Steps(Box<[Option<Chain>]>),
 }
 
+/// Each value (its hash) at the last time that it occurred.
+#[derive(Debug, Default)]
+struct Values {
+    /// All in their order. What occurred again later is still there, until it expires or is more than half of it.
+    order: VecDeque<(Instant, u64)>,
+    /// Where the order has the last one of each value, counted from the first that it ever had: the table is the smaller
+    /// for it, and is what misses caches.
+    last: HashMap<u64, u64, RandomState>,
+    /// How many have left the order in front.
+    gone: u64,
+}
+
+impl Values {
+    fn add(&mut self, at: Instant, value: u64, kept_max: usize) {
+        self.last.insert(value, self.gone + self.order.len() as u64);
+        self.order.push_back((at, value));
+        while self.last.len() > kept_max && self.forget_first(|_| true) {}
+        if self.order.len() > 2 * self.last.len() + REPEATED_MIN {
+            self.tidy();
+        }
+    }
+
+    /// Forgets the first if `is_old`; whether it was.
+    fn forget_first(&mut self, is_old: impl FnOnce(Instant) -> bool) -> bool {
+        let Some((_, value)) = self.order.pop_front_if(|(at, _)| is_old(*at)) else { return false };
+        if let Entry::Occupied(last) = self.last.entry(value)
+            && *last.get() == self.gone
+        {
+            last.remove();
+        }
+        self.gone += 1;
+        true
+    }
+
+    /// Leaves out what occurred again later.
+    fn tidy(&mut self) {
+        let mut places = self.gone..;
+        self.order.retain(|(_, value)| self.last.get(value).copied() == places.next());
+        for (place, (_, value)) in (self.gone..).zip(&self.order) {
+            self.last.insert(*value, place);
+        }
+    }
+
+    /// The last time of each value, the newest first.
+    fn newest(&self) -> impl Iterator<Item = Instant> {
+        let places = self.order.iter().enumerate().rev();
+        places.filter(|(place, (_, value))| self.last.get(value) == Some(&(self.gone + *place as u64))).map(|(_, (at, _))| *at)
+    }
+
+    fn bytes(&self) -> usize {
+        // A table is filled to seven eighths at most, with a byte of control for each place.
+        let place = size_of::<(u64, u64)>() + 1;
+        self.order.capacity() * size_of::<(Instant, u64)>() + self.last.capacity() * 8 / 7 * place
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Chain {
     start_ms: i64,
@@ -52,7 +104,7 @@ impl Window {
     pub(super) fn new(program: &Program, is_sliding: bool) -> Self {
         let content = match program.kind {
             Kind::EventCount => Content::Events(VecDeque::new()),
-            Kind::ValueCount => Content::Values { latest: HashMap::default(), order: VecDeque::new() },
+            Kind::ValueCount => Content::Values(Values::default()),
             Kind::ValueSum | Kind::ValueAvg => Content::Numbers { entries: VecDeque::new(), sum: 0, sorted: None },
             Kind::ValuePercentile => Content::Numbers { entries: VecDeque::new(), sum: 0, sorted: Some(Vec::new()) },
             Kind::Temporal => Content::Rules(vec![None; program.rule_count].into()),
@@ -69,13 +121,7 @@ impl Window {
                     events.pop_front();
                 }
             }
-            Content::Values { latest, order } => {
-                while let Some((at, value)) = order.pop_front_if(|(at, _)| at.0 <= until_ms) {
-                    if latest.get(&value) == Some(&at) {
-                        latest.remove(&value);
-                    }
-                }
-            }
+            Content::Values(values) => while values.forget_first(|at| at.0 <= until_ms) {},
             Content::Numbers { entries, sum, sorted } => {
                 while let Some((_, number)) = entries.pop_front_if(|(at, _)| at.0 <= until_ms) {
                     *sum -= number;
@@ -104,20 +150,7 @@ impl Window {
                     events.pop_front();
                 }
             }
-            (Content::Values { latest, order }, Value::Distinct(value)) => {
-                latest.insert(value, at);
-                order.push_back((at, value));
-                while latest.len() > self.kept_max
-                    && let Some((oldest_at, oldest)) = order.pop_front()
-                {
-                    if latest.get(&oldest) == Some(&oldest_at) {
-                        latest.remove(&oldest);
-                    }
-                }
-                if order.len() > 2 * latest.len() + REPEATED_MIN {
-                    order.retain(|(at, value)| latest.get(value) == Some(at));
-                }
-            }
+            (Content::Values(values), Value::Distinct(value)) => values.add(at, value, self.kept_max),
             (Content::Numbers { entries, sum, sorted }, Value::Number(number)) => {
                 entries.push_back((at, number));
                 *sum += number;
@@ -131,7 +164,7 @@ impl Window {
                 }
             }
             (Content::Steps(steps), _) => return step(steps, usize::from(base), at),
-            (Content::Values { .. } | Content::Numbers { .. }, _) => return false,
+            (Content::Values(_) | Content::Numbers { .. }, _) => return false,
         }
         true
     }
@@ -141,7 +174,7 @@ impl Window {
         let count = |count: usize| (Decimal::whole(count as u64).0, 1);
         match &self.content {
             Content::Events(events) => count(events.len()),
-            Content::Values { latest, .. } => count(latest.len()),
+            Content::Values(values) => count(values.last.len()),
             Content::Numbers { sorted: Some(sorted), .. } => percentile(sorted, usize::from(program.condition.percentile)),
             Content::Numbers { entries, sum, .. } if program.kind == Kind::ValueAvg => (*sum, entries.len().max(1) as i128),
             Content::Numbers { sum, .. } => (*sum, 1),
@@ -154,10 +187,7 @@ impl Window {
     pub(super) fn sample(&self) -> Vec<Position> {
         let mut sample: Vec<Position> = match &self.content {
             Content::Events(events) => events.iter().rev().take(SAMPLE_MAX).map(|at| at.1).collect(),
-            Content::Values { latest, order } => {
-                let is_last = |(at, value): &&(Instant, u64)| latest.get(value) == Some(at);
-                order.iter().rev().filter(is_last).take(SAMPLE_MAX).map(|(at, _)| at.1).collect()
-            }
+            Content::Values(values) => values.newest().take(SAMPLE_MAX).map(|at| at.1).collect(),
             Content::Numbers { entries, .. } => entries.iter().rev().take(SAMPLE_MAX).map(|(at, _)| at.1).collect(),
             Content::Rules(last) => {
                 let mut events: Vec<Instant> = last.iter().flatten().copied().collect();
@@ -178,11 +208,7 @@ impl Window {
     pub(super) fn bytes(&self) -> usize {
         match &self.content {
             Content::Events(events) => events.capacity() * size_of::<Instant>(),
-            Content::Values { latest, order } => {
-                // A table is filled to seven eighths at most, with a byte of control for each place.
-                let place = size_of::<(u64, Instant)>() + 1;
-                order.capacity() * size_of::<(Instant, u64)>() + latest.capacity() * 8 / 7 * place
-            }
+            Content::Values(values) => values.bytes(),
             Content::Numbers { entries, sorted, .. } => {
                 entries.capacity() * size_of::<(Instant, i128)>() + sorted.as_ref().map_or(0, Vec::capacity) * size_of::<i128>()
             }
@@ -227,4 +253,34 @@ fn percentile(sorted: &[i128], percentile: usize) -> (i128, i128) {
     let at = |index: usize| sorted.get(index).or_else(|| sorted.last()).copied().unwrap_or_default();
     let part = (rank % 100) as i128;
     (at(rank / 100) * (100 - part) + at(rank / 100 + 1) * part, 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However often values come again, so that their order is tidied up, and whatever expires.
+        #[test]
+        fn the_last_time_of_each_value_is_kept(steps in prop::collection::vec((0..6_u64, 0..9_i64), 0..300), kept_max in 1..8_usize) {
+            let (mut values, mut all) = (Values::default(), Vec::<(Instant, u64)>::new());
+            for ((value, lifetime_ms), sequence) in steps.into_iter().zip(0..) {
+                let now_ms = sequence as i64 / 4;
+                while values.forget_first(|at| at.0 <= now_ms - lifetime_ms) {}
+                all.retain(|(at, _)| at.0 > now_ms - lifetime_ms);
+                let at = (now_ms, Position { epoch: 1, sequence });
+                values.add(at, value, kept_max);
+                all.retain(|(_, other)| *other != value);
+                all.push((at, value));
+                all.drain(..all.len().saturating_sub(kept_max));
+                prop_assert_eq!(values.newest().collect::<Vec<_>>(), all.iter().rev().map(|(at, _)| *at).collect::<Vec<_>>());
+                prop_assert_eq!(values.last.len(), all.len());
+                prop_assert!(values.order.len() <= 2 * all.len() + REPEATED_MIN);
+            }
+        }
+    }
 }
