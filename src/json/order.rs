@@ -105,6 +105,7 @@ impl Order {
         let mask = if len < HALF { (1 << (8 * len)) - 1 } else { u128::MAX };
         let last = if len > HALF { half(text, end - HALF).unwrap_or(0) } else { 0 };
         let hash = (Print::of(text.inside(key)).place() ^ mix(owner)) as u16;
+        // Turned, so that of two keys each has its own place behind the other.
         let before = self.known[usize::from(place.0) % KEYS].hash;
         let index = self.choose(hash ^ before.rotate_left(5), |known| {
             (known.owner, known.first, known.last, usize::from(known.len)) == (owner, first & mask, last, len)
